@@ -1,0 +1,1 @@
+"""CMATH: emotion recognition in multimodal conversations, in JAX and Flax."""

@@ -1,0 +1,1 @@
+"""Data: every source turned into a Corpus, and a Corpus into batches."""

@@ -1,0 +1,146 @@
+"""`Conversation` and `Corpus`: the one form that every source of data turns into, and that all else reads."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cmath_jax.errors import InputError
+
+MODALITIES = {"t": "text", "a": "audio", "v": "visual"}
+SPLITS = ("train", "validation", "test")
+UNLABELLED = -1  # an utterance without a label: context for the others, absent from every loss and score
+
+CLASSES = {
+    "iemocap": ("happy", "sad", "neutral", "angry", "excited", "frustrated"),
+    "iemocap4": ("happy", "sad", "neutral", "angry"),
+    "meld": ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"),
+    "meld3": ("neutral", "positive", "negative"),
+}
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """The utterances of one conversation, in time order.
+
+    Attributes:
+      id: the name of the conversation, unique in its corpus.
+      features: modality letter (`t`, `a`, `v`) -> float32 [n, d_m].
+      speakers: int32 [n], the index of the speaker inside the conversation's data set.
+      labels: int32 [n], indices into `Corpus.classes`; `UNLABELLED` where there is none.
+      utterance_ids: a name per utterance, or () where the source has none.
+      sentences: the words of each utterance, or () where the source has none.
+    """
+
+    id: str
+    features: Mapping[str, np.ndarray]
+    speakers: np.ndarray
+    labels: np.ndarray
+    utterance_ids: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set: conversations by split, and what their numbers mean.
+
+    Attributes:
+      name: `meld`, `iemocap`, `simulated` or the name of one's own.
+      classes: the names of the emotions, in the order of the label indices.
+      splits: `train`, `validation`, `test` -> conversations.
+      speakers: how many speaker indices there are.
+      source: where it came from, for the record of a run.
+
+    Raises:
+      InputError: on construction, for a conversation that breaks the rules of `Conversation`; the message names
+        the conversation, the utterance and the modality.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Sequence[Conversation]]
+    speakers: int
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Modality letter -> feature dimension d_m, read from the data."""
+        first = next(conversation for split in SPLITS for conversation in self.splits[split])
+        return {m: x_nd.shape[1] for m, x_nd in first.features.items()}
+
+    def labels(self, split: str) -> np.ndarray:
+        """int32 [N]: the labels of a split, one conversation after the other."""
+        return np.concatenate([c.labels for c in self.splits[split]]) if self.splits[split] else np.zeros(0, np.int32)
+
+    def class_counts(self, split: str) -> np.ndarray:
+        """int64 [C]: how often each emotion occurs among the labelled utterances of a split."""
+        labels = self.labels(split)
+        return np.bincount(labels[labels != UNLABELLED], minlength=len(self.classes))
+
+    def fingerprint(self) -> str:
+        """A hash of everything that training can see: equal data, equal fingerprint, on every machine."""
+        digest = hashlib.sha256(repr((self.classes, self.speakers)).encode())
+        for split in SPLITS:
+            for c in self.splits[split]:
+                digest.update(f"{split}/{c.id}/{len(c)}".encode())
+                for array in (c.speakers, c.labels, *(c.features[m] for m in sorted(c.features))):
+                    digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _check(corpus: Corpus) -> None:
+    missing = [split for split in SPLITS if split not in corpus.splits]
+    if missing:
+        raise InputError(f"corpus {corpus.name!r} has no split {missing[0]!r}; it needs {', '.join(SPLITS)}")
+    if not any(corpus.splits[split] for split in SPLITS):
+        raise InputError(f"corpus {corpus.name!r} holds no conversations")
+    seen: dict[str, str] = {}
+    dims: dict[str, int] = {}
+    for split in SPLITS:
+        for conversation in corpus.splits[split]:
+            where = f"{corpus.name} {split}, conversation {conversation.id!r}"
+            if conversation.id in seen:
+                raise InputError(f"{where}: the same id is also in {seen[conversation.id]!r}")
+            seen[conversation.id] = split
+            _check_conversation(conversation, where, dims, len(corpus.classes), corpus.speakers)
+
+
+def _check_conversation(c: Conversation, where: str, dims: dict[str, int], classes: int, speakers: int) -> None:
+    n = len(c.labels)
+    if n == 0:
+        raise InputError(f"{where}: it is empty (0 utterances)")
+    if not c.features:
+        raise InputError(f"{where}: it has no features in any modality")
+    if dims and set(dims) != set(c.features):
+        raise InputError(f"{where}: it has the modalities {sorted(c.features)}, the conversations before {sorted(dims)}")
+    for m, x_nd in c.features.items():
+        name = MODALITIES.get(m)
+        if name is None:
+            raise InputError(f"{where}: unknown modality {m!r}; known are {', '.join(MODALITIES)}")
+        if x_nd.ndim != 2 or len(x_nd) != n:
+            raise InputError(f"{where}: {name} has shape {x_nd.shape}, but there are labels for {n} utterances")
+        if x_nd.shape[1] != dims.setdefault(m, x_nd.shape[1]):
+            raise InputError(f"{where}: {name} has {x_nd.shape[1]} features, the conversations before have {dims[m]}")
+        if not np.isfinite(x_nd).all():
+            utterance, feature = np.argwhere(~np.isfinite(x_nd))[0]
+            raise InputError(f"{where}, utterance {utterance}: {name} feature {feature} is {x_nd[utterance, feature]}")
+    for name, values in (("utterance_ids", c.utterance_ids), ("sentences", c.sentences)):
+        if values and len(values) != n:
+            raise InputError(f"{where}: {len(values)} {name}, but labels for {n} utterances")
+    if c.speakers.shape != (n,):
+        raise InputError(f"{where}: speakers have shape {c.speakers.shape}, but there are labels for {n} utterances")
+    _check_range(c.speakers, 0, speakers, f"{where}, utterance %d: speaker index %d is not one of 0..{speakers - 1}")
+    _check_range(c.labels, UNLABELLED, classes, f"{where}, utterance %d: label %d is not one of 0..{classes - 1}")
+
+
+def _check_range(values: np.ndarray, low: int, end: int, message: str) -> None:
+    wrong = np.flatnonzero((values < low) | (values >= end))
+    if wrong.size:
+        raise InputError(message % (wrong[0], values[wrong[0]]))

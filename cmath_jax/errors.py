@@ -1,0 +1,9 @@
+"""The two ways in which a run can fail, so that a command line can answer with the right exit code."""
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used: a file, an option, a value. One readable line; exit code 2."""
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss or a gradient is no longer finite. The last good checkpoint stays; exit code 1."""
