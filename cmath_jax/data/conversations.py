@@ -119,7 +119,9 @@ def _check_conversation(c: Conversation, where: str, dims: dict[str, int], class
     if not c.features:
         raise InputError(f"{where}: it has no features in any modality")
     if dims and set(dims) != set(c.features):
-        raise InputError(f"{where}: it has the modalities {sorted(c.features)}, the conversations before {sorted(dims)}")
+        raise InputError(
+            f"{where}: it has the modalities {sorted(c.features)}, the conversations before {sorted(dims)}"
+        )
     for m, x_nd in c.features.items():
         name = MODALITIES.get(m)
         if name is None:

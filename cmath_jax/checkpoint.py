@@ -1,0 +1,89 @@
+"""Checkpoints: the latest and the best of a run. The only file that knows Orbax.
+
+A checkpoint is one folder, named by its step, which appears under its name only when it is complete. It holds arrays
+(the train state and the scaling of the features) and a record in JSON (config, fingerprint of the data, history).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from cmath_jax.config import Config, flat, to_dict
+from cmath_jax.errors import InputError
+
+# Options that may change between two runs of one folder: none of them changes a number beyond rounding.
+FREE = ("seeds", "linear_reference", "experiment", "data.features_dir", "data.prepared_dir", "data.file", "parallel.")
+NOT_BEST = -1.0  # the selection score of a checkpoint that is no better than an earlier one
+
+
+class Checkpoints:
+    """The checkpoints of one seed, in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        policies = ocp.training.preservation_policies
+        self._folder = folder.resolve()
+        self._orbax = ocp.training.Checkpointer(
+            self._folder,
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(1), policies.BestN(get_metric_fn=lambda metrics: metrics["selection"], n=1)]
+            ),
+            cleanup_tmp_directories=True,
+        )
+
+    def save(self, step: int, arrays: Any, record: Mapping[str, Any], best: float | None) -> None:
+        """Starts writing; returns before it is on disk.
+
+        Args:
+          step: the number of training steps done.
+          arrays: a tree of arrays in host memory, which must not change any more.
+          record: plain values.
+          best: the validation score if this is the best so far, else None.
+        """
+        if self._orbax.latest is not None and self._orbax.latest.step == step:
+            return
+        selection = NOT_BEST if best is None else best
+        self._orbax.save_async(step, arrays, metrics={"selection": selection}, custom_metadata=dict(record))
+
+    @property
+    def empty(self) -> bool:
+        return self._orbax.latest is None
+
+    def record(self) -> dict[str, Any]:
+        """The record of the latest checkpoint."""
+        return dict(self._orbax.metadata(self._orbax.latest).custom_metadata)
+
+    def latest(self, like: Any) -> Any:
+        """The arrays of the latest checkpoint, in the structure of `like`."""
+        return self._load(self._orbax.latest, like)
+
+    def best(self, like: Any) -> Any:
+        """The arrays of the checkpoint with the best validation score."""
+        self._orbax.wait()
+        return self._load(max(self._orbax.checkpoints, key=lambda c: c.metrics["selection"]), like)
+
+    def close(self) -> None:
+        """Waits until all is on disk."""
+        self._orbax.close()
+
+    def _load(self, checkpoint: Any, like: Any) -> Any:
+        abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+        return self._orbax.load(checkpoint.step, abstract)
+
+
+def check_same_run(record: Mapping[str, Any], config: Config, fingerprint: str, folder: Path) -> None:
+    """Raises InputError when a checkpoint belongs to another config or other data; it names what differs."""
+    saved, wanted = flat(record["config"]), flat(to_dict(config))
+    names = [name for name in {**saved, **wanted} if not name.startswith(FREE)]
+    differing = [f"{n}: {saved.get(n)!r} there, {wanted.get(n)!r} now" for n in names if saved.get(n) != wanted.get(n)]
+    if differing:
+        raise InputError(f"{folder} holds a run of another config; use another --workdir ({'; '.join(differing)})")
+    if record["fingerprint"] != fingerprint:
+        raise InputError(
+            f"{folder} holds a run on other data (fingerprint {record['fingerprint']} there, {fingerprint} now); "
+            "use another --workdir"
+        )

@@ -1,0 +1,275 @@
+"""Every option once: its type, its default, what it means, and the check of its value.
+
+A config is a tree of frozen dataclasses. `override` changes options by their dotted names, as the command line does;
+`to_dict` and `from_dict` take it to JSON and back. Unknown names and wrong types are refused.
+"""
+
+import dataclasses
+import difflib
+import json
+import runpy
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.simulate import Simulation
+from cmath_jax.errors import InputError
+from cmath_jax.models.cma_transformer import INJECTIONS
+
+SCHEDULES = ("constant", "linear", "cosine")
+PRECISIONS = ("float32", "bfloat16")
+ENGINES = ("auto", "jit", "pmap")
+VALIDATIONS = ("auto", "drawn", "published12")
+COUNT_CHECKS = ("error", "warn")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{name}={value!r} is not one of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where conversations come from, and what of them is used."""
+
+    features_dir: str = "data"  # the folder of published feature files
+    feature_set: str = "auto"  # sdt, graphsmile, cosmic, mmgcn; auto takes the first whose file is there
+    file: str = ""  # one feature file by name or path, instead of a known feature set
+    text_layer: int = 1  # which of the four published RoBERTa layers; 1 is the last
+    modalities: str = "tav"  # any of t, a, v
+    standardize: bool = True  # features to mean 0 and deviation 1, by the training split
+    validation: str = "auto"  # the data set's own split, or else drawn; drawn; published12 (IEMOCAP)
+    validation_seed: int = 0  # of the drawn validation split
+    check_counts: str = "error"  # warn accepts a known data set whose counts differ from the published ones
+    prepared_dir: str = ""  # where prepared data sets are kept; "" is the default of tensorflow-datasets
+    simulation: Simulation = field(default_factory=Simulation)  # the built-in corpus
+
+    def __post_init__(self) -> None:
+        known = all(m in MODALITIES for m in self.modalities)
+        _require(
+            known and 0 < len(self.modalities) == len(set(self.modalities)),
+            f"data.modalities={self.modalities!r} is not a choice of the letters {', '.join(MODALITIES)}",
+        )
+        _require(1 <= self.text_layer <= 4, f"data.text_layer={self.text_layer} is not one of 1, 2, 3, 4")
+        _one_of("data.validation", self.validation, VALIDATIONS)
+        _one_of("data.check_counts", self.check_counts, COUNT_CHECKS)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture; see `cmath_jax.models.cmath.CMATH`."""
+
+    name: str = "cmath"
+    width: int = 400  # d of the paper
+    heads: int = 10  # of attention; they divide the width
+    dropout: float = 0.5
+    kernel: int = 1  # of the convolutions, odd
+    reconstruction: bool = True  # False: w/o MR
+    cross_attention: bool = True  # False: w/o CMA-T
+    inject: str = "attention"  # what eq. 11 adds: attention or block
+
+    def __post_init__(self) -> None:
+        _require(self.width > 0, f"model.width={self.width} must be positive")
+        _require(self.heads > 0, f"model.heads={self.heads} must be positive")
+        _require(
+            self.width % self.heads == 0, f"model.width={self.width} is not a multiple of model.heads={self.heads}"
+        )
+        _require(0 <= self.dropout < 1, f"model.dropout={self.dropout} is not in [0, 1)")
+        _require(self.kernel > 0 and self.kernel % 2 == 1, f"model.kernel={self.kernel} is not an odd positive number")
+        _one_of("model.inject", self.inject, INJECTIONS)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The weights of eq. 24."""
+
+    gamma1: float = 1.0  # of the low-level distillation; 0: w/o LLD
+    gamma2: float = 1.2  # of the high-level distillation; 0: w/o HLD
+    reconstruction: float = 1.0  # of L_rec
+    stop_teacher: bool = True  # no gradient from the distillation terms into the teacher
+    class_weights: bool = False  # cross-entropy by inverse frequency in the training split
+
+    def __post_init__(self) -> None:
+        for name in ("gamma1", "gamma2", "reconstruction"):
+            value = getattr(self, name)
+            _require(0 <= value < float("inf"), f"loss.{name}={value} must be a number of 0 or more")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam and what may go around it."""
+
+    learning_rate: float = 2e-4  # at its highest
+    schedule: str = "constant"  # after the warm-up: constant, or to 0 over train.epochs: linear, cosine
+    warmup_epochs: float = 0.0  # the rate rises linearly from 0
+    clip_norm: float = 0.0  # of the whole gradient; 0 does not clip
+    weight_decay: float = 0.0  # L2 coupled to the gradient, as torch.optim.Adam has it
+    average: float = 0.0  # decay of the moving average of parameters that is evaluated; 0 evaluates the last ones
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, f"optim.learning_rate={self.learning_rate} must be positive")
+        _one_of("optim.schedule", self.schedule, SCHEDULES)
+        for name in ("warmup_epochs", "clip_norm", "weight_decay"):
+            _require(getattr(self, name) >= 0, f"optim.{name}={getattr(self, name)} must not be negative")
+        _require(0 <= self.average < 1, f"optim.average={self.average} is not in [0, 1)")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, and how much at once."""
+
+    epochs: int = 50  # at most
+    batch_size: int = 4  # conversations a step, over all devices
+    patience: int = 10  # epochs without a better validation weighted F1 before it stops; 0 never stops early
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            _require(getattr(self, name) > 0, f"train.{name}={getattr(self, name)} must be positive")
+        _require(self.patience >= 0, f"train.patience={self.patience} must not be negative")
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """Where the step runs."""
+
+    engine: str = "auto"  # jit on one device, pmap on several; auto takes what fits
+    devices: int = 0  # how many of the devices at hand; 0 is all of them
+
+    def __post_init__(self) -> None:
+        _one_of("parallel.engine", self.engine, ENGINES)
+        _require(self.devices >= 0, f"parallel.devices={self.devices} must not be negative")
+        _require(self.engine != "jit" or self.devices <= 1, "parallel.engine=jit runs on one device; use pmap for more")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment. The defaults are the paper's settings for MELD, on the built-in corpus."""
+
+    experiment: str = "cmath"
+    dataset: str = "simulated"  # meld, iemocap, simulated, or the path of a feature file
+    seeds: int = 1  # seeds 0 .. seeds-1 are run and aggregated
+    precision: str = "float32"  # of the computation; parameters and losses are always float32
+    linear_reference: str = ""  # modalities of a linear model to print beside the result; "" for none
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.seeds > 0, f"seeds={self.seeds} must be positive")
+        _one_of("precision", self.precision, PRECISIONS)
+        _require(
+            all(m in self.data.modalities for m in self.linear_reference),
+            f"linear_reference={self.linear_reference!r} has letters that data.modalities={self.data.modalities!r} lacks",
+        )
+
+
+Options = TypeVar("Options")
+
+
+def override(config: Options, values: Mapping[str, Any]) -> Options:
+    """A copy with the options of the given dotted names changed: `override(config, {"model.width": 128})`.
+
+    A string stands for the value that it spells (`"128"`), so that the command line can use it.
+
+    Raises:
+      InputError: for an unknown name, a value of the wrong type, or one that the config refuses.
+    """
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        *parents, leaf = name.split(".")
+        here = nested
+        for parent in parents:
+            here = here.setdefault(parent, {})
+            _require(isinstance(here, dict), f"option {name!r} and its parent are both given")
+        here[leaf] = value
+    return _merge(config, nested, "")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The whole tree as plain values, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The options of `to_dict` by their dotted names."""
+    options: dict[str, Any] = {}
+    for name, value in values.items():
+        options |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return options
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The config of a `config.json`.
+
+    Raises:
+      InputError: as `override`.
+    """
+    return _merge(Config(), values, "")
+
+
+def load(path: str | Path) -> Config:
+    """The config of an experiment file (`.py`, with `get_config()`) or of a run (`config.json`).
+
+    Raises:
+      InputError: if there is no such file, or nothing that is a config in it.
+    """
+    path = Path(path)
+    _require(path.is_file(), f"--config {path}: there is no such file")
+    if path.suffix == ".json":
+        try:
+            values = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON: {error}") from error
+        _require(isinstance(values, dict), f"{path}: holds no config")
+        return from_dict(values)
+    try:
+        namespace = runpy.run_path(str(path))
+    except SyntaxError as error:
+        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
+    _require(callable(namespace.get("get_config")), f"{path}: an experiment file defines get_config()")
+    config = namespace["get_config"]()
+    _require(isinstance(config, Config), f"{path}: get_config() returned {type(config).__name__}, not a Config")
+    return config
+
+
+def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
+    types = typing.get_type_hints(type(config))
+    changes = {}
+    for name, value in values.items():
+        full = prefix + name
+        if name not in types:
+            near = difflib.get_close_matches(name, types, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(prefix + n for n in types)}"
+            raise InputError(f"unknown option {full!r}; {hint}")
+        if dataclasses.is_dataclass(types[name]):
+            _require(isinstance(value, Mapping), f"{full} is a group of options, not one; set {full}.NAME")
+            changes[name] = _merge(getattr(config, name), value, f"{full}.")
+        else:
+            changes[name] = _convert(full, value, types[name])
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def _convert(name: str, value: Any, wanted: type) -> Any:
+    if wanted is bool and value in ("true", "True", "false", "False"):
+        return value in ("true", "True")
+    # A bool is an int to Python, but not to a reader of the config.
+    if isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool):
+        return value
+    try:
+        if wanted is float and not isinstance(value, bool):
+            return float(value)
+        if wanted is int and isinstance(value, str):
+            return int(value)
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{name}={value!r} is not of type {wanted.__name__}")

@@ -1,0 +1,154 @@
+"""A split as one table of utterances, and batches of fixed shape cut from it.
+
+Shapes: n utterances of a split, c its conversations; r rows of a batch, l slots of a row.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import flax.struct
+import jax
+import numpy as np
+
+from cmath_jax.data.conversations import UNLABELLED, Conversation
+from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
+from cmath_jax.errors import InputError
+
+PADDING = -1  # the utterance number of an empty slot
+EVALUATION_SLOTS = 1024  # utterances in a batch of evaluation, as near as whole rows come to it
+
+
+@flax.struct.dataclass
+class Batch:
+    """Conversations packed into rows. Padding: features 0, utterance -1, label -1, segment 0.
+
+    Attributes:
+      features: m -> float32 [r, l, d_m].
+      utterance_rl: int32, the number of the utterance in its split; random draws are addressed by it.
+      speaker_rl: int32, index of the speaker.
+      label_rl: int32, index of the emotion; -1 for an utterance that counts in no loss.
+      position_rl: int32, place in the conversation, from 0.
+      segment_rl: int32, which conversation of the row, from 1.
+    """
+
+    features: Mapping[str, jax.Array | np.ndarray]
+    utterance_rl: jax.Array | np.ndarray
+    speaker_rl: jax.Array | np.ndarray
+    label_rl: jax.Array | np.ndarray
+    position_rl: jax.Array | np.ndarray
+    segment_rl: jax.Array | np.ndarray
+
+
+@dataclass(frozen=True)
+class Table:
+    """The utterances of a split, one conversation after the other."""
+
+    ids: tuple[str, ...]
+    features: Mapping[str, np.ndarray]
+    speaker_n: np.ndarray
+    label_n: np.ndarray
+    length_c: np.ndarray
+
+    @classmethod
+    def of(cls, conversations: Sequence[Conversation], modalities: str) -> "Table":
+        if not conversations:
+            raise InputError("a split without conversations cannot be batched")
+        return cls(
+            ids=tuple(c.id for c in conversations),
+            features={m: np.concatenate([c.features[m] for c in conversations]) for m in modalities},
+            speaker_n=np.concatenate([c.speakers for c in conversations]).astype(np.int32),
+            label_n=np.concatenate([c.labels for c in conversations]).astype(np.int32),
+            length_c=np.array([len(c) for c in conversations], np.int64),
+        )
+
+    @cached_property
+    def start_c(self) -> np.ndarray:
+        return np.cumsum(self.length_c) - self.length_c
+
+    def batch(self, rows: Sequence[Sequence[int]], shape: Shape) -> Batch:
+        """The conversations of each row, packed into a batch of the given shape; missing rows stay empty."""
+        utterance_rl = np.full(shape, PADDING, np.int32)
+        position_rl = np.zeros(shape, np.int32)
+        segment_rl = np.zeros(shape, np.int32)
+        for r, row in enumerate(rows):
+            start = 0
+            for segment, c in enumerate(row, start=1):
+                place = (r, slice(start, start + self.length_c[c]))
+                utterance_rl[place] = self.start_c[c] + np.arange(self.length_c[c])
+                position_rl[place] = np.arange(self.length_c[c])
+                segment_rl[place] = segment
+                start += self.length_c[c]
+        filled_rl = utterance_rl != PADDING
+        features = {m: np.zeros((*shape, x_nd.shape[1]), np.float32) for m, x_nd in self.features.items()}
+        for m, x_nd in self.features.items():
+            features[m][filled_rl] = x_nd[utterance_rl[filled_rl]]
+        return Batch(
+            features=features,
+            utterance_rl=utterance_rl,
+            speaker_rl=np.where(filled_rl, self.speaker_n[utterance_rl], 0).astype(np.int32),
+            label_rl=np.where(filled_rl, self.label_n[utterance_rl], UNLABELLED).astype(np.int32),
+            position_rl=position_rl,
+            segment_rl=segment_rl,
+        )
+
+
+@dataclass(frozen=True)
+class TrainingBatches:
+    """Batches of `size` conversations; each a pure function of (seed, epoch, step).
+
+    The rows of a batch are a multiple of `devices`. One shape serves every epoch, unless a rare unlucky draw needs a
+    longer row: that epoch is given one, for it and by itself, so that a resumed run has the same shapes.
+    """
+
+    table: Table
+    size: int
+    seed: int
+    devices: int = 1
+    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def shape(self) -> Shape:
+        return training_shape(self.table.length_c, self.size, self.devices)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.table.length_c) // self.size)
+
+    def conversations(self, epoch: int, step: int) -> list[str]:
+        """The ids of the conversations of a step, for messages."""
+        return [self.table.ids[c] for c in self._groups(epoch)[step]]
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, from step `first` on."""
+        groups = self._groups(epoch)
+        slots = max(self.shape.slots, slots_needed(self.table.length_c, groups, self.shape.rows))
+        for group in groups[first:]:
+            rows = rows_of_group(self.table.length_c, group, self.shape.rows)
+            yield self.table.batch(rows, Shape(self.shape.rows, slots))
+
+    def padding(self, epoch: int = 0) -> float:
+        """The share of slots of an epoch that hold no utterance."""
+        slots = sum(batch.utterance_rl.size for batch in self.epoch(epoch))
+        return 1 - self.table.length_c.sum() / slots
+
+    def _groups(self, epoch: int) -> list[np.ndarray]:
+        if epoch not in self._epochs:
+            self._epochs.clear()
+            self._epochs[epoch] = groups_of_epoch(self.table.length_c, self.size, self.seed, epoch)
+        return self._epochs[epoch]
+
+
+def evaluation_shape(tables: Sequence[Table], devices: int = 1) -> Shape:
+    """One shape for the evaluation of all tables; its rows are a multiple of the devices."""
+    slots = max(64, max(int(table.length_c.max()) for table in tables))
+    rows = max(1, EVALUATION_SLOTS // slots)
+    return Shape(-(-rows // devices) * devices, slots)
+
+
+def evaluation_batches(table: Table, shape: Shape) -> Iterator[Batch]:
+    """Every utterance of the table exactly once."""
+    rows = rows_of_all(table.length_c, shape.slots)
+    for first in range(0, len(rows), shape.rows):
+        yield table.batch(rows[first : first + shape.rows], shape)

@@ -1,0 +1,183 @@
+"""`load_corpus`: the one entrance to every corpus, whatever its name, its files and its split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmath_jax.data.conversations import Corpus
+from cmath_jax.data.download import FEATURE_SETS, DownloadFailed, RawFile, blob_hash
+from cmath_jax.data.published import draw_validation, published12, read_published
+from cmath_jax.data.simulate import Simulation, simulate
+from cmath_jax.errors import InputError
+
+if TYPE_CHECKING:  # tensorflow-datasets takes a while to import, and only published files need it
+    from cmath_jax.data.builders import ConversationBuilder
+
+    MakeBuilder = Callable[[str, tuple[RawFile, ...]], ConversationBuilder]
+
+VALIDATIONS = ("auto", "drawn", "published12")
+FEATURE_SET_NAMES = ("auto", "sdt", "graphsmile", "cosmic", "mmgcn", "file")
+_DEFAULTS = Simulation()
+
+
+def load_corpus(
+    source: str,
+    *,
+    features_dir: str | Path = "data",
+    feature_set: str = "auto",
+    file: str = "",
+    text_layer: int = 1,
+    validation: str = "auto",
+    validation_seed: int = 0,
+    check_counts: str = "error",
+    prepared_dir: str | Path = "",
+    simulation: Simulation = _DEFAULTS,
+) -> Corpus:
+    """Loads a corpus.
+
+    Args:
+      source: `meld`, `iemocap`, `simulated`, or the path of one published file of features.
+      features_dir: the folder that holds the published files; it is only read.
+      feature_set: which of them: `sdt`, `graphsmile`, `cosmic`, `mmgcn`, `file` (the one that `file` names), or
+        `auto` for the first that is there, then any other `.pkl` with this data set, then a download of `mmgcn`.
+      file: one file by name, in `features_dir` or with its whole path.
+      text_layer: which of the text vectors of a file with several, 1 to 4.
+      validation: `auto` keeps the validation split of the file, or else draws one; `drawn` draws one and demands
+        that the file has none; `published12` is the published one of IEMOCAP.
+      validation_seed: for a split that is drawn: 20 % of the training conversations.
+      check_counts: `error` or `warn` where the counts are not the published ones.
+      prepared_dir: where prepared data sets and downloads are kept; "" for the default of tensorflow-datasets.
+      simulation: the options of `simulated`.
+
+    Raises:
+      InputError: an unknown name, no file or no usable file (the message lists the ways on), a split that the data
+        cannot have.
+    """
+    _check_choice("validation", validation, VALIDATIONS)
+    _check_choice("feature_set", feature_set, FEATURE_SET_NAMES)
+    source = str(source)
+    if source == "simulated":
+        corpus = simulate(simulation)
+    elif source in FEATURE_SETS:
+        make = partial(_builder, source, text_layer, check_counts, prepared_dir)
+        corpus = _published(source, Path(features_dir), feature_set, file, make)
+    elif source.endswith(".pkl") or Path(source).exists():
+        corpus = read_published(_existing(Path(source)), text_layer=text_layer, check_counts=check_counts)
+    else:
+        known = ", ".join([*FEATURE_SETS, "simulated"])
+        raise InputError(f"unknown corpus {source!r}; known are {known} and the path of a published .pkl file")
+    return _with_validation(corpus, validation, validation_seed)
+
+
+def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"unknown {option} {value!r}; known are {', '.join(known)}")
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
+    return path
+
+
+def _with_validation(corpus: Corpus, validation: str, seed: int) -> Corpus:
+    if validation == "published12":
+        return published12(corpus)
+    given = len(corpus.splits["validation"])
+    if validation == "drawn" and given:
+        raise InputError(
+            f"validation=drawn, but {corpus.name} has a validation split of its own ({given} conversations): use auto"
+        )
+    return corpus if given else draw_validation(corpus, seed=seed)
+
+
+def _builder(
+    dataset: str,
+    text_layer: int,
+    check_counts: str,
+    prepared_dir: str | Path,
+    feature_set: str,
+    files: tuple[RawFile, ...],
+) -> ConversationBuilder:
+    from cmath_jax.data import builders
+
+    config = builders.feature_config(feature_set, files, text_layer, check_counts)
+    builder_class = {"meld": builders.Meld, "iemocap": builders.Iemocap}[dataset]
+    return builder_class(config=config, data_dir=prepared_dir or None)
+
+
+def _published(dataset: str, folder: Path, feature_set: str, file: str, make: MakeBuilder) -> Corpus:
+    """The corpus of the files that the options choose, prepared unless it is already."""
+    from cmath_jax.data.builders import corpus_of
+
+    if bool(file) != (feature_set == "file") and feature_set != "auto":
+        raise InputError(
+            f"feature_set={feature_set} and file={file!r} do not go together: for one file, file=NAME alone"
+        )
+    if file:
+        builder = make("file", (_local(_existing(folder / file)),))
+        builder.download_and_prepare()
+        return corpus_of(builder)
+
+    named = FEATURE_SETS[dataset] if feature_set == "auto" else {feature_set: FEATURE_SETS[dataset][feature_set]}
+    builder = _by_name(folder, named, make)
+    unusable: list[str] = []
+    if builder is None and feature_set == "auto":
+        builder = _by_content(folder, make, unusable)
+    missing = _missing(dataset, folder, named, unusable)
+    if builder is None and "mmgcn" not in named:
+        raise InputError(missing)
+    try:
+        builder = builder or make("mmgcn", named["mmgcn"])
+        builder.download_and_prepare()
+    except DownloadFailed as error:
+        raise InputError(f"{missing}\n  {error}") from error
+    return corpus_of(builder)
+
+
+def _local(path: Path) -> RawFile:
+    return RawFile(path.name, blob_hash(path), path=path)
+
+
+def _by_name(folder: Path, named: dict[str, tuple[RawFile, ...]], make: MakeBuilder) -> ConversationBuilder | None:
+    """Of the first feature set whose (first) file is there; its second may have to be downloaded."""
+    for feature_set, files in named.items():
+        found = [_local(folder / f.name) if (folder / f.name).is_file() else f for f in files]
+        if found[0].path:
+            return make(feature_set, tuple(found))
+    return None
+
+
+def _by_content(folder: Path, make: MakeBuilder, unusable: list[str]) -> ConversationBuilder | None:
+    """Of the only other file that reads as this data set; what cannot be read is noted in `unusable`."""
+    names = {f.name for sets in FEATURE_SETS.values() for files in sets.values() for f in files}
+    usable = {}
+    for path in sorted(folder.glob("*.pkl")):
+        if path.name in names:  # of the other data set
+            continue
+        builder = make("file", (_local(path),))
+        try:
+            builder.download_and_prepare()  # reads it, unless it did so before
+        except InputError as error:
+            unusable.append(f"{path.name}: {error}")
+        else:
+            usable[path.name] = builder
+    if len(usable) > 1:
+        raise InputError(f"{folder} holds several files that can be read: {', '.join(usable)}; choose with file=NAME")
+    return next(iter(usable.values()), None)
+
+
+def _missing(dataset: str, folder: Path, named: dict[str, tuple[RawFile, ...]], unusable: list[str]) -> str:
+    searched = ", ".join(f"{files[0].name} ({feature_set})" for feature_set, files in named.items())
+    lines = [
+        f"no features of {dataset} in {folder}" + ("" if folder.is_dir() else " (there is no such folder)"),
+        f"looked for {searched}" + (", then any other .pkl with this data set" if len(named) > 1 else ""),
+        *(f"cannot be used: {reason}" for reason in unusable),
+        "ways on: put one of these files there (or name its folder with features_dir, or the file with file=); "
+        "let the mmgcn file be downloaded (feature_set=mmgcn, needs a network); "
+        "or use the built-in corpus with dataset=simulated",
+    ]
+    return "\n  ".join(lines)

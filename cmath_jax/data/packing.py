@@ -1,0 +1,87 @@
+"""Which conversations share a step and which share a row: integers only, pure functions of the lengths and a seed.
+
+A step holds a fixed number of conversations, of ragged lengths, in an array of fixed shape [rows, slots]. The groups
+are drawn at random and then mended by a few swaps, so that no group is much longer than the mean: that keeps the
+padding low with one compiled shape. The groups do not depend on the number of devices; only their rows do.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+SLACK = 1.04  # how far a group may exceed the mean length of a group
+ATTENTION_SLOTS = 400  # a row this long costs as much for its attention as for all else
+PROBED_EPOCHS = 8  # the shape is the smallest that holds every group of so many epochs
+
+
+class Shape(NamedTuple):
+    """Of a batch: how many rows, and how many utterances fit into one."""
+
+    rows: int
+    slots: int
+
+
+def groups_of_epoch(length_c: np.ndarray, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The conversations of every step of an epoch: each conversation once, `size` a step (fewer in the last one).
+
+    A pure function of its arguments: a run that is resumed or moved to other devices sees the same groups.
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, epoch]))
+    groups = np.split(rng.permutation(len(length_c)), range(size, len(length_c), size))
+    load_s = np.array([length_c[group].sum() for group in groups])
+    limit = max(int(np.ceil(SLACK * load_s.mean())), int(length_c.max()))
+    while load_s.max() > limit:
+        heavy, light = int(load_s.argmax()), int(load_s.argmin())
+        gap = load_s[heavy] - load_s[light]
+        gain_ij = length_c[groups[heavy]][:, None] - length_c[groups[light]][None, :]
+        # A swap that moves less than the gap lowers the sum of squared loads, so this ends.
+        off_ij = np.where((gain_ij > 0) & (gain_ij < gap), np.abs(gain_ij - gap / 2), np.inf)
+        if not np.isfinite(off_ij).any():
+            break
+        i, j = np.unravel_index(int(off_ij.argmin()), off_ij.shape)
+        groups[heavy][i], groups[light][j] = groups[light][j], groups[heavy][i]
+        load_s[heavy] -= gain_ij[i, j]
+        load_s[light] += gain_ij[i, j]
+    return groups
+
+
+def rows_of_group(length_c: np.ndarray, group: Sequence[int] | np.ndarray, rows: int) -> list[list[int]]:
+    """Spreads a group over rows as evenly as it goes: the longest first, each to the emptiest row."""
+    packed: list[list[int]] = [[] for _ in range(rows)]
+    load_r = np.zeros(rows, np.int64)
+    for c in sorted(group, key=lambda c: (-length_c[c], c)):
+        emptiest = int(load_r.argmin())
+        packed[emptiest].append(int(c))
+        load_r[emptiest] += length_c[c]
+    return packed
+
+
+def slots_needed(length_c: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> int:
+    """The longest row of any of the groups."""
+    return max(int(length_c[row].sum()) for group in groups for row in rows_of_group(length_c, group, rows) if row)
+
+
+def training_shape(length_c: np.ndarray, size: int, devices: int = 1) -> Shape:
+    """The cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
+    probes = [group for epoch in range(PROBED_EPOCHS) for group in groups_of_epoch(length_c, size, 0, epoch)]
+    most = max(devices, -(-min(size, len(length_c)) // devices) * devices)
+    shapes = [Shape(rows, slots_needed(length_c, probes, rows)) for rows in range(devices, most + 1, devices)]
+    return min(shapes, key=lambda shape: shape.rows * shape.slots * (1 + shape.slots / ATTENTION_SLOTS))
+
+
+def rows_of_all(length_c: np.ndarray, slots: int) -> list[list[int]]:
+    """Packs every conversation once into as few rows as it goes: the longest first, each to the fullest row it fits."""
+    packed: list[list[int]] = []
+    room_r: list[int] = []
+    for c in np.argsort(-length_c, kind="stable"):
+        fitting = [r for r, room in enumerate(room_r) if room >= length_c[c]]
+        if fitting:
+            best = min(fitting, key=lambda r: room_r[r])
+        else:
+            best = len(packed)
+            packed.append([])
+            room_r.append(slots)
+        packed[best].append(int(c))
+        room_r[best] -= int(length_c[c])
+    return packed

@@ -1,0 +1,78 @@
+"""The losses of the paper, as sums and counts over valid utterances (eqs 3, 18-24).
+
+Each term is a `Mean`: a total over this device's utterances and the count that divides it. Totals and counts add up
+over devices before the division, so that a batch spread over many devices has the loss of the whole.
+Masks are applied by `where` before a result can become infinite, so that padding has no gradient, not even NaN.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from cmath_jax.config import LossConfig
+from cmath_jax.data.batches import Batch
+from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.models.cmath import Outputs
+
+
+@flax.struct.dataclass
+class Mean:
+    """A mean that has not been divided yet."""
+
+    total: jax.Array
+    count: jax.Array
+
+    @classmethod
+    def of(cls, value_rl: jax.Array, valid_rl: jax.Array, weight_rl: jax.Array | float = 1.0) -> "Mean":
+        weight_rl = jnp.where(valid_rl, weight_rl, 0.0)
+        return cls((jnp.where(valid_rl, value_rl, 0.0) * weight_rl).sum(), weight_rl.sum())
+
+    def value(self) -> jax.Array:
+        return self.total / jnp.maximum(self.count, 1e-12)
+
+
+def loss_terms(
+    outputs: Outputs, batch: Batch, config: LossConfig, class_weight_c: jax.Array | None = None
+) -> dict[str, Mean]:
+    """`ce`, `reconstruction`, `mse`, `kl`: each summed over modalities, over the labelled utterances of the batch."""
+    valid_rl = batch.label_rl != UNLABELLED
+    teacher = jax.lax.stop_gradient if config.stop_teacher else lambda x: x
+    log_y_k = jax.nn.log_softmax(outputs.logits_rlc)
+    log_y = {m: jax.nn.log_softmax(logits_rlc) for m, logits_rlc in outputs.modality_logits.items()}
+
+    # Eqs 19-21: the fused classifier and every modality's, against the label.
+    label_rl = jnp.where(valid_rl, batch.label_rl, 0)
+    weight_rl = jnp.ones_like(label_rl, jnp.float32) if class_weight_c is None else class_weight_c[label_rl]
+
+    def surprise(log_y_rlc: jax.Array) -> jax.Array:
+        return -jnp.take_along_axis(log_y_rlc, label_rl[..., None], axis=-1)[..., 0]
+
+    ce_rl = surprise(log_y_k) + sum(surprise(log_y_m) for log_y_m in log_y.values())
+
+    # Eqs 22, 23: the fused classifier teaches the others.
+    log_teacher = teacher(log_y_k)
+    kl_rl = sum((jnp.exp(log_teacher) * (log_teacher - log_y_m)).sum(-1) for log_y_m in log_y.values())
+
+    # Eq. 18: the fused representation teaches the others.
+    h_k = teacher(outputs.sample_rld)
+    mse_rl = sum(_squared_distance(h_k, h_m) for h_m in outputs.augmented.values())
+
+    # Eq. 3.
+    rec_rl = sum(_squared_distance(batch.features[m], u_m) for m, u_m in outputs.reconstructions.items())
+    terms = {
+        "ce": Mean.of(ce_rl, valid_rl, weight_rl),
+        "kl": Mean.of(kl_rl, valid_rl),
+        "mse": Mean.of(mse_rl, valid_rl),
+    }
+    return terms | ({"reconstruction": Mean.of(rec_rl, valid_rl)} if outputs.reconstructions else {})
+
+
+def total_loss(terms: dict[str, jax.Array], config: LossConfig) -> jax.Array:
+    """L = L_ce + L_rec + gamma1 L_mse + gamma2 L_kl (eq. 24)."""
+    weights = {"ce": 1.0, "reconstruction": config.reconstruction, "mse": config.gamma1, "kl": config.gamma2}
+    return sum((weights[name] * term for name, term in terms.items()), jnp.zeros(()))
+
+
+def _squared_distance(x_rld: jax.Array, y_rld: jax.Array) -> jax.Array:
+    """[r, l]: mean over features, so that modalities and widths of every size weigh alike."""
+    return jnp.square(x_rld.astype(jnp.float32) - y_rld.astype(jnp.float32)).mean(-1)

@@ -1,0 +1,125 @@
+"""CMATH: Cross-Modality Augmented Transformer with Hierarchical Variational Distillation (Zhu et al.).
+
+Shapes: r rows, l slots of a row, d width, c classes. A row holds several conversations; see `data.batches`.
+Letters: t text, a audio, v visual; m any of them; k the fusion of all.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cmath_jax.data.batches import Batch
+from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.models import fusion
+from cmath_jax.models.cma_transformer import CMATransformer
+from cmath_jax.models.layers import Context, Convolution, Dropout, sinusoids
+
+
+@flax.struct.dataclass
+class Outputs:
+    """All that the losses, the metrics and a curious reader need. Logits, mean, deviation and sample are float32.
+
+    Attributes:
+      logits_rlc: of the fused representation; softmax gives Y_k, argmax the prediction.
+      modality_logits: m -> [r, l, c]; softmax gives Y_m.
+      mean_rld, deviation_rld: of the fused Gaussian.
+      sample_rld: H'_k: a draw from it in training, its mean otherwise.
+      augmented: m -> H'_m [r, l, d].
+      reconstructions: m -> U''_m [r, l, d_m]; empty without modality reconstruction.
+      gates: central m -> modality -> the gate's weights [r, l, d]; empty where nothing is gated.
+    """
+
+    logits_rlc: jax.Array
+    modality_logits: dict[str, jax.Array]
+    mean_rld: jax.Array
+    deviation_rld: jax.Array
+    sample_rld: jax.Array
+    augmented: dict[str, jax.Array]
+    reconstructions: dict[str, jax.Array]
+    gates: dict[str, dict[str, jax.Array]]
+
+
+class CMATH(nn.Module):
+    """The whole model. `CMATH(...).apply(variables, batch, train=False)` returns `Outputs`.
+
+    Training draws from the streams `dropout` and `noise`: `apply(..., train=True, rngs={"dropout": k, "noise": k})`.
+
+    Attributes:
+      classes: number of emotions C.
+      speakers: number of speaker indices.
+      width: d of the paper.
+      heads: attention heads; they divide the width.
+      dropout: rate, everywhere.
+      modalities: which of t, a, v take part; a modality that is left out has no parameters.
+      kernel: odd kernel size of the convolutions (eqs 1, 2).
+      reconstruction: False is the paper's "w/o MR": a linear layer instead, and nothing is reconstructed.
+      cross_attention: False is the paper's "w/o CMA-T": H'_m = H_m.
+      inject: see `CMATransformer`.
+      dtype: of the computation; parameters are float32.
+    """
+
+    classes: int
+    speakers: int
+    width: int = 400
+    heads: int = 10
+    dropout: float = 0.5
+    modalities: str = "tav"
+    kernel: int = 1
+    reconstruction: bool = True
+    cross_attention: bool = True
+    inject: str = "attention"
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: Batch, *, train: bool) -> Outputs:
+        context = Context.of(batch, train)
+        present = [m for m in MODALITIES if m in self.modalities]
+
+        # Modality reconstruction: compress and restore (eqs 1, 2).
+        compressed, reconstructions = {}, {}
+        for m in present:
+            u_rlm = batch.features[m]
+            if self.reconstruction:
+                compressed[m] = self._convolution(self.width, False, f"down_{m}")(u_rlm, context)
+                restored_rlm = self._convolution(u_rlm.shape[-1], True, f"up_{m}")(compressed[m], context)
+                reconstructions[m] = restored_rlm.astype(jnp.float32)
+            else:
+                compressed[m] = nn.Dense(self.width, dtype=self.dtype, name=f"linear_{m}")(u_rlm)
+
+        # Who speaks, and when (eqs 4-8): the same for all modalities.
+        speaker_rld = nn.Embed(self.speakers, self.width, dtype=self.dtype, name="speaker")(batch.speaker_rl)
+        position_rld = jnp.asarray(sinusoids(batch.position_rl.shape[1], self.width), self.dtype)[batch.position_rl]
+        h = {m: Dropout(self.dropout)(compressed[m] + speaker_rld + position_rld, context) for m in present}
+
+        # Cross-modality augmented transformers, one per central modality (eqs 9-14).
+        augmented, gates = dict(h), {}
+        if self.cross_attention:
+            for m in present:
+                transformer = CMATransformer(m, self.heads, self.dropout, self.inject, self.dtype, name=f"cma_{m}")
+                augmented[m], gates[m] = transformer(h, context)
+
+        # Variational fusion (eqs 15-17).
+        gaussians = [fusion.Gaussian(self.dtype, name=f"fusion_{m}")(augmented[m]) for m in present]
+        mean_rld, deviation_rld = (sum(parts) / len(present) for parts in zip(*gaussians, strict=True))
+        key = self.make_rng("noise") if train else None
+        sample_rld = fusion.sample(mean_rld, deviation_rld, key, context)
+
+        # Classifiers (eqs 19, 20).
+        return Outputs(
+            logits_rlc=self._classify("classifier", sample_rld, context),
+            modality_logits={m: self._classify(f"classifier_{m}", augmented[m], context) for m in present},
+            mean_rld=mean_rld,
+            deviation_rld=deviation_rld,
+            sample_rld=sample_rld,
+            augmented=augmented,
+            reconstructions=reconstructions,
+            gates=gates if len(present) > 1 else {},
+        )
+
+    def _convolution(self, features: int, use_bias: bool, name: str) -> Convolution:
+        return Convolution(features, self.kernel, use_bias, self.dtype, name=name)
+
+    def _classify(self, name: str, h_rld: jax.Array, context: Context) -> jax.Array:
+        h_rld = Dropout(self.dropout)(h_rld, context)
+        return nn.Dense(self.classes, dtype=self.dtype, name=name)(h_rld).astype(jnp.float32)

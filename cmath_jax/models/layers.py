@@ -1,0 +1,159 @@
+"""Layers that know where a conversation ends: several conversations share a row, and none may see another.
+
+Shapes: r rows, l slots of a row (q and k: the slot that asks and the slot that answers), d width, h heads.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cmath_jax.data.batches import Batch
+
+MASKED = -1e30  # a score that softmax turns into exactly 0 in float32 and in bfloat16, and yet is finite
+
+
+@flax.struct.dataclass
+class Context:
+    """What every layer needs to know of a batch.
+
+    Attributes:
+      utterance_rl: int32, the number of the utterance in its split; addresses its random draws.
+      position_rl: int32, its place in its conversation, from 0.
+      segment_rl: int32, which conversation of the row it belongs to; 0 for padding.
+      train: whether to draw dropout masks and noise.
+    """
+
+    utterance_rl: jax.Array
+    position_rl: jax.Array
+    segment_rl: jax.Array
+    train: bool = flax.struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, batch: Batch, train: bool) -> "Context":
+        return cls(batch.utterance_rl, batch.position_rl, batch.segment_rl, train)
+
+    @property
+    def same_rqk(self) -> jax.Array:
+        """bool: whether two slots of a row hold utterances of one conversation (padding attends to padding)."""
+        return self.segment_rl[:, :, None] == self.segment_rl[:, None, :]
+
+    def keys_rl(self, key: jax.Array) -> jax.Array:
+        """A random key per utterance. It depends on the utterance and not on its place in the batch, so that a
+        conversation is dropped out and sampled alike in any row, beside any other, on any number of devices."""
+        fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))
+        return fold(key, self.utterance_rl)
+
+
+def _keep(keys_rl: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    # 16 random bits decide; half the work of a float, and the rate is exact to 1/65536.
+    draw = jax.vmap(jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint16)))
+    return draw(keys_rl) >= round(rate * 65536)
+
+
+class Dropout(nn.Module):
+    """Inverted dropout on [r, l, d], drawn per utterance."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x_rld: jax.Array, context: Context) -> jax.Array:
+        if not context.train or self.rate == 0.0:
+            return x_rld
+        keep_rld = _keep(context.keys_rl(self.make_rng("dropout")), self.rate, x_rld.shape[2:])
+        return jnp.where(keep_rld, x_rld / (1.0 - self.rate), jnp.zeros((), x_rld.dtype))
+
+
+class AttentionDropout(nn.Module):
+    """Inverted dropout on attention weights [r, h, q, k], drawn per asking utterance and position of the answering."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, weight_rhqk: jax.Array, context: Context) -> jax.Array:
+        if not context.train or self.rate == 0.0:
+            return weight_rhqk
+        _, heads, _, slots = weight_rhqk.shape
+        keep_rqhp = _keep(context.keys_rl(self.make_rng("dropout")), self.rate, (heads, slots))
+        keep_rqhk = jnp.take_along_axis(keep_rqhp, context.position_rl[:, None, None, :], axis=-1)
+        keep_rhqk = keep_rqhk.transpose(0, 2, 1, 3)
+        return jnp.where(keep_rhqk, weight_rhqk / (1.0 - self.rate), jnp.zeros((), weight_rhqk.dtype))
+
+
+class Convolution(nn.Module):
+    """1-D convolution over the utterances of each conversation: SAME, zeros beyond its first and last utterance.
+
+    Written as one matrix product over shifted copies, since a library convolution would mix the conversations that
+    share a row. `kernel` is [k, d_in, features], as in `flax.linen.Conv`.
+    """
+
+    features: int
+    size: int
+    use_bias: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_rld: jax.Array, context: Context) -> jax.Array:
+        width = x_rld.shape[-1]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1)), (self.size, width, self.features))
+        x_rld = x_rld.astype(self.dtype)
+        taps = [_shift(x_rld, context.segment_rl, tap - self.size // 2) for tap in range(self.size)]
+        y_rld = jnp.concatenate(taps, axis=-1) @ kernel.reshape(self.size * width, self.features).astype(self.dtype)
+        if self.use_bias:
+            y_rld += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y_rld
+
+
+def _shift(x_rld: jax.Array, segment_rl: jax.Array, offset: int) -> jax.Array:
+    """x[i + offset] where that utterance belongs to the conversation of utterance i, else 0."""
+    if offset == 0:
+        return x_rld
+    slots = x_rld.shape[1]
+    source = np.arange(slots) + offset
+    inside_l = (source >= 0) & (source < slots)
+    source = source.clip(0, slots - 1)
+    same_rl = (segment_rl[:, source] == segment_rl) & inside_l[None, :]
+    return jnp.where(same_rl[..., None], x_rld[:, source], jnp.zeros((), x_rld.dtype))
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention inside each conversation (eqs 9, 11; Vaswani et al. 2017).
+
+    Queries, keys and values are projected without bias: a bias of the keys cannot change a softmax, and one of the
+    values is the same thing as the bias of the output.
+    """
+
+    heads: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, asking_rld: jax.Array, answering_rld: jax.Array, context: Context) -> jax.Array:
+        rows, slots, width = asking_rld.shape
+
+        def project(name: str, x_rld: jax.Array) -> jax.Array:
+            y_rld = nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)(x_rld)
+            return y_rld.reshape(rows, slots, self.heads, width // self.heads)
+
+        query_rqhx = project("query", asking_rld)
+        key_rkhx = project("key", answering_rld)
+        value_rkhx = project("value", answering_rld)
+        score_rhqk = jnp.einsum("rqhx,rkhx->rhqk", query_rqhx, key_rkhx) / np.sqrt(width / self.heads).astype(
+            np.float32
+        )
+        score_rhqk = jnp.where(context.same_rqk[:, None], score_rhqk.astype(jnp.float32), MASKED)
+        weight_rhqk = nn.softmax(score_rhqk).astype(self.dtype)
+        weight_rhqk = AttentionDropout(self.dropout)(weight_rhqk, context)
+        mixed_rqhx = jnp.einsum("rhqk,rkhx->rqhx", weight_rhqk, value_rkhx)
+        output_rld = nn.Dense(width, dtype=self.dtype, name="output")(mixed_rqhx.reshape(rows, slots, width))
+        return Dropout(self.dropout)(output_rld, context)
+
+
+def sinusoids(length: int, width: int) -> np.ndarray:
+    """float32 [length, width]: P of eqs 6, 7; an odd width ends with a sine."""
+    angle_lf = np.arange(length)[:, None] / 10000.0 ** (np.arange(0, width, 2) / width)[None, :]
+    table_ld = np.zeros((length, width), np.float32)
+    table_ld[:, 0::2] = np.sin(angle_lf)
+    table_ld[:, 1::2] = np.cos(angle_lf[:, : width // 2])
+    return table_ld

@@ -1,0 +1,73 @@
+"""Where the step runs: on one device by `jit`, on several by `pmap` with explicit sums over them.
+
+The step itself does not know. It is given the name of the axis to sum over, or None. Rows of a batch are dealt out
+to the devices; parameters live on all of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import flax.jax_utils
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cmath_jax.config import ParallelConfig
+from cmath_jax.errors import InputError
+
+AXIS = "data"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Compiles steps for its devices, and takes states and batches there and back."""
+
+    devices: tuple[jax.Device, ...]
+    mapped: bool  # by pmap
+
+    def train(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """`step(state, batch, axis)` -> compiled `(state, batch)` -> (state, metrics); the given state is used up."""
+        if self.mapped:
+            return jax.pmap(
+                partial(step, axis=AXIS), AXIS, out_axes=(0, None), donate_argnums=0, devices=list(self.devices)
+            )
+        return jax.jit(partial(step, axis=None), donate_argnums=0)
+
+    def evaluate(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """`step(state, batch)` -> compiled. Nothing is donated: the state is needed again."""
+        return jax.pmap(step, AXIS, devices=list(self.devices)) if self.mapped else jax.jit(step)
+
+    def put_state(self, state: Any) -> Any:
+        if self.mapped:
+            return flax.jax_utils.replicate(state, list(self.devices))
+        return jax.device_put(state, self.devices[0])
+
+    def get_state(self, state: Any) -> Any:
+        """A copy of the state in the memory of the host, which no later step can touch."""
+        if self.mapped:
+            state = jax.tree.map(lambda x: x.addressable_data(0)[0], state)
+        return jax.tree.map(lambda x: np.array(x, copy=True), state)
+
+    def put_batch(self, batch: Any) -> Any:
+        """Rows of the batch must be a multiple of the devices."""
+        if self.mapped:
+            n = len(self.devices)
+            batch = jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), batch)
+            return jax.device_put(batch, NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec(AXIS)))
+        return jax.device_put(batch, self.devices[0])
+
+    def get_rows(self, x: jax.Array) -> np.ndarray:
+        """Rows of a result of `evaluate`, in the order of the batch."""
+        host = np.asarray(x)
+        return host.reshape(-1, *host.shape[2:]) if self.mapped else host
+
+
+def make_engine(config: ParallelConfig) -> Engine:
+    """Raises InputError when more devices are asked for than there are."""
+    devices = jax.local_devices()
+    if config.devices > len(devices):
+        raise InputError(f"parallel.devices={config.devices}, but there are {len(devices)} ({devices[0].platform})")
+    wanted = 1 if config.engine == "jit" else config.devices or len(devices)
+    return Engine(tuple(devices[:wanted]), mapped=config.engine == "pmap" or wanted > 1)

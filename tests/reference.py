@@ -1,0 +1,459 @@
+"""A plain NumPy float64 reference of CMATH, written from the equations alone, that the real model is tested against.
+
+One conversation at a time, unpadded, no dropout, no masks: clarity over speed. It shares no code with the package.
+
+The last letters of a name spell its axes: ``n`` utterances (``q`` as queries, ``s`` as keys), ``f`` the features of one
+modality (d_m), ``d`` the width, ``h`` heads, ``e`` the width of one head, ``c`` classes, ``k`` kernel taps.
+Parameters are a nested dict of arrays under Flax names: a Dense kernel is ``[in, out]`` and ``y = x @ kernel + bias``.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Params = Mapping[str, Any]
+Conversation = Mapping[str, Any]  # features={m: [n, d_m]}, speakers=[n], labels=[n] with -1 for an unlabelled utterance
+Outputs = dict[str, Any]
+
+DEFAULTS: dict[str, Any] = {
+    "modalities": "tav",
+    "heads": 10,
+    "kernel": 1,
+    "reconstruction": True,  # False: wo_mr
+    "cross_attention": True,  # False: wo_cma
+    "inject": "attention",  # or "block"
+    "gamma1": 1.0,
+    "gamma2": 1.0,
+    "reconstruction_weight": 1.0,
+    "class_weights": None,  # or [C]
+    "stop_teacher": True,
+}
+LAYER_NORM_EPSILON = 1e-6
+DEVIATION_FLOOR = 1e-6
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the defaults filled in; an unknown name or value is an error."""
+    unknown = sorted(set(settings) - set(DEFAULTS))
+    if unknown:
+        raise ValueError(f"unknown settings: {unknown}")
+    merged = {**DEFAULTS, **settings}
+    modalities = list(merged["modalities"])
+    if not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set("tav"):
+        raise ValueError(f"modalities must be a non-empty subset of t, a, v: {merged['modalities']!r}")
+    if merged["inject"] not in ("attention", "block"):
+        raise ValueError(f"inject must be 'attention' or 'block': {merged['inject']!r}")
+    if merged["kernel"] < 1 or merged["kernel"] % 2 == 0:
+        raise ValueError(f"kernel must be odd: {merged['kernel']}")
+    return merged
+
+
+def as_float64(tree: Params) -> dict[str, Any]:
+    """A copy of the nested parameters with every leaf a float64 NumPy array."""
+    return {
+        name: as_float64(leaf) if isinstance(leaf, Mapping) else np.array(leaf, dtype=np.float64)
+        for name, leaf in tree.items()
+    }
+
+
+# Building blocks
+
+
+def dense(x: Array, layer: Params) -> Array:
+    """``x @ kernel + bias``, the bias where the layer has one."""
+    y: Array = x @ layer["kernel"]
+    return y + layer["bias"] if "bias" in layer else y
+
+
+def convolve(x_ni: Array, layer: Params) -> Array:
+    """Cross-correlation over the utterances, zeros outside the conversation (SAME), odd kernel ``[k, in, out]``."""
+    kernel_kio = layer["kernel"]
+    taps = len(kernel_kio)
+    if taps % 2 == 0:
+        raise ValueError(f"an odd kernel is needed, not {taps}")
+    y_no = np.zeros((len(x_ni), kernel_kio.shape[2]))
+    for i in range(len(x_ni)):
+        for tap in range(taps):
+            source = i + tap - taps // 2
+            if 0 <= source < len(x_ni):
+                y_no[i] += x_ni[source] @ kernel_kio[tap]
+    return y_no + layer["bias"] if "bias" in layer else y_no
+
+
+def layer_norm(x: Array, layer: Params) -> Array:
+    """LayerNorm over the last axis, with the biased variance."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred**2).mean(axis=-1, keepdims=True)
+    normed: Array = centred / np.sqrt(variance + LAYER_NORM_EPSILON) * layer["scale"] + layer["bias"]
+    return normed
+
+
+def gelu(x: Array) -> Array:
+    """The exact GELU, ``x * Phi(x)``."""
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    y: Array = 0.5 * x * (1.0 + erf(x / math.sqrt(2.0)))
+    return y
+
+
+def softplus(x: Array) -> Array:
+    """``log(1 + exp(x))`` without overflow."""
+    y: Array = np.logaddexp(0.0, x)
+    return y
+
+
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """``x - log(sum(exp(x)))`` along one axis."""
+    shifted = x - x.max(axis=axis, keepdims=True)
+    y: Array = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+    return y
+
+
+def softmax(x: Array, axis: int = -1) -> Array:
+    """``exp(x) / sum(exp(x))`` along one axis."""
+    y: Array = np.exp(log_softmax(x, axis=axis))
+    return y
+
+
+def position(length: int, width: int) -> Array:
+    """P of eqs 4-8: sinusoids ``[n, d]``; an odd width ends on a sine."""
+    p_nd = np.zeros((length, width))
+    for i in range(length):
+        for column in range(width):
+            angle = i / 10000.0 ** (2 * (column // 2) / width)
+            p_nd[i, column] = math.sin(angle) if column % 2 == 0 else math.cos(angle)
+    return p_nd
+
+
+def attention(query_qd: Array, source_sd: Array, layer: Params, heads: int) -> Array:
+    """Multi-head attention of a query sequence on a source that is key and value; heads are contiguous blocks."""
+    projected_qd = dense(query_qd, layer["query"])
+    key_sd = dense(source_sd, layer["key"])
+    value_sd = dense(source_sd, layer["value"])
+    width = projected_qd.shape[1]
+    if width % heads:
+        raise ValueError(f"{heads} heads do not divide the width {width}")
+    size = width // heads
+    blocks = []
+    for head in range(heads):
+        block = slice(head * size, (head + 1) * size)
+        scores_qs = np.einsum("qe,se->qs", projected_qd[:, block], key_sd[:, block]) / math.sqrt(size)
+        blocks.append(np.einsum("qs,se->qe", softmax(scores_qs), value_sd[:, block]))
+    return dense(np.concatenate(blocks, axis=1), layer["output"])
+
+
+# The model
+
+
+def cma_block(sum_nd: Array, name: str, layers: Params) -> Array:
+    """The end of eqs 9-11, from a residual sum on: ``B = Norm(sum)``, then ``Norm(FFN(B) + B)``."""
+    b_nd = layer_norm(sum_nd, layers[f"attention_norm_{name}"])
+    hidden_nd = gelu(dense(b_nd, layers[f"hidden_{name}"]))
+    return layer_norm(dense(hidden_nd, layers[f"project_{name}"]) + b_nd, layers[f"output_norm_{name}"])
+
+
+def cma_transformer(
+    centre: str, embedded: Mapping[str, Array], layers: Params, heads: int, inject: str
+) -> tuple[Array, dict[str, Array]]:
+    """Eqs 9-14 for one central modality: ``H'_c [n, d]`` and its gate weights, one ``[n, d]`` per input of the gate."""
+    h_c_nd = embedded[centre]
+    finished = {}
+    # Eq. 11: A'_cc = A_cc + A_xc + A_yc, or with the finished H_xc and H_yc where whole blocks are injected.
+    a_cc_nd = attention(h_c_nd, h_c_nd, layers[f"attention_{centre}"], heads)
+    for name, h_x_nd in embedded.items():
+        if name == centre:
+            continue
+        a_xc_nd = attention(h_c_nd, h_x_nd, layers[f"attention_{name}"], heads)  # eqs 9-10
+        finished[name] = cma_block(a_xc_nd + h_c_nd, name, layers)
+        a_cc_nd = a_cc_nd + (a_xc_nd if inject == "attention" else finished[name])
+    finished[centre] = cma_block(a_cc_nd + h_c_nd, centre, layers)
+    if len(finished) == 1:
+        return finished[centre], {}
+    # Eq. 12: alpha = softmax over the inputs, per feature, of Z W with one W.
+    alpha_znd = softmax(np.stack([dense(z_nd, layers["gate"]) for z_nd in finished.values()]), axis=0)
+    gates = dict(zip(finished, alpha_znd, strict=True))
+    augmented_nd = np.zeros_like(h_c_nd)
+    for name, z_nd in finished.items():
+        augmented_nd += gates[name] * z_nd
+    return augmented_nd, gates
+
+
+def perceptron(x_nd: Array, hidden: Params, output: Params) -> Array:
+    """Linear, ReLU, Linear."""
+    return dense(np.maximum(dense(x_nd, hidden), 0.0), output)
+
+
+def forward(params: Params, conversation: Conversation, settings: Mapping[str, Any], noise: Any = None) -> Outputs:
+    """Every quantity of sections 2 and 3 for one conversation; ``noise [n, d]`` is eps, None for evaluation."""
+    settings = complete(settings)
+    params = as_float64(params)
+    modalities = list(settings["modalities"])
+    features = {m: np.asarray(conversation["features"][m], dtype=np.float64) for m in modalities}
+    speakers_n = np.asarray(conversation["speakers"])
+    length = len(speakers_n)
+    if length == 0:
+        raise ValueError("a conversation without utterances")
+    if any(len(u_nf) != length for u_nf in features.values()):
+        raise ValueError("features and speakers differ in length")
+
+    # Eqs 1-2: compress, and restore (a plain Linear and no restoration in wo_mr).
+    compressed, reconstructions = {}, {}
+    for m, u_nf in features.items():
+        if settings["reconstruction"]:
+            for layer in (params[f"down_{m}"], params[f"up_{m}"]):
+                if len(layer["kernel"]) != settings["kernel"]:
+                    raise ValueError(f"kernel of {len(layer['kernel'])} taps, not {settings['kernel']}")
+            compressed[m] = convolve(u_nf, params[f"down_{m}"])
+            reconstructions[m] = convolve(compressed[m], params[f"up_{m}"])
+        else:
+            compressed[m] = dense(u_nf, params[f"linear_{m}"])
+
+    # Eqs 4-8: H_m = U'_m + S + P, the same S and P for every modality.
+    s_nd = params["speaker"]["embedding"][speakers_n]
+    p_nd = position(length, s_nd.shape[1])
+    embedded = {m: u_nd + s_nd + p_nd for m, u_nd in compressed.items()}
+
+    # Eqs 9-14: H'_m, one CMA-Transformer per central modality (H'_m = H_m in wo_cma).
+    augmented, gates = {}, {}
+    for m in modalities:
+        if settings["cross_attention"]:
+            augmented[m], alpha = cma_transformer(
+                m, embedded, params[f"cma_{m}"], settings["heads"], settings["inject"]
+            )
+            if alpha:
+                gates[m] = alpha
+        else:
+            augmented[m] = embedded[m]
+
+    # Eqs 15-17: one Gaussian per modality, their plain average, one draw.
+    means, deviations = [], []
+    for m in modalities:
+        fusion = params[f"fusion_{m}"]
+        means.append(perceptron(augmented[m], fusion["mean_hidden"], fusion["mean_output"]))
+        raw_nd = perceptron(augmented[m], fusion["deviation_hidden"], fusion["deviation_output"])
+        deviations.append(softplus(raw_nd) + DEVIATION_FLOOR)
+    mean_nd = np.mean(means, axis=0)
+    deviation_nd = np.mean(deviations, axis=0)
+    if noise is None:
+        sample_nd = mean_nd
+    else:
+        eps_nd = np.asarray(noise, dtype=np.float64)
+        if eps_nd.shape != mean_nd.shape:
+            raise ValueError(f"noise of shape {eps_nd.shape}, not {mean_nd.shape}")
+        sample_nd = mean_nd + eps_nd * deviation_nd
+
+    return {
+        "logits": dense(sample_nd, params["classifier"]),
+        "modality_logits": {m: dense(augmented[m], params[f"classifier_{m}"]) for m in modalities},
+        "mean": mean_nd,
+        "deviation": deviation_nd,
+        "sample": sample_nd,
+        "augmented": augmented,
+        "reconstructions": reconstructions,
+        "gates": gates,
+    }
+
+
+# The losses
+
+
+def gather_labels(conversations: Sequence[Conversation], classes: int) -> NDArray[np.int64]:
+    """The labels of a batch, one utterance after another."""
+    labels_n = np.concatenate([np.asarray(conversation["labels"], dtype=np.int64) for conversation in conversations])
+    if labels_n.min() < -1 or labels_n.max() >= classes:
+        raise ValueError(f"a label outside -1..{classes - 1}")
+    return labels_n
+
+
+def cross_entropy(logits_nc: Array, labels_n: NDArray[np.int64], class_weights: Any = None) -> float:
+    """Weighted mean over the labelled utterances, normalised by the weights of their labels; 0 without any."""
+    log_probability_nc = log_softmax(logits_nc)
+    weights_c = np.ones(logits_nc.shape[1]) if class_weights is None else np.asarray(class_weights, dtype=np.float64)
+    total, normaliser = 0.0, 0.0
+    for log_probability_c, label in zip(log_probability_nc, labels_n, strict=True):
+        if label >= 0:
+            total -= weights_c[label] * log_probability_c[label]
+            normaliser += weights_c[label]
+    return float(total / normaliser) if normaliser else 0.0
+
+
+def divergence(teacher_nc: Array, student_nc: Array, labels_n: NDArray[np.int64]) -> float:
+    """``KL(softmax(teacher) || softmax(student))``, mean over the labelled utterances, from logits; 0 without any."""
+    labelled_n = labels_n >= 0
+    if not labelled_n.any():
+        return 0.0
+    log_p_nc, log_q_nc = log_softmax(teacher_nc[labelled_n]), log_softmax(student_nc[labelled_n])
+    return float((np.exp(log_p_nc) * (log_p_nc - log_q_nc)).sum(axis=1).mean())
+
+
+def squared_error(a_nd: Array, b_nd: Array) -> float:
+    """Mean over utterances and features of the squared difference."""
+    return float(((a_nd - b_nd) ** 2).mean())
+
+
+def losses(
+    outputs: Sequence[Outputs],
+    conversations: Sequence[Conversation],
+    settings: Mapping[str, Any],
+    teachers: Sequence[Outputs] | None = None,
+) -> dict[str, float]:
+    """Eqs 3, 18-24 over a batch: ce, reconstruction, mse, kl (unweighted) and total.
+
+    ``teachers`` are the outputs whose ``sample`` and ``logits`` teach in mse and kl, by default ``outputs`` themselves.
+    """
+    settings = complete(settings)
+    if not outputs or len(outputs) != len(conversations):
+        raise ValueError(f"{len(outputs)} outputs for {len(conversations)} conversations")
+    teachers = outputs if teachers is None else teachers
+    logits_nc = np.concatenate([output["logits"] for output in outputs])
+    teacher_logits_nc = np.concatenate([teacher["logits"] for teacher in teachers])
+    teacher_nd = np.concatenate([teacher["sample"] for teacher in teachers])
+    labels_n = gather_labels(conversations, logits_nc.shape[1])
+
+    ce = cross_entropy(logits_nc, labels_n, settings["class_weights"])  # eqs 19-23, with kl below
+    reconstruction, mse, kl = 0.0, 0.0, 0.0
+    for m in settings["modalities"]:
+        student_nd = np.concatenate([output["augmented"][m] for output in outputs])
+        student_logits_nc = np.concatenate([output["modality_logits"][m] for output in outputs])
+        ce += cross_entropy(student_logits_nc, labels_n, settings["class_weights"])
+        mse += squared_error(teacher_nd, student_nd)  # eq. 18
+        kl += divergence(teacher_logits_nc, student_logits_nc, labels_n)
+        if settings["reconstruction"]:  # eq. 3
+            u_nf = np.concatenate([np.asarray(talk["features"][m], dtype=np.float64) for talk in conversations])
+            restored_nf = np.concatenate([output["reconstructions"][m] for output in outputs])
+            reconstruction += squared_error(u_nf, restored_nf)
+    total = ce + settings["reconstruction_weight"] * reconstruction  # eq. 24
+    total += settings["gamma1"] * mse + settings["gamma2"] * kl
+    return {"ce": ce, "reconstruction": reconstruction, "mse": mse, "kl": kl, "total": total}
+
+
+# Gradients by central differences
+
+
+def shifted(params: Params, direction: Params, step: float) -> dict[str, Any]:
+    """``params + step * direction``; what the direction leaves out stays."""
+    unknown = sorted(set(direction) - set(params))
+    if unknown:
+        raise ValueError(f"a direction along unknown parameters: {unknown}")
+    moved: dict[str, Any] = {}
+    for name, leaf in params.items():
+        if name not in direction:
+            moved[name] = leaf
+        elif isinstance(leaf, Mapping):
+            moved[name] = shifted(leaf, direction[name], step)
+        else:
+            along = np.asarray(direction[name], dtype=np.float64)
+            if along.shape != np.shape(leaf):
+                raise ValueError(f"direction of shape {along.shape} for {name} of shape {np.shape(leaf)}")
+            moved[name] = np.asarray(leaf, dtype=np.float64) + step * along
+    return moved
+
+
+def directional_derivative(
+    params: Params,
+    direction: Params,
+    conversations: Sequence[Conversation],
+    settings: Mapping[str, Any],
+    noises: Sequence[Any] | None = None,
+    term: str = "total",
+    step: float = 1e-5,
+) -> float:
+    """``d losses[term] / dt`` at ``params + t * direction``, t = 0; ``direction`` may hold only some parameters.
+
+    With ``stop_teacher`` the teachers of mse and kl stay those of the unmoved parameters, while cross-entropy still
+    moves the fused logits: the gradient that a stopped teacher gives.
+    """
+    noises = [None] * len(conversations) if noises is None else noises
+
+    def run(at: Params) -> list[Outputs]:
+        return [forward(at, talk, settings, noise) for talk, noise in zip(conversations, noises, strict=True)]
+
+    teachers = run(params) if complete(settings)["stop_teacher"] else None
+    ahead, behind = (
+        losses(run(shifted(params, direction, sign * step)), conversations, settings, teachers)[term]
+        for sign in (1, -1)
+    )
+    return (ahead - behind) / (2.0 * step)
+
+
+def loss_gradient(
+    params: Params,
+    coordinates: Sequence[tuple[str, tuple[int, ...]]],
+    conversations: Sequence[Conversation],
+    settings: Mapping[str, Any],
+    noises: Sequence[Any] | None = None,
+    term: str = "total",
+    step: float = 1e-5,
+) -> Array:
+    """The partial derivatives at chosen coordinates, each a path such as ``"cma_t/gate/kernel"`` and an index."""
+    gradient = []
+    for path, index in coordinates:
+        names = path.split("/")
+        leaf: Any = params
+        for name in names:
+            leaf = leaf[name]
+        unit = np.zeros(np.shape(leaf))
+        unit[index] = 1.0
+        direction: Any = unit
+        for name in reversed(names):
+            direction = {name: direction}
+        gradient.append(directional_derivative(params, direction, conversations, settings, noises, term, step))
+    return np.array(gradient)
+
+
+# Parameters from scratch
+
+
+def random_params(
+    rng: np.random.Generator,
+    dims: Mapping[str, int],
+    settings: Mapping[str, Any],
+    speakers: int,
+    classes: int,
+    width: int,
+) -> dict[str, Any]:
+    """Random parameters, exactly those that the variant has; no bias is 0 and no scale 1, so that each one matters."""
+    settings = complete(settings)
+    modalities = list(settings["modalities"])
+
+    def kernel(*shape: int) -> dict[str, Array]:
+        fan_in = math.prod(shape[:-1])
+        return {"kernel": rng.normal(size=shape) / math.sqrt(fan_in)}
+
+    def affine(*shape: int) -> dict[str, Array]:
+        return {**kernel(*shape), "bias": 0.3 * rng.normal(size=shape[-1])}
+
+    def norm() -> dict[str, Array]:
+        return {"scale": 1.0 + 0.3 * rng.normal(size=width), "bias": 0.3 * rng.normal(size=width)}
+
+    params: dict[str, Any] = {"speaker": {"embedding": rng.normal(size=(speakers, width))}}
+    for m in modalities:
+        if settings["reconstruction"]:
+            params[f"down_{m}"] = kernel(settings["kernel"], dims[m], width)
+            params[f"up_{m}"] = affine(settings["kernel"], width, dims[m])
+        else:
+            params[f"linear_{m}"] = affine(dims[m], width)
+        if settings["cross_attention"]:
+            block: dict[str, Any] = {}
+            for x in modalities:
+                block[f"attention_{x}"] = {
+                    **{name: kernel(width, width) for name in ("query", "key", "value")},
+                    "output": affine(width, width),
+                }
+                block[f"attention_norm_{x}"] = norm()
+                block[f"hidden_{x}"] = affine(width, width)
+                block[f"project_{x}"] = affine(width, width)
+                block[f"output_norm_{x}"] = norm()
+            if len(modalities) > 1:
+                block["gate"] = kernel(width, width)
+            params[f"cma_{m}"] = block
+        params[f"fusion_{m}"] = {
+            name: affine(width, width)
+            for name in ("mean_hidden", "mean_output", "deviation_hidden", "deviation_output")
+        }
+        params[f"classifier_{m}"] = affine(width, classes)
+    params["classifier"] = affine(width, classes)
+    return params
