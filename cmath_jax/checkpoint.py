@@ -6,13 +6,14 @@ A checkpoint is one folder, named by its step, which appears under its name only
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from cmath_jax.config import Config, flat, to_dict
+from cmath_jax.config import flat
 from cmath_jax.errors import InputError
 
 # Options that may change between two runs of one folder: none of them changes a number beyond rounding.
@@ -66,24 +67,33 @@ class Checkpoints:
         self._orbax.wait()
         return self._load(max(self._orbax.checkpoints, key=lambda c: c.metrics["selection"]), like)
 
-    def close(self) -> None:
-        """Waits until all is on disk."""
-        self._orbax.close()
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._orbax.close()  # waits until all is on disk
 
     def _load(self, checkpoint: Any, like: Any) -> Any:
         abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
         return self._orbax.load(checkpoint.step, abstract)
 
 
-def check_same_run(record: Mapping[str, Any], config: Config, fingerprint: str, folder: Path) -> None:
-    """Raises InputError when a checkpoint belongs to another config or other data; it names what differs."""
-    saved, wanted = flat(record["config"]), flat(to_dict(config))
+def check_same_run(folder: Path, stamp: Mapping[str, Any]) -> None:
+    """Whether the checkpoints of a folder, if it has any, are of this config and these data.
+
+    Raises:
+      InputError: if not; it names what differs.
+    """
+    if not folder.exists():
+        return
+    with Checkpoints(folder) as checkpoints:
+        if checkpoints.empty:
+            return
+        record = checkpoints.record()
+    saved, wanted = flat(record["config"]), flat(stamp["config"])
     names = [name for name in {**saved, **wanted} if not name.startswith(FREE)]
     differing = [f"{n}: {saved.get(n)!r} there, {wanted.get(n)!r} now" for n in names if saved.get(n) != wanted.get(n)]
+    if record["fingerprint"] != stamp["fingerprint"]:
+        differing.append(f"fingerprint of the data: {record['fingerprint']} there, {stamp['fingerprint']} now")
     if differing:
-        raise InputError(f"{folder} holds a run of another config; use another --workdir ({'; '.join(differing)})")
-    if record["fingerprint"] != fingerprint:
-        raise InputError(
-            f"{folder} holds a run on other data (fingerprint {record['fingerprint']} there, {fingerprint} now); "
-            "use another --workdir"
-        )
+        raise InputError(f"{folder} holds another run; use another --workdir ({'; '.join(differing)})")

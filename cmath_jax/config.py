@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.data.simulate import Simulation
 from cmath_jax.errors import InputError
-from cmath_jax.models.cma_transformer import INJECTIONS
 
+INJECTIONS = ("attention", "block")
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 ENGINES = ("auto", "jit", "pmap")

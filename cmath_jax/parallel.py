@@ -4,6 +4,7 @@ The step itself does not know. It is given the name of the axis to sum over, or 
 to the devices; parameters live on all of them.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +16,29 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cmath_jax.config import ParallelConfig
+from cmath_jax.data.batches import Batch
 from cmath_jax.errors import InputError
 
 AXIS = "data"
+
+
+class Compiled:
+    """A compiled step `(state, batch) -> result` that knows how long its compilations have taken."""
+
+    def __init__(self, function: Callable[[Any, Batch], Any]) -> None:
+        self.seconds = 0.0
+        self._function = function
+        self._shapes: set[tuple[int, ...]] = set()
+
+    def __call__(self, state: Any, batch: Batch) -> Any:
+        if batch.utterance_rl.shape in self._shapes:
+            return self._function(state, batch)
+        # A first call returns when it has compiled and handed the work to the device.
+        start = time.monotonic()
+        result = self._function(state, batch)
+        self.seconds += time.monotonic() - start
+        self._shapes.add(batch.utterance_rl.shape)
+        return result
 
 
 @dataclass(frozen=True)
@@ -27,17 +48,16 @@ class Engine:
     devices: tuple[jax.Device, ...]
     mapped: bool  # by pmap
 
-    def train(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """`step(state, batch, axis)` -> compiled `(state, batch)` -> (state, metrics); the given state is used up."""
-        if self.mapped:
-            return jax.pmap(
-                partial(step, axis=AXIS), AXIS, out_axes=(0, None), donate_argnums=0, devices=list(self.devices)
-            )
-        return jax.jit(partial(step, axis=None), donate_argnums=0)
+    def compile_train(self, step: Callable[..., Any]) -> Compiled:
+        """`step(state, batch, axis=)` returns (state, metrics). The state that it is given is used up."""
+        if not self.mapped:
+            return Compiled(jax.jit(partial(step, axis=None), donate_argnums=0))
+        step = partial(step, axis=AXIS)
+        return Compiled(jax.pmap(step, AXIS, out_axes=(0, None), donate_argnums=0, devices=list(self.devices)))
 
-    def evaluate(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """`step(state, batch)` -> compiled. Nothing is donated: the state is needed again."""
-        return jax.pmap(step, AXIS, devices=list(self.devices)) if self.mapped else jax.jit(step)
+    def compile_eval(self, step: Callable[..., Any]) -> Compiled:
+        """`step(params, batch)` returns rows. Nothing is donated: the parameters are needed again."""
+        return Compiled(jax.pmap(step, AXIS, devices=list(self.devices)) if self.mapped else jax.jit(step))
 
     def put_state(self, state: Any) -> Any:
         if self.mapped:

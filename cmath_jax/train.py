@@ -8,8 +8,8 @@ interrupted and resumed is the run that was not.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ from flax import linen as nn
 from cmath_jax import results
 from cmath_jax.checkpoint import Checkpoints, check_same_run
 from cmath_jax.config import Config, LossConfig, to_dict
-from cmath_jax.data.batches import Batch, Table, TrainingBatches, evaluation_batches, evaluation_shape
+from cmath_jax.data.batches import PADDING, Batch, Table, TrainingBatches, evaluation_batches, evaluation_shape
 from cmath_jax.data.conversations import SPLITS, UNLABELLED, Corpus
-from cmath_jax.data.load import load
+from cmath_jax.data.load import load_corpus
 from cmath_jax.data.scaling import Scaling
-from cmath_jax.errors import TrainingDivergedError
+from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.losses import loss_terms, total_loss
 from cmath_jax.metrics import Scores
 from cmath_jax.models import make_model
 from cmath_jax.optim import make_optimizer
-from cmath_jax.parallel import Engine, make_engine
+from cmath_jax.parallel import Compiled, Engine, make_engine
 from cmath_jax.progress import Progress
 from cmath_jax.run_folder import RunFolder
 from cmath_jax.termination import Termination
@@ -127,3 +127,196 @@ def train_step(
 def eval_step(params: Any, batch: Batch, *, model: nn.Module) -> jax.Array:
     """float32 [r, l, c]: the probabilities Y_k of every slot."""
     return nn.softmax(model.apply({"params": params}, batch, train=False).logits_rlc)
+
+
+@dataclass(frozen=True)
+class Program:
+    """An experiment made ready: its data and its compiled steps. All seeds of a run go through one program."""
+
+    config: Config
+    corpus: Corpus
+    scaling: Scaling
+    tables: Mapping[str, Table]
+    batches: TrainingBatches  # of seed 0; every seed has its own order and the same shape
+    engine: Engine
+    initialize: Callable[[int], TrainState]
+    train_step: Compiled
+    eval_step: Compiled
+
+    @classmethod
+    def of(cls, config: Config, corpus: Corpus) -> "Program":
+        for m in config.data.modalities:
+            if m not in corpus.dims:
+                raise InputError(
+                    f"data.modalities={config.data.modalities!r}, but {corpus.name} has only {[*corpus.dims]}"
+                )
+        engine = make_engine(config.parallel)
+        scaling = Scaling.of(corpus, config.data.standardize)
+        splits = scaling.apply(corpus).splits
+        tables = {split: Table.of(splits[split], config.data.modalities) for split in SPLITS}
+        batches = TrainingBatches(tables["train"], config.train.batch_size, 0, len(engine.devices))
+        model = make_model(config, corpus)
+        tx = make_optimizer(config.optim, batches.steps, config.train.epochs)
+        weights = jnp.asarray(class_weights(corpus)) if config.loss.class_weights else None
+        one_row = jax.tree.map(lambda x: x[:1], next(batches.epoch(0)))
+        average = config.optim.average
+        init = jax.jit(partial(init_state, batch=one_row, model=model, tx=tx, average=average))
+        step = partial(train_step, model=model, tx=tx, loss=config.loss, average=average, class_weight_c=weights)
+        evaluation = partial(eval_step, model=model)
+        compiled = engine.compile_train(step), engine.compile_eval(evaluation)
+        return cls(config, corpus, scaling, tables, batches, engine, init, *compiled)
+
+    def evaluate(self, params: Any, split: str) -> tuple[Scores, dict[str, float], np.ndarray]:
+        """Scores of a split, the same as a row of `metrics.jsonl` has them, and probabilities [N, C]."""
+        table, classes = self.tables[split], len(self.corpus.classes)
+        shape = evaluation_shape([self.tables["validation"], self.tables["test"]], len(self.engine.devices))
+        probability_nc = np.full((len(table.label_n), classes), np.nan, np.float32)
+        for batch in evaluation_batches(table, shape):
+            probability_rlc = self.engine.get_rows(self.eval_step(params, self.engine.put_batch(batch)))
+            there_rl = batch.utterance_rl != PADDING
+            probability_nc[batch.utterance_rl[there_rl]] = probability_rlc[there_rl]
+        scores = Scores.of(table.label_n, probability_nc.argmax(-1), classes)
+        labelled_n = np.flatnonzero(table.label_n != UNLABELLED)
+        surprise_n = -np.log(np.maximum(probability_nc[labelled_n, table.label_n[labelled_n]], 1e-12))
+        row = {"loss": float(surprise_n.mean()), "accuracy": scores.accuracy, "weighted_f1": scores.weighted_f1}
+        return scores, row, probability_nc
+
+
+def load_configured(config: Config) -> Corpus:
+    """The corpus that a config names."""
+    options = vars(config.data).items()
+    return load_corpus(config.dataset, **{k: v for k, v in options if k not in ("modalities", "standardize")})
+
+
+def class_weights(corpus: Corpus) -> np.ndarray:
+    """float32 [C]: inverse frequency in the training split; a weight of 1 is that of a class of mean size."""
+    count_c = corpus.class_counts("train")
+    return (count_c.sum() / (len(count_c) * np.maximum(count_c, 1))).astype(np.float32)
+
+
+def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
+    """Trains, selects on validation, tests, and writes the run folder; goes on where an earlier run stopped.
+
+    Returns:
+      The content of `result.json`.
+
+    Raises:
+      InputError: for data or options that cannot be used, and for a folder that holds another run.
+      TrainingDivergedError: when a loss or a gradient is not finite.
+      Terminated: after SIGTERM, when the state is saved.
+    """
+    corpus = load_configured(config)
+    with RunFolder(workdir) as folder, Termination() as termination:
+        program = Program.of(config, corpus)
+        stamp = {"config": to_dict(config), "fingerprint": corpus.fingerprint()}
+        for seed in range(config.seeds):
+            check_same_run(folder.checkpoints(seed), stamp)
+        folder.write_config(config)
+        folder.write_environment({"data": {"source": corpus.source, "fingerprint": stamp["fingerprint"]}})
+        seeds = [run_seed(program, seed, folder, termination, stamp) for seed in range(config.seeds)]
+        compile_seconds = program.train_step.seconds + program.eval_step.seconds
+        result = results.summarize(config, corpus, seeds, compile_seconds)
+        folder.write_predictions(results.predictions(corpus, seeds))
+        folder.write_result(result)
+    return result
+
+
+def run_seed(
+    program: Program, seed: int, folder: RunFolder, termination: Termination, stamp: Mapping[str, Any]
+) -> results.SeedResult:
+    """Trains one seed to its end, from wherever its checkpoints stand, and tests its best epoch."""
+    config, engine = program.config, program.engine
+    batches = replace(program.batches, seed=seed)
+    arrays = {"state": engine.get_state(program.initialize(seed)), "scaling": program.scaling.tree()}
+    history: list[dict[str, Any]] = []
+    sums: dict[str, float] = {}  # of the metrics of an epoch that SIGTERM cut short
+    with Checkpoints(folder.checkpoints(seed)) as checkpoints:
+        if not checkpoints.empty:
+            arrays, record = checkpoints.latest(like=arrays), checkpoints.record()
+            history, sums = record["history"], record["sums"]
+        state = engine.put_state(arrays["state"])
+        done = int(arrays["state"].step)
+
+        def save(best: float | None) -> None:
+            host = {"state": engine.get_state(state), "scaling": program.scaling.tree()}
+            checkpoints.save(int(host["state"].step), host, {**stamp, "history": history, "sums": sums}, best)
+
+        progress = Progress(seed, config.train.epochs, batches.steps, done)
+        with folder.metrics(seed, history) as log, progress:
+            while not finished(history, config):
+                start, compiling = time.monotonic(), program.train_step.seconds
+                first = done - len(history) * batches.steps
+                state, sums = train_epoch(program, batches, state, len(history), first, sums, progress, termination)
+                if termination.requested:
+                    save(None)
+                    raise Terminated(f"seed {seed} was stopped in epoch {len(history) + 1} and is saved")
+                seconds = time.monotonic() - start - (program.train_step.seconds - compiling)
+                done = (len(history) + 1) * batches.steps
+                row = {"seed": seed, "epoch": len(history) + 1, "step": done}
+                row["train"] = {name: value / batches.steps for name, value in sums.items()}
+                for split in ("validation", "test"):
+                    row[split] = program.evaluate(state.evaluated, split)[1]
+                row["seconds"] = seconds
+                best = max((old["validation"]["weighted_f1"] for old in history), default=-math.inf)
+                score = row["validation"]["weighted_f1"]
+                # Saved before it is logged: a row that no checkpoint holds would be written twice after a resume.
+                history, sums = [*history, row], {}
+                save(score if score > best else None)
+                log.write(row)
+                progress.epoch(row)
+        params = engine.put_state(checkpoints.best(like=arrays)["state"].evaluated)
+    validation, _, _ = program.evaluate(params, "validation")
+    test, _, probability_nc = program.evaluate(params, "test")
+    parameters = sum(x.size for x in jax.tree.leaves(arrays["state"].params))
+    return results.SeedResult(seed, history, test, validation, probability_nc, parameters)
+
+
+def train_epoch(
+    program: Program,
+    batches: TrainingBatches,
+    state: TrainState,
+    epoch: int,
+    first: int,
+    sums: Mapping[str, float],
+    progress: Progress,
+    termination: Termination,
+) -> tuple[TrainState, dict[str, float]]:
+    """The steps of an epoch from `first` on; `sums` of their metrics go on from those of the steps before.
+
+    Raises:
+      TrainingDivergedError: naming step and conversations, when a loss or a gradient is not finite.
+    """
+    sums = dict(sums)
+
+    def collect(step: int, metrics: Mapping[str, jax.Array]) -> None:
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+            raise TrainingDivergedError(
+                f"seed {batches.seed}, epoch {epoch + 1}, step {epoch * batches.steps + step + 1}: the loss is "
+                f"{values['loss']}, the norm of its gradient {values['gradient_norm']}; conversations "
+                f"{', '.join(batches.conversations(epoch, step))}. The last good checkpoint is kept; try a lower "
+                "optim.learning_rate, or optim.clip_norm"
+            )
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value
+        progress.step(values["loss"])
+
+    # The host runs one step behind: it reads the numbers of a step while the device is busy with the next.
+    pending = None
+    for step, batch in enumerate(batches.epoch(epoch, first), start=first):
+        state, metrics = program.train_step(state, program.engine.put_batch(batch))
+        if pending is not None:
+            collect(*pending)
+        pending = step, metrics
+        if termination.requested:
+            break
+    if pending is not None:
+        collect(*pending)
+    return state, sums
+
+
+def finished(history: Sequence[Mapping[str, Any]], config: Config) -> bool:
+    """Whether all epochs are done, or the validation score has not risen for as many as the patience."""
+    if not history or len(history) >= config.train.epochs:
+        return bool(history)
+    return 0 < config.train.patience <= len(history) - results.best_epoch(history)

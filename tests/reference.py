@@ -289,9 +289,10 @@ def divergence(teacher_nc: Array, student_nc: Array, labels_n: NDArray[np.int64]
     return float((np.exp(log_p_nc) * (log_p_nc - log_q_nc)).sum(axis=1).mean())
 
 
-def squared_error(a_nd: Array, b_nd: Array) -> float:
-    """Mean over utterances and features of the squared difference."""
-    return float(((a_nd - b_nd) ** 2).mean())
+def squared_error(a_nd: Array, b_nd: Array, labels_n: NDArray[np.int64]) -> float:
+    """Mean over labelled utterances and features of the squared difference; 0 without any."""
+    labelled_n = labels_n >= 0
+    return float(((a_nd - b_nd)[labelled_n] ** 2).mean()) if labelled_n.any() else 0.0
 
 
 def losses(
@@ -319,12 +320,12 @@ def losses(
         student_nd = np.concatenate([output["augmented"][m] for output in outputs])
         student_logits_nc = np.concatenate([output["modality_logits"][m] for output in outputs])
         ce += cross_entropy(student_logits_nc, labels_n, settings["class_weights"])
-        mse += squared_error(teacher_nd, student_nd)  # eq. 18
+        mse += squared_error(teacher_nd, student_nd, labels_n)  # eq. 18
         kl += divergence(teacher_logits_nc, student_logits_nc, labels_n)
         if settings["reconstruction"]:  # eq. 3
             u_nf = np.concatenate([np.asarray(talk["features"][m], dtype=np.float64) for talk in conversations])
             restored_nf = np.concatenate([output["reconstructions"][m] for output in outputs])
-            reconstruction += squared_error(u_nf, restored_nf)
+            reconstruction += squared_error(u_nf, restored_nf, labels_n)
     total = ce + settings["reconstruction_weight"] * reconstruction  # eq. 24
     total += settings["gamma1"] * mse + settings["gamma2"] * kl
     return {"ce": ce, "reconstruction": reconstruction, "mse": mse, "kl": kl, "total": total}

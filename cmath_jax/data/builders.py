@@ -13,10 +13,11 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 
 from cmath_jax.data.conversations import MODALITIES, SPLITS, Conversation, Corpus
 from cmath_jax.data.download import MMGCN, RawFile
@@ -35,12 +36,19 @@ class FeatureConfig(tfds.core.BuilderConfig):
     text_layer: int = 1
     check_counts: str = "error"
 
+    def read(self, dataset: str, download_dir: Path) -> Corpus:
+        paths = [file.fetch(download_dir) for file in self.files]
+        return read_published(*paths, dataset=dataset, text_layer=self.text_layer, check_counts=self.check_counts)
+
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class SimulationConfig(tfds.core.BuilderConfig):
     """The options of a simulated corpus; `simulation_config` makes one whose name is keyed by them."""
 
     simulation: Simulation
+
+    def read(self, dataset: str, download_dir: Path) -> Corpus:
+        return simulate(self.simulation)
 
 
 def feature_config(
@@ -60,7 +68,7 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
-class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A corpus as a TFDS data set: an example is a conversation, in the order of the corpus.
 
     Arguments are those of every builder (`data_dir`, `config`); the file format is always ArrayRecord, the one that
@@ -68,6 +76,9 @@ class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     """
 
     VERSION = tfds.core.Version("1.0.0")
+    # No checksums of TFDS: `download` has its own. Looking for them needs importlib_resources, which TFDS uses but
+    # does not depend on.
+    url_infos: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, **kwargs: Any) -> None:
         # TFDS warns of every config that is not in BUILDER_CONFIGS, as those with a content hash cannot be.
@@ -76,11 +87,10 @@ class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         absl.setLevel(logging.ERROR)
         try:
             super().__init__(**(kwargs | {"file_format": "array_record"}))
+        except ParseError as error:
+            raise _damaged(self, error) from error
         finally:
             absl.setLevel(level)
-
-    def _read(self, download_dir: Path) -> Corpus:
-        raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
         # The dimensions are not known before the raw files are read. Encoded as bytes, a tensor of 1000s of floats
@@ -99,7 +109,7 @@ class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict]]]:
-        corpus = self._read(Path(dl_manager.download_dir) / "cmath_jax")
+        corpus = self.builder_config.read(self.name, Path(dl_manager.download_dir) / "cmath_jax")
         self.info.metadata.update(
             name=corpus.name,
             classes=list(corpus.classes),
@@ -143,7 +153,7 @@ class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             raise InputError(
                 f"cannot prepare {self.info.full_name} in {self.data_dir}: {error}. Another folder: prepared_dir"
             ) from error
-        if not self.info.splits:  # another process prepared it since this builder was made
+        if not self.info.splits and (self.data_path / "dataset_info.json").exists():  # prepared by another process
             self.info.read_from_directory(self.data_dir)
 
     # What TFDS prints on standard output becomes log lines.
@@ -165,20 +175,13 @@ def _only_process(folder: Path) -> Iterator[None]:
         yield
 
 
-class _Published(ConversationBuilder, skip_registration=True):
-    def _read(self, download_dir: Path) -> Corpus:
-        config = self.builder_config
-        paths = [file.fetch(download_dir) for file in config.files]
-        return read_published(*paths, dataset=self.name, text_layer=config.text_layer, check_counts=config.check_counts)
-
-
-class Meld(_Published):
+class Meld(ConversationBuilder):
     """MELD. By name (`tfds.builder("meld")`) with the features that can be downloaded, `mmgcn`."""
 
     BUILDER_CONFIGS = [FeatureConfig(name="mmgcn", files=(MMGCN["meld"],))]  # noqa: RUF012
 
 
-class Iemocap(_Published):
+class Iemocap(ConversationBuilder):
     """IEMOCAP. By name (`tfds.builder("iemocap")`) with the features that can be downloaded, `mmgcn`."""
 
     BUILDER_CONFIGS = [FeatureConfig(name="mmgcn", files=(MMGCN["iemocap"],))]  # noqa: RUF012
@@ -188,9 +191,6 @@ class Simulated(ConversationBuilder):
     """The built-in corpus. By name (`tfds.builder("simulated")`) with the default options."""
 
     BUILDER_CONFIGS = [simulation_config(Simulation())]  # noqa: RUF012
-
-    def _read(self, download_dir: Path) -> Corpus:
-        return simulate(self.builder_config.simulation)
 
 
 def corpus_of(builder: tfds.core.DatasetBuilder) -> Corpus:
@@ -211,7 +211,11 @@ def corpus_of(builder: tfds.core.DatasetBuilder) -> Corpus:
         fields = {"name": metadata["name"], "speakers": metadata["speakers"], "source": metadata["source"]}
         return Corpus(classes=tuple(metadata["classes"]), splits=splits, **fields)
     except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
-        raise InputError(f"the prepared folder {builder.data_dir} is damaged ({error}): delete it") from error
+        raise _damaged(builder, error) from error
+
+
+def _damaged(builder: tfds.core.DatasetBuilder, error: Exception) -> InputError:
+    return InputError(f"the prepared folder {builder.data_dir} is damaged ({error!r}): delete it")
 
 
 def _conversation(example: dict[str, Any], dims: dict[str, int]) -> Conversation:

@@ -1,5 +1,6 @@
 """The published feature files: their names, and how those with a public address are fetched and checked."""
 
+import contextlib
 import hashlib
 import http.client
 import logging
@@ -19,7 +20,7 @@ TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 20
 
 
-class DownloadFailed(InputError):
+class DownloadError(InputError):
     """A published file could not be fetched; the message says why and what to do."""
 
 
@@ -91,7 +92,7 @@ def download(url: str, blob: str, destination: str | Path) -> Path:
     The content goes to a temporary file beside `destination` and takes its name only when it is whole and right.
 
     Raises:
-      DownloadFailed: no server, an HTTP error, a connection that was cut, other content than `blob` says, or a
+      DownloadError: no server, an HTTP error, a connection that was cut, other content than `blob` says, or a
         folder that cannot be written.
     """
     destination = Path(destination)
@@ -106,26 +107,27 @@ def download(url: str, blob: str, destination: str | Path) -> Path:
         _fetch(url, part)
         found = blob_hash(part)
         if found != blob:
-            raise DownloadFailed(
+            raise DownloadError(
                 f"download of {url}: wrong content, git blob hash {found} instead of {blob}. The file there has "
                 f"changed, or something between here and there answers in its place: {by_hand}"
             )
         part.replace(destination)
     except urllib.error.HTTPError as error:
         error.close()
-        raise DownloadFailed(
+        raise DownloadError(
             f"download of {url}: the server answers {error.code} {error.reason}. Try again later, or {by_hand}"
         ) from error
     except urllib.error.URLError as error:
-        raise DownloadFailed(
+        raise DownloadError(
             f"download of {url}: no connection ({error.reason}). Check network and proxy, or {by_hand}"
         ) from error
     except http.client.HTTPException as error:
-        raise DownloadFailed(f"download of {url}: cut off ({error!r}). Try again, or {by_hand}") from error
+        raise DownloadError(f"download of {url}: cut off ({error!r}). Try again, or {by_hand}") from error
     except OSError as error:
-        raise DownloadFailed(f"download of {url} to {destination.parent}: {error}. Try again, or {by_hand}") from error
+        raise DownloadError(f"download of {url} to {destination.parent}: {error}. Try again, or {by_hand}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there after success, or never made
+            part.unlink()
     log.info("fetched %s", destination)
     return destination
 
@@ -137,4 +139,4 @@ def _fetch(url: str, path: Path) -> None:
         shutil.copyfileobj(response, file, _CHUNK)
         # Read in pieces, a connection that was cut looks like the end of the file.
         if length and file.tell() < int(length):
-            raise DownloadFailed(f"download of {url}: cut off after {file.tell()} of {length} bytes. Try again")
+            raise DownloadError(f"download of {url}: cut off after {file.tell()} of {length} bytes. Try again")

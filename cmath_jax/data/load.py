@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmath_jax.data.conversations import Corpus
-from cmath_jax.data.download import FEATURE_SETS, DownloadFailed, RawFile, blob_hash
+from cmath_jax.data.download import FEATURE_SETS, DownloadError, RawFile, blob_hash
 from cmath_jax.data.published import draw_validation, published12, read_published
 from cmath_jax.data.simulate import Simulation, simulate
 from cmath_jax.errors import InputError
@@ -118,23 +118,22 @@ def _published(dataset: str, folder: Path, feature_set: str, file: str, make: Ma
             f"feature_set={feature_set} and file={file!r} do not go together: for one file, file=NAME alone"
         )
     if file:
-        builder = make("file", (_local(_existing(folder / file)),))
-        builder.download_and_prepare()
-        return corpus_of(builder)
+        own = make("file", (_local(_existing(folder / file)),))
+        own.download_and_prepare()
+        return corpus_of(own)
 
     named = FEATURE_SETS[dataset] if feature_set == "auto" else {feature_set: FEATURE_SETS[dataset][feature_set]}
     builder = _by_name(folder, named, make)
     unusable: list[str] = []
     if builder is None and feature_set == "auto":
         builder = _by_content(folder, make, unusable)
-    missing = _missing(dataset, folder, named, unusable)
     if builder is None and "mmgcn" not in named:
-        raise InputError(missing)
+        raise InputError(_missing(dataset, folder, named, unusable))
     try:
         builder = builder or make("mmgcn", named["mmgcn"])
         builder.download_and_prepare()
-    except DownloadFailed as error:
-        raise InputError(f"{missing}\n  {error}") from error
+    except DownloadError as error:
+        raise InputError(_missing(dataset, folder, named, [*unusable, str(error)])) from error
     return corpus_of(builder)
 
 
@@ -158,24 +157,24 @@ def _by_content(folder: Path, make: MakeBuilder, unusable: list[str]) -> Convers
     for path in sorted(folder.glob("*.pkl")):
         if path.name in names:  # of the other data set
             continue
-        builder = make("file", (_local(path),))
+        candidate = make("file", (_local(path),))
         try:
-            builder.download_and_prepare()  # reads it, unless it did so before
+            candidate.download_and_prepare()  # reads it, unless it did so before
         except InputError as error:
-            unusable.append(f"{path.name}: {error}")
+            unusable.append(f"cannot be used: {error}")
         else:
-            usable[path.name] = builder
+            usable[path.name] = candidate
     if len(usable) > 1:
         raise InputError(f"{folder} holds several files that can be read: {', '.join(usable)}; choose with file=NAME")
     return next(iter(usable.values()), None)
 
 
-def _missing(dataset: str, folder: Path, named: dict[str, tuple[RawFile, ...]], unusable: list[str]) -> str:
+def _missing(dataset: str, folder: Path, named: dict[str, tuple[RawFile, ...]], tried: list[str]) -> str:
     searched = ", ".join(f"{files[0].name} ({feature_set})" for feature_set, files in named.items())
     lines = [
-        f"no features of {dataset} in {folder}" + ("" if folder.is_dir() else " (there is no such folder)"),
+        f"no usable features of {dataset} in {folder}" + ("" if folder.is_dir() else " (there is no such folder)"),
         f"looked for {searched}" + (", then any other .pkl with this data set" if len(named) > 1 else ""),
-        *(f"cannot be used: {reason}" for reason in unusable),
+        *tried,
         "ways on: put one of these files there (or name its folder with features_dir, or the file with file=); "
         "let the mmgcn file be downloaded (feature_set=mmgcn, needs a network); "
         "or use the built-in corpus with dataset=simulated",

@@ -4,9 +4,10 @@ What an emotion leaves behind in the features, and which part of a model can fin
 
 - evidence for the emotion itself: strong in text, middling in audio, weak in video, clearer in some utterances than
   in others, and nearly the same for two *partner* emotions (joy and surprise, anger and sadness, ...);
-- an echo: the text of the next utterance shows the emotion that it answers. It takes context to read it;
-- a joint code: a sign in text times a sign in audio tells partner emotions apart. Each sign alone is a fair coin, so
-  no model of one modality, and no linear model of all, can read it. It takes fusion;
+- an echo: an answer to another speaker shows, in its text, the emotion that it answers. It takes context to read it;
+- a joint code: the tone of a conversation, a sign in its audio, decides which sign in the text means which of two
+  partners, as irony does. Each sign alone is a fair coin, so that neither a model of one modality nor a linear model
+  of all can read it. It takes fusion;
 - inertia and contagion: a speaker keeps an emotion, or catches it from the utterance before.
 
 On top lie offsets of the speakers, in the same directions as the evidence, and noise of standard deviation 1.
@@ -70,12 +71,12 @@ class Simulation:
     text_dim: int = 96  # features per utterance
     audio_dim: int = 48
     visual_dim: int = 32
-    text_strength: float = 4.0  # evidence for the emotion of the utterance itself
-    audio_strength: float = 2.0
-    visual_strength: float = 1.2
+    text_strength: float = 2.3  # evidence for the emotion of the utterance itself
+    audio_strength: float = 1.5
+    visual_strength: float = 1.0
     confusion: float = 0.9  # 0: partner emotions differ as much as any others; 1: by the joint code alone
-    joint_strength: float = 3.0  # the signs in text and audio
-    echo_strength: float = 3.0  # the emotion of the utterance before, in text
+    joint_strength: float = 4.0  # the signs in text and audio
+    echo_strength: float = 5.0  # the emotion of the utterance that is answered, in text
     speaker_strength: float = 0.5  # the offsets of the speakers
 
     inertia: float = 0.15  # probability that an emotion is the speaker's own last one ...
@@ -117,13 +118,15 @@ def conversation(simulation: Simulation, split: str, index: int) -> Conversation
     speakers = _speakers(rng, n, s.max_speakers)
     labels = _labels(rng, speakers, world.shares, s.inertia, s.contagion)
 
-    echo_nc = np.concatenate([np.zeros((1, s.classes)), np.eye(s.classes)[labels[:-1]]])
-    side_n = rng.choice((-1.0, 1.0), n)
-    # A side of 0 belongs to an emotion without a partner: its two signs are independent of each other.
-    other_n = side_n * np.where(world.side[labels] == 0, rng.choice((-1.0, 1.0), n), world.side[labels])
+    echo_nc = np.zeros((n, s.classes))
+    answers = 1 + np.flatnonzero(speakers[1:] != speakers[:-1])
+    echo_nc[answers, labels[answers - 1]] = s.echo_strength
+    tone = rng.choice((-1.0, 1.0))
+    # An emotion without a partner has side 0, and a sign in its text that means nothing.
+    side_n = np.where(world.side[labels] == 0, rng.choice((-1.0, 1.0), n), world.side[labels])
     nothing_nc, nothing_n = np.zeros((n, s.classes)), np.zeros(n)
-    echoes = {"t": s.echo_strength * echo_nc, "a": nothing_nc, "v": nothing_nc}
-    signs = {"t": s.joint_strength * side_n, "a": s.joint_strength * other_n, "v": nothing_n}
+    echoes = {"t": echo_nc, "a": nothing_nc, "v": nothing_nc}
+    signs = {"t": s.joint_strength * tone * side_n, "a": np.full(n, s.joint_strength * tone), "v": nothing_n}
 
     features = {}
     for m, (dim, strength) in _modalities(s).items():

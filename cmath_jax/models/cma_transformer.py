@@ -8,8 +8,6 @@ from flax import linen as nn
 
 from cmath_jax.models.layers import Attention, Context, Dropout
 
-INJECTIONS = ("attention", "block")
-
 
 class CMATransformer(nn.Module):
     """Augments the central modality by what its auxiliaries have to say.

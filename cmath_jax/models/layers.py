@@ -75,9 +75,10 @@ class AttentionDropout(nn.Module):
         if not context.train or self.rate == 0.0:
             return weight_rhqk
         _, heads, _, slots = weight_rhqk.shape
-        keep_rqhp = _keep(context.keys_rl(self.make_rng("dropout")), self.rate, (heads, slots))
-        keep_rqhk = jnp.take_along_axis(keep_rqhp, context.position_rl[:, None, None, :], axis=-1)
-        keep_rhqk = keep_rqhk.transpose(0, 2, 1, 3)
+        # Positions before heads: the draw for a position is then the same in rows of any length.
+        keep_rqph = _keep(context.keys_rl(self.make_rng("dropout")), self.rate, (slots, heads))
+        keep_rqkh = jnp.take_along_axis(keep_rqph, context.position_rl[:, None, :, None], axis=2)
+        keep_rhqk = keep_rqkh.transpose(0, 3, 1, 2)
         return jnp.where(keep_rhqk, weight_rhqk / (1.0 - self.rate), jnp.zeros((), weight_rhqk.dtype))
 
 
@@ -101,7 +102,8 @@ class Convolution(nn.Module):
         taps = [_shift(x_rld, context.segment_rl, tap - self.size // 2) for tap in range(self.size)]
         y_rld = jnp.concatenate(taps, axis=-1) @ kernel.reshape(self.size * width, self.features).astype(self.dtype)
         if self.use_bias:
-            y_rld += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            bias_d = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+            y_rld += bias_d[None, None, :]
         return y_rld
 
 

@@ -1,0 +1,113 @@
+"""The folder of a run: what is in it, and under which names. See docs/run_folder in the README for its readers."""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+from tensorboardX import SummaryWriter
+
+from cmath_jax.config import Config, to_dict
+from cmath_jax.errors import InputError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "chex")
+
+
+class RunFolder:
+    """Held by one process at a time; `with RunFolder(path) as folder:`.
+
+    Raises:
+      InputError: if another process holds it, or it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> "RunFolder":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the run ends
+        except OSError as error:
+            raise InputError(f"--workdir {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise InputError(f"--workdir {self.path}: another run is at work in it") from error
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lock.close()
+
+    def checkpoints(self, seed: int) -> Path:
+        return self.path / "checkpoints" / f"seed_{seed}"
+
+    def write_config(self, config: Config) -> None:
+        self._write_json("config.json", to_dict(config))
+
+    def write_environment(self, facts: Mapping[str, Any]) -> None:
+        """Versions, devices, and the given facts about the data."""
+        devices = [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        machine = {"python": platform.python_version(), "platform": platform.platform(), "processors": os.cpu_count()}
+        self._write_json("environment.json", {**machine, "devices": devices, "versions": versions, **facts})
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        self._write_json("result.json", result)
+
+    def write_predictions(self, predictions: Iterable[Mapping[str, Any]]) -> None:
+        self._write("predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions))
+
+    def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog":
+        """The log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
+        path = self.path / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines() if _whole(line)] if path.exists() else []
+        rows = [row for row in rows if row["seed"] < seed] + history
+        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        step = history[-1]["step"] if history else 0
+        return MetricsLog(path, self.path / "tensorboard" / f"seed_{seed}", step)
+
+    def _write_json(self, name: str, value: Any) -> None:
+        self._write(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        # Under its name a file is whole or not there: a reader never sees half of one.
+        partial = self.path / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.path / name)
+
+
+class MetricsLog:
+    """`metrics.jsonl` and the TensorBoard events of one seed."""
+
+    def __init__(self, path: Path, events: Path, step: int) -> None:
+        self._path = path
+        # Events after this step were written by a run that was interrupted before it saved them.
+        self._events = SummaryWriter(str(events), purge_step=step + 1)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        for part in ("train", "validation", "test"):
+            for name, value in row[part].items():
+                self._events.add_scalar(f"{part}/{name}", value, row["step"])
+        self._events.flush()
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._events.close()
+
+
+def _whole(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False  # the process was killed while it wrote this line

@@ -1,0 +1,52 @@
+"""Small corpora, batches and models that many tests share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmath_jax.data.batches import Batch, Table
+from cmath_jax.data.conversations import Conversation
+from cmath_jax.data.packing import Shape
+from cmath_jax.models.cmath import CMATH
+
+DIMS = {"t": 5, "a": 4, "v": 3}
+SPEAKERS, CLASSES, WIDTH, HEADS = 3, 4, 6, 2
+
+
+def conversations(lengths: Sequence[int], seed: int = 0, scale: float = 1.0) -> list[Conversation]:
+    rng = np.random.default_rng(seed)
+    return [
+        Conversation(
+            id=f"c{i}",
+            features={m: (scale * rng.normal(size=(n, d))).astype(np.float32) for m, d in DIMS.items()},
+            speakers=rng.integers(SPEAKERS, size=n).astype(np.int32),
+            labels=rng.integers(CLASSES, size=n).astype(np.int32),
+        )
+        for i, n in enumerate(lengths)
+    ]
+
+
+def pack(talks: Sequence[Conversation], rows: Sequence[Sequence[int]], slots: int, modalities: str = "tav") -> Batch:
+    """The conversations of each row, by their numbers, on the device."""
+    batch = Table.of(talks, modalities).batch(rows, Shape(len(rows), slots))
+    return jax.tree.map(jnp.asarray, batch)
+
+
+def unpack(x_rl: Any, batch: Batch) -> np.ndarray:
+    """[N, ...]: what belongs to the utterances of the split, in their order, out of [r, l, ...]."""
+    utterance_rl = np.asarray(batch.utterance_rl)
+    there_rl = utterance_rl >= 0
+    values = np.asarray(x_rl)[there_rl]
+    return values[np.argsort(utterance_rl[there_rl])]
+
+
+def make_model(**options: Any) -> CMATH:
+    settings: dict[str, Any] = {"classes": CLASSES, "speakers": SPEAKERS, "width": WIDTH, "heads": HEADS, "dropout": 0.0}
+    return CMATH(**(settings | options))
+
+
+def float32(tree: Mapping[str, Any]) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
