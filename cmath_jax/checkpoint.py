@@ -91,7 +91,8 @@ def check_same_run(folder: Path, stamp: Mapping[str, Any]) -> None:
             return
         record = checkpoints.record()
     saved, wanted = flat(record["config"]), flat(stamp["config"])
-    names = [name for name in {**saved, **wanted} if not name.startswith(FREE)]
+    free = FREE if wanted["dataset"] == "simulated" else (*FREE, "data.simulation.")
+    names = [name for name in {**saved, **wanted} if not name.startswith(free)]
     differing = [f"{n}: {saved.get(n)!r} there, {wanted.get(n)!r} now" for n in names if saved.get(n) != wanted.get(n)]
     if record["fingerprint"] != stamp["fingerprint"]:
         differing.append(f"fingerprint of the data: {record['fingerprint']} there, {stamp['fingerprint']} now")

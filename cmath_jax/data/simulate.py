@@ -202,7 +202,7 @@ def _speakers(rng: np.random.Generator, n: int, most: int) -> np.ndarray:
 def _labels(
     rng: np.random.Generator, speakers: np.ndarray, shares: np.ndarray, inertia: float, contagion: float
 ) -> np.ndarray:
-    """int32 [n]: emotions by inertia, contagion or at random. Each is a mixture of draws from `shares`, hence has them."""
+    """int32 [n]: emotions by inertia, contagion or at random; each way keeps the frequencies at `shares`."""
     n = len(speakers)
     labels = rng.choice(len(shares), n, p=shares).astype(np.int32)
     cause = rng.random(n)
