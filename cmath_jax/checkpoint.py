@@ -45,8 +45,6 @@ class Checkpoints:
           record: plain values.
           best: the validation score if this is the best so far, else None.
         """
-        if self._orbax.latest is not None and self._orbax.latest.step == step:
-            return
         selection = NOT_BEST if best is None else best
         self._orbax.save_async(step, arrays, metrics={"selection": selection}, custom_metadata=dict(record))
 

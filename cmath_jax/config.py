@@ -169,7 +169,7 @@ class Config:
         _one_of("precision", self.precision, PRECISIONS)
         _require(
             all(m in self.data.modalities for m in self.linear_reference),
-            f"linear_reference={self.linear_reference!r} has letters that data.modalities={self.data.modalities!r} lacks",
+            f"linear_reference={self.linear_reference!r} names more than data.modalities={self.data.modalities!r} has",
         )
 
 

@@ -65,10 +65,8 @@ class Engine:
         return jax.device_put(state, self.devices[0])
 
     def get_state(self, state: Any) -> Any:
-        """A copy of the state in the memory of the host, which no later step can touch."""
-        if self.mapped:
-            state = jax.tree.map(lambda x: x.addressable_data(0)[0], state)
-        return jax.tree.map(lambda x: np.array(x, copy=True), state)
+        """The state in the memory of the host."""
+        return host_copy(jax.tree.map(lambda x: x.addressable_data(0)[0], state) if self.mapped else state)
 
     def put_batch(self, batch: Any) -> Any:
         """Rows of the batch must be a multiple of the devices."""
@@ -82,6 +80,11 @@ class Engine:
         """Rows of a result of `evaluate`, in the order of the batch."""
         host = np.asarray(x)
         return host.reshape(-1, *host.shape[2:]) if self.mapped else host
+
+
+def host_copy(tree: Any) -> Any:
+    """A copy of arrays in the memory of the host, which no later step can touch."""
+    return jax.tree.map(lambda x: np.array(x, copy=True), tree)
 
 
 def make_engine(config: ParallelConfig) -> Engine:

@@ -32,7 +32,7 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the run ends
+            self._lock = open(self.path / ".lock", "w")
         except OSError as error:
             raise InputError(f"--workdir {self.path}: {error.strerror}") from error
         try:

@@ -33,7 +33,7 @@ from cmath_jax.losses import loss_terms, total_loss
 from cmath_jax.metrics import Scores
 from cmath_jax.models import make_model
 from cmath_jax.optim import make_optimizer
-from cmath_jax.parallel import Compiled, Engine, make_engine
+from cmath_jax.parallel import Compiled, Engine, host_copy, make_engine
 from cmath_jax.progress import Progress
 from cmath_jax.run_folder import RunFolder
 from cmath_jax.termination import Termination
@@ -120,7 +120,7 @@ def train_step(
         # A young average forgets faster, so that it does not remember the initial parameters.
         decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
         averaged = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, params)
-    metrics = {"loss": total, **terms, "gradient_norm": optax.global_norm(grads)}
+    metrics = {"loss": total, **terms, "gradient_norm": optax.tree.norm(grads)}
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
 
 
@@ -227,47 +227,49 @@ def run_seed(
     """Trains one seed to its end, from wherever its checkpoints stand, and tests its best epoch."""
     config, engine = program.config, program.engine
     batches = replace(program.batches, seed=seed)
-    arrays = {"state": engine.get_state(program.initialize(seed)), "scaling": program.scaling.tree()}
-    history: list[dict[str, Any]] = []
-    sums: dict[str, float] = {}  # of the metrics of an epoch that SIGTERM cut short
+    scaling = program.scaling.tree()
+    like = {"state": jax.eval_shape(program.initialize, seed), "scaling": scaling}
     with Checkpoints(folder.checkpoints(seed)) as checkpoints:
-        if not checkpoints.empty:
-            arrays, record = checkpoints.latest(like=arrays), checkpoints.record()
-            history, sums = record["history"], record["sums"]
-        state = engine.put_state(arrays["state"])
-        done = int(arrays["state"].step)
+        # `history` is the rows of whole epochs; `sums` are of the metrics of an epoch that SIGTERM cut short.
+        if checkpoints.empty:
+            host, history, sums = host_copy(program.initialize(seed)), [], {}
+        else:
+            record = checkpoints.record()
+            host, history, sums = checkpoints.latest(like)["state"], record["history"], record["sums"]
+        state, done = engine.put_state(host), int(host.step)
 
         def save(best: float | None) -> None:
-            host = {"state": engine.get_state(state), "scaling": program.scaling.tree()}
-            checkpoints.save(int(host["state"].step), host, {**stamp, "history": history, "sums": sums}, best)
+            record = {**stamp, "history": history, "sums": sums}
+            checkpoints.save(done, {"state": engine.get_state(state), "scaling": scaling}, record, best)
 
         progress = Progress(seed, config.train.epochs, batches.steps, done)
         with folder.metrics(seed, history) as log, progress:
             while not finished(history, config):
-                start, compiling = time.monotonic(), program.train_step.seconds
-                first = done - len(history) * batches.steps
-                state, sums = train_epoch(program, batches, state, len(history), first, sums, progress, termination)
+                epoch, compiling, began = len(history), program.train_step.seconds, time.monotonic()
                 if termination.requested:
+                    raise Terminated(f"seed {seed} was stopped after epoch {epoch} and is saved")
+                first = done - epoch * batches.steps
+                state, sums, done = train_epoch(program, batches, state, epoch, first, sums, progress, termination)
+                if done < (epoch + 1) * batches.steps:
                     save(None)
-                    raise Terminated(f"seed {seed} was stopped in epoch {len(history) + 1} and is saved")
-                seconds = time.monotonic() - start - (program.train_step.seconds - compiling)
-                done = (len(history) + 1) * batches.steps
-                row = {"seed": seed, "epoch": len(history) + 1, "step": done}
+                    raise Terminated(f"seed {seed} was stopped in epoch {epoch + 1} and is saved")
+                seconds = time.monotonic() - began - (program.train_step.seconds - compiling)
+                row = {"seed": seed, "epoch": epoch + 1, "step": done}
                 row["train"] = {name: value / batches.steps for name, value in sums.items()}
                 for split in ("validation", "test"):
                     row[split] = program.evaluate(state.evaluated, split)[1]
                 row["seconds"] = seconds
-                best = max((old["validation"]["weighted_f1"] for old in history), default=-math.inf)
-                score = row["validation"]["weighted_f1"]
+                score, sums = row["validation"]["weighted_f1"], {}
+                better = all(score > old["validation"]["weighted_f1"] for old in history)
                 # Saved before it is logged: a row that no checkpoint holds would be written twice after a resume.
-                history, sums = [*history, row], {}
-                save(score if score > best else None)
+                history = [*history, row]
+                save(score if better else None)
                 log.write(row)
                 progress.epoch(row)
-        params = engine.put_state(checkpoints.best(like=arrays)["state"].evaluated)
+        params = engine.put_state(checkpoints.best(like)["state"].evaluated)
     validation, _, _ = program.evaluate(params, "validation")
     test, _, probability_nc = program.evaluate(params, "test")
-    parameters = sum(x.size for x in jax.tree.leaves(arrays["state"].params))
+    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(like["state"].params))
     return results.SeedResult(seed, history, test, validation, probability_nc, parameters)
 
 
@@ -280,19 +282,22 @@ def train_epoch(
     sums: Mapping[str, float],
     progress: Progress,
     termination: Termination,
-) -> tuple[TrainState, dict[str, float]]:
-    """The steps of an epoch from `first` on; `sums` of their metrics go on from those of the steps before.
+) -> tuple[TrainState, dict[str, float], int]:
+    """The steps of an epoch from `first` on, to its end or to a request to terminate.
+
+    Returns:
+      The state, the sums of the metrics of the epoch (they go on from `sums`), and the number of steps done in all.
 
     Raises:
       TrainingDivergedError: naming step and conversations, when a loss or a gradient is not finite.
     """
-    sums = dict(sums)
+    sums, done = dict(sums), epoch * batches.steps + first
 
     def collect(step: int, metrics: Mapping[str, jax.Array]) -> None:
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise TrainingDivergedError(
-                f"seed {batches.seed}, epoch {epoch + 1}, step {epoch * batches.steps + step + 1}: the loss is "
+                f"seed {batches.seed}, epoch {epoch + 1}, step {done}: the loss is "
                 f"{values['loss']}, the norm of its gradient {values['gradient_norm']}; conversations "
                 f"{', '.join(batches.conversations(epoch, step))}. The last good checkpoint is kept; try a lower "
                 "optim.learning_rate, or optim.clip_norm"
@@ -307,12 +312,12 @@ def train_epoch(
         state, metrics = program.train_step(state, program.engine.put_batch(batch))
         if pending is not None:
             collect(*pending)
-        pending = step, metrics
+        pending, done = (step, metrics), done + 1
         if termination.requested:
             break
     if pending is not None:
         collect(*pending)
-    return state, sums
+    return state, sums, done
 
 
 def finished(history: Sequence[Mapping[str, Any]], config: Config) -> bool:

@@ -1,11 +1,19 @@
-"""Settings of every test: four devices made of the processor, no silent broadcasting between ranks."""
+"""Settings of every test: four devices made of the processor, no silent broadcasting between ranks.
+
+The tests compile much and compute little. So the compiler works with little effort, and what one test process has
+compiled the others find in a cache.
+"""
 
 import os
+from pathlib import Path
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)  # the tests compile much and compute little

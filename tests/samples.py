@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmath_jax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig, override
 from cmath_jax.data.batches import Batch, Table
 from cmath_jax.data.conversations import Conversation
 from cmath_jax.data.packing import Shape
+from cmath_jax.data.simulate import Simulation
 from cmath_jax.models.cmath import CMATH
 
 DIMS = {"t": 5, "a": 4, "v": 3}
@@ -44,9 +46,32 @@ def unpack(x_rl: Any, batch: Batch) -> np.ndarray:
 
 
 def make_model(**options: Any) -> CMATH:
-    settings: dict[str, Any] = {"classes": CLASSES, "speakers": SPEAKERS, "width": WIDTH, "heads": HEADS, "dropout": 0.0}
+    settings: dict[str, Any] = {
+        "classes": CLASSES,
+        "speakers": SPEAKERS,
+        "width": WIDTH,
+        "heads": HEADS,
+        "dropout": 0.0,
+    }
     return CMATH(**(settings | options))
 
 
 def float32(tree: Mapping[str, Any]) -> Any:
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+
+
+def tiny(**values: Any) -> Config:
+    """A config that trains in a moment; options by their dotted names, with __ for the dot."""
+    config = Config(
+        experiment="tiny",
+        data=DataConfig(
+            modalities="ta",
+            simulation=Simulation(
+                train=11, validation=4, test=5, mean_length=5.0, max_length=9, text_dim=9, audio_dim=6, visual_dim=5
+            ),
+        ),
+        model=ModelConfig(width=8, heads=2, dropout=0.2),
+        optim=OptimConfig(learning_rate=1e-2),
+        train=TrainConfig(epochs=3, batch_size=3),
+    )
+    return override(config, {name.replace("__", "."): value for name, value in values.items()})

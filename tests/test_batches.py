@@ -56,7 +56,9 @@ def test_padding_is_low_at_the_settings_of_the_paper(name: str) -> None:
     shape = training_shape(lengths, size)
     for epoch in range(20):
         groups = groups_of_epoch(lengths, size, seed=0, epoch=epoch)
-        slots = max([shape.slots, *(lengths[row].sum() for g in groups for row in rows_of_group(lengths, g, shape.rows))])
+        slots = max(
+            [shape.slots, *(lengths[row].sum() for g in groups for row in rows_of_group(lengths, g, shape.rows))]
+        )
         assert 1 - lengths.sum() / (len(groups) * shape.rows * slots) <= 0.15
 
 

@@ -35,7 +35,10 @@ def feature(talk: Conversation, m: str, place: tuple[int, int], value: float) ->
         (lambda c: replace(c, speakers=np.array([0, SPEAKERS, 0, 0])), ["'c1'", "utterance 1", "speaker index 3"]),
         (lambda c: replace(c, labels=c.labels[:0]), ["'c1'", "empty"]),
         (lambda c: replace(c, features={**c.features, "t": c.features["t"][:3]}), ["'c1'", "text", "(3, 5)", "4 utt"]),
-        (lambda c: replace(c, features={**c.features, "t": c.features["t"][:, :4]}), ["'c1'", "text", "4 features", "5"]),
+        (
+            lambda c: replace(c, features={**c.features, "t": c.features["t"][:, :4]}),
+            ["'c1'", "text", "4 features", "5"],
+        ),
         (lambda c: replace(c, features={"t": c.features["t"]}), ["'c1'", "modalities"]),
         (lambda c: replace(c, features={**c.features, "x": c.features["t"]}), ["'c1'", "modalities", "x"]),
         (lambda c: replace(c, id="c0"), ["'c0'", "train"]),

@@ -68,7 +68,9 @@ def test_matches_reference(variant: str, modalities: str) -> None:
     assert 0.3 < eps_nd.std() < 2
     noises = np.split(eps_nd, np.cumsum(LENGTHS)[:-1])
     settings["class_weights"] = class_weights
-    expected = [reference.forward(params, talk, settings, eps) for talk, eps in zip(talks_of(talks), noises, strict=True)]
+    expected = [
+        reference.forward(params, talk, settings, eps) for talk, eps in zip(talks_of(talks), noises, strict=True)
+    ]
 
     def compare(ours: Any, *path: str) -> None:
         theirs = []
@@ -132,7 +134,9 @@ def test_neighbours_and_padding_change_nothing(kernel: int, train: bool) -> None
     results = []
     for batch in batches:
         outputs = model.apply(params, batch, train=train, rngs=KEYS)
-        results.append({name: unpack(getattr(outputs, name), batch) for name in ("logits_rlc", "sample_rld", "mean_rld")})
+        results.append(
+            {name: unpack(getattr(outputs, name), batch) for name in ("logits_rlc", "sample_rld", "mean_rld")}
+        )
     for other in results[1:]:
         chex.assert_trees_all_close(results[0], other, rtol=1e-5, atol=1e-5)
 
@@ -235,7 +239,9 @@ def test_a_modality_that_is_left_out_has_no_influence(left_out: str) -> None:
     assert not [path for path, _ in names if f"_{left_out}" in jax.tree_util.keystr(path)]
     # NaN would spread if the modality were touched at all.
     poisoned = batch.replace(features={**batch.features, left_out: batch.features[left_out] * np.nan})
-    chex.assert_trees_all_equal(model.apply(variables, batch, train=False), model.apply(variables, poisoned, train=False))
+    chex.assert_trees_all_equal(
+        model.apply(variables, batch, train=False), model.apply(variables, poisoned, train=False)
+    )
 
 
 def test_padding_has_no_gradient_even_if_it_is_poison() -> None:

@@ -1,0 +1,104 @@
+"""Options: overriding, checking, and the way to JSON and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import tiny
+
+from cmath_jax.config import Config, flat, from_dict, load, override, to_dict
+from cmath_jax.errors import InputError
+
+
+def test_overrides_take_values_and_their_spelling() -> None:
+    config = override(Config(), {"model.width": "120", "optim.learning_rate": "1e-3", "loss.stop_teacher": "false"})
+    assert (config.model.width, config.optim.learning_rate, config.loss.stop_teacher) == (120, 1e-3, False)
+    same = override(Config(), {"model.width": 120, "optim.learning_rate": 1e-3, "loss.stop_teacher": False})
+    assert config == same
+    assert override(Config(), {"optim.learning_rate": 1}).optim.learning_rate == 1.0
+    # Checked as a whole: neither of the two is right without the other.
+    assert override(Config(), {"model.width": 66, "model.heads": 11}).model.width == 66
+    assert override(Config(), {"data.simulation.train": "7"}).data.simulation.train == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("model.witdh", 1, "did you mean model.width?"),
+        ("optimizer.learning_rate", 1, "unknown option 'optimizer'"),
+        ("model.qqq", 1, "there are model.name, model.width"),
+        ("model", 1, "model is a group of options"),
+        ("model.width", "wide", "model.width='wide' is not of type int"),
+        ("model.width", 1.5, "not of type int"),
+        ("model.width", True, "not of type int"),
+        ("loss.stop_teacher", 1, "not of type bool"),
+        ("loss.stop_teacher", "maybe", "not of type bool"),
+        ("data.file", 3, "not of type str"),
+        ("model.width", 401, "model.width=401 is not a multiple of model.heads=10"),
+        ("model.width", -10, "must be positive"),
+        ("model.heads", 0, "must be positive"),
+        ("model.dropout", 1.0, "not in [0, 1)"),
+        ("model.kernel", 2, "odd"),
+        ("model.inject", "both", "attention, block"),
+        ("data.modalities", "tx", "letters t, a, v"),
+        ("data.modalities", "", "letters t, a, v"),
+        ("data.modalities", "tt", "letters t, a, v"),
+        ("data.text_layer", 5, "1, 2, 3, 4"),
+        ("data.validation", "best", "auto, drawn, published12"),
+        ("data.check_counts", "no", "error, warn"),
+        ("data.simulation.train", 0, "train"),
+        ("loss.gamma1", -1.0, "loss.gamma1=-1.0"),
+        ("loss.gamma2", "nan", "loss.gamma2=nan"),
+        ("optim.learning_rate", 0.0, "must be positive"),
+        ("optim.learning_rate", "nan", "must be positive"),
+        ("optim.schedule", "step", "constant, linear, cosine"),
+        ("optim.clip_norm", -1.0, "not be negative"),
+        ("optim.average", 1.0, "not in [0, 1)"),
+        ("train.epochs", 0, "must be positive"),
+        ("train.batch_size", 0, "must be positive"),
+        ("train.patience", -1, "not be negative"),
+        ("parallel.engine", "tpu", "auto, jit, pmap"),
+        ("parallel.devices", -1, "not be negative"),
+        ("precision", "float16", "float32, bfloat16"),
+        ("seeds", 0, "must be positive"),
+        ("linear_reference", "x", "names more"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(name: str, value: Any, words: str) -> None:
+    with pytest.raises(InputError) as error:
+        override(Config(), {name: value})
+    assert words in str(error.value)
+
+
+def test_through_json_and_back(tmp_path: Path) -> None:
+    config = tiny(loss__gamma1=0.25, data__modalities="tv")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_dict(config)))
+    assert load(path) == config
+    assert from_dict(to_dict(config)) == config
+    names = flat(to_dict(config))
+    assert names["model.width"] == 8
+    assert names["data.simulation.train"] == 11
+    assert override(Config(), names) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("gone.py", None, "no such file"),
+        ("broken.py", "def get_config(:\n", "line 1"),
+        ("empty.py", "x = 1\n", "get_config"),
+        ("other.py", "def get_config():\n    return 3\n", "returned int"),
+        ("broken.json", "{", "not JSON"),
+        ("list.json", "[1]", "no config"),
+        ("unknown.json", '{"modle": {}}', "did you mean model?"),
+    ],
+)
+def test_files_that_hold_no_config(tmp_path: Path, name: str, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as error:
+        load(tmp_path / name)
+    assert words in str(error.value)
+    assert name in str(error.value) or "modle" in str(error.value)

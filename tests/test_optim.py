@@ -1,0 +1,57 @@
+"""The optimizer against a plain Adam, and the learning rate step by step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cmath_jax.config import OptimConfig
+from cmath_jax.optim import learning_rate, make_optimizer
+
+
+def rates(steps: int, **options: float | str) -> np.ndarray:
+    schedule = learning_rate(OptimConfig(learning_rate=0.1, **options), steps_per_epoch=10, epochs=4)  # type: ignore[arg-type]
+    return np.array([schedule(step) for step in range(steps)])
+
+
+def test_schedules() -> None:
+    np.testing.assert_allclose(rates(40), 0.1)
+    linear = rates(41, schedule="linear")
+    np.testing.assert_allclose(linear, 0.1 * (1 - np.arange(41) / 40), atol=1e-7)
+    cosine = rates(41, schedule="cosine")
+    np.testing.assert_allclose(cosine, 0.05 * (1 + np.cos(np.pi * np.arange(41) / 40)), atol=1e-7)
+    warm = rates(41, schedule="cosine", warmup_epochs=0.5)
+    np.testing.assert_allclose(warm[:6], [0.02, 0.036, 0.052, 0.068, 0.084, 0.1], rtol=1e-5)
+    assert warm[40] == pytest.approx(0, abs=1e-7)
+    assert (np.diff(warm[5:]) < 0).all()
+
+
+def test_adam_with_coupled_decay_and_clipping() -> None:
+    """Clip, then add L2, then Adam's moments: by hand, for three steps."""
+    config = OptimConfig(learning_rate=0.1, weight_decay=0.3, clip_norm=1.0)
+    tx = make_optimizer(config, steps_per_epoch=10, epochs=4)
+    x = np.array([1.0, -2.0])
+    params = jnp.asarray(x, jnp.float32)
+    state = tx.init(params)
+    first, second = np.zeros(2), np.zeros(2)
+    for step in range(1, 4):
+        gradient = np.array([3.0, 4.0]) * step
+        updates, state = tx.update(jnp.asarray(gradient, jnp.float32), state, params)
+        params = optax.apply_updates(params, updates)
+        clipped = gradient / np.linalg.norm(gradient) + 0.3 * x
+        first, second = 0.9 * first + 0.1 * clipped, 0.999 * second + 0.001 * clipped**2
+        x = x - 0.1 * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        np.testing.assert_allclose(params, x, rtol=1e-4)
+
+
+def test_a_small_gradient_is_not_clipped() -> None:
+    config = OptimConfig(learning_rate=0.1, clip_norm=10.0)
+    params = jnp.ones(2)
+    clipped, plain = make_optimizer(config, 1, 1), make_optimizer(OptimConfig(learning_rate=0.1), 1, 1)
+    gradient = jnp.array([3.0, 4.0])
+    for tx in (clipped, plain):
+        assert len(jax.tree.leaves(tx.init(params))) == 4  # two moments, two counts
+    np.testing.assert_array_equal(
+        clipped.update(gradient, clipped.init(params), params)[0], plain.update(gradient, plain.init(params), params)[0]
+    )

@@ -1,0 +1,290 @@
+"""The step and the loop: the same whatever interrupts them, and honest about what they selected."""
+
+import json
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from samples import tiny
+
+from cmath_jax import train
+from cmath_jax.checkpoint import Checkpoints
+from cmath_jax.config import to_dict
+from cmath_jax.data.batches import TrainingBatches
+from cmath_jax.data.conversations import SPLITS
+from cmath_jax.data.load import load_corpus
+from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
+from cmath_jax.parallel import host_copy, make_engine
+from cmath_jax.progress import Progress
+from cmath_jax.run_folder import RunFolder
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Of `metrics.jsonl`, without the only numbers that may differ."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in lines]
+
+
+def final_state(folder: Path, seed: int = 0) -> Any:
+    config = tiny(parallel__devices=1)
+    program = train.Program.of(config, train.load_configured(config))
+    like = {"state": jax.eval_shape(program.initialize, seed), "scaling": program.scaling.tree()}
+    with Checkpoints(folder / "checkpoints" / f"seed_{seed}") as checkpoints:
+        return checkpoints.latest(like), checkpoints.best(like)
+
+
+def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """This process gets a SIGTERM while it does that step."""
+    real, left = Progress.step, [steps]
+
+    def step(self: Progress, loss: float) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(self, loss)
+
+    patch.setattr(Progress, "step", step)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, train.fit(tiny(parallel__devices=1), folder)
+
+
+def test_run_folder(undisturbed: tuple[Path, dict[str, Any]]) -> None:
+    """The files and the keys that users and tools rely on."""
+    folder, result = undisturbed
+    config = tiny(parallel__devices=1)
+    corpus = train.load_configured(config)
+    assert json.loads((folder / "config.json").read_text()) == to_dict(config)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["versions"]["jax"] == jax.__version__
+    assert environment["data"]["fingerprint"] == corpus.fingerprint()
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert [*(folder / "tensorboard" / "seed_0").glob("events.*")]
+
+    history = rows(folder)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert [row["step"] for row in history] == [4, 8, 12]
+    assert set(history[0]["train"]) >= {"loss", "ce", "reconstruction", "mse", "kl", "gradient_norm"}
+    for split in ("validation", "test"):
+        assert set(history[0][split]) == {"loss", "accuracy", "weighted_f1"}
+
+    assert result["seeds"] == [0]
+    assert result["classes"] == list(corpus.classes)
+    best = result["validation"]["best_epoch"][0]
+    validation = [row["validation"]["weighted_f1"] for row in history]
+    assert validation[best - 1] == max(validation) == result["validation"]["weighted_f1"]["mean"]
+    # The headline is the test score of that epoch, and the peak is only a diagnostic.
+    test = [row["test"]["weighted_f1"] for row in history]
+    assert result["test"]["weighted_f1"]["values"] == [test[best - 1]]
+    assert result["diagnostics"]["test_peak"]["weighted_f1"]["mean"] == max(test)
+    assert set(result["test"]["f1"]) == set(corpus.classes)
+    assert set(result["diagnostics"]) == {"test_peak", "majority", "collapsed"}
+    assert set(result["seconds"]) == {"compile", "train", "per_epoch"}
+
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    utterances = [(c.id, i, corpus.classes[label]) for c in corpus.splits["test"] for i, label in enumerate(c.labels)]
+    assert [(line["conversation"], line["utterance"], line["label"]) for line in lines] == utterances
+    confusion = np.zeros((7, 7), int)
+    for line in lines:
+        assert sum(line["probabilities"]) == pytest.approx(1, abs=1e-4)
+        assert line["prediction"] == corpus.classes[int(np.argmax(line["probabilities"]))]
+        confusion[corpus.classes.index(line["label"]), corpus.classes.index(line["prediction"])] += 1
+    assert result["test"]["confusion_matrix"] == confusion.tolist()
+
+
+def test_a_run_is_repeatable_bit_for_bit(undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    train.fit(tiny(parallel__devices=1), tmp_path)
+    assert rows(tmp_path) == rows(undisturbed[0])
+    chex.assert_trees_all_equal(final_state(tmp_path), final_state(undisturbed[0]))
+    assert (tmp_path / "predictions.jsonl").read_bytes() == (undisturbed[0] / "predictions.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("after", [[1], [4, 3], [2, 1, 4, 2]], ids=str)
+def test_sigterm_saves_and_the_rest_is_as_if_nothing_had_happened(
+    after: list[int], undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after so many steps, again and again, in the middle of an epoch and at its end."""
+    for steps in after:
+        with monkeypatch.context() as patch:
+            stop_after(patch, steps)
+            with pytest.raises(Terminated):
+                train.fit(tiny(parallel__devices=1), tmp_path)
+        assert not (tmp_path / "result.json").exists()
+    train.fit(tiny(parallel__devices=1), tmp_path)
+    assert rows(tmp_path) == rows(undisturbed[0])
+    chex.assert_trees_all_equal(final_state(tmp_path), final_state(undisturbed[0]))
+
+
+def test_a_finished_run_is_not_trained_again(
+    undisturbed: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result = undisturbed
+    monkeypatch.setattr(train, "train_epoch", lambda *_: pytest.fail("it trains"))
+    again = train.fit(tiny(parallel__devices=1), folder)
+    assert again["test"] == result["test"]
+    assert len(rows(folder)) == 3
+
+
+def test_another_run_is_not_overwritten(undisturbed: tuple[Path, dict[str, Any]]) -> None:
+    folder = undisturbed[0]
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(InputError) as error:
+        train.fit(tiny(model__width=16, loss__gamma1=0.5), folder)
+    assert "model.width: 8 there, 16 now" in str(error.value)
+    assert "loss.gamma1: 1.0 there, 0.5 now" in str(error.value)
+    assert "dropout" not in str(error.value)
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_other_data_under_the_same_config_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train.fit(tiny(train__epochs=1), tmp_path)
+    other = load_corpus("simulated", simulation=tiny(data__simulation__seed=9).data.simulation)
+    monkeypatch.setattr(train, "load_configured", lambda config: other)
+    with pytest.raises(InputError, match="fingerprint of the data"):
+        train.fit(tiny(train__epochs=1), tmp_path)
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    with RunFolder(tmp_path), pytest.raises(InputError, match="another run is at work"):
+        train.fit(tiny(), tmp_path)
+
+
+def test_seeds_differ_extend_and_compile_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More seeds later keep the earlier ones; all of them and all epochs go through one compiled step."""
+    traced = chex.assert_max_traces(train.train_step, n=1)
+    monkeypatch.setattr(train, "train_step", traced)
+    one = train.fit(tiny(train__epochs=2, parallel__devices=1), tmp_path)
+    chex.clear_trace_counter()
+    three = train.fit(tiny(train__epochs=2, parallel__devices=1, seeds=3), tmp_path)
+    chex.clear_trace_counter()
+    assert three["seeds"] == [0, 1, 2]
+    assert three["test"]["accuracy"]["values"][0] == one["test"]["accuracy"]["mean"]
+    assert [row["seed"] for row in rows(tmp_path)] == [0, 0, 1, 1, 2, 2]
+    losses = [row["train"]["loss"] for row in rows(tmp_path) if row["epoch"] == 1]
+    assert len(set(losses)) == 3
+    predictions = [json.loads(line)["seed"] for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert sorted(set(predictions)) == [0, 1, 2]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = TrainingBatches.epoch
+
+    def epoch(self: TrainingBatches, epoch: int, first: int = 0) -> Any:
+        for step, batch in enumerate(real(self, epoch, first), start=first):
+            if (epoch, step) == (1, 2):
+                batch.features["a"][batch.segment_rl > 0] = np.inf
+            yield batch
+
+    monkeypatch.setattr(TrainingBatches, "epoch", epoch)
+    config = tiny(parallel__devices=1)
+    with pytest.raises(TrainingDivergedError) as error:
+        train.fit(config, tmp_path)
+    program = train.Program.of(config, train.load_configured(config))
+    for word in ("epoch 2", "step 7", *program.batches.conversations(1, 2)):
+        assert word in str(error.value)
+    latest, _ = final_state(tmp_path)
+    assert int(latest["state"].step) == 4
+    chex.assert_tree_all_finite(latest["state"].params)
+
+
+def test_early_stopping_and_the_first_of_equals() -> None:
+    def history(*scores: float) -> list[dict[str, Any]]:
+        return [{"validation": {"weighted_f1": score}} for score in scores]
+
+    config = tiny(train__epochs=9, train__patience=2)
+    assert not train.finished([], config)
+    assert not train.finished(history(1, 3, 3), config)
+    assert train.finished(history(1, 3, 3, 2), config)
+    assert train.finished(history(*range(9)), config)
+    assert not train.finished(history(5, 1, 1, 1, 1), tiny(train__epochs=9, train__patience=0))
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_step_on_many_devices_is_a_step_on_one(average: float) -> None:
+    """Same losses and same state after three steps, with dropout and noise, when the batch does not divide."""
+    program = partial(train.Program.of, corpus=train.load_configured(tiny()))
+    results = {}
+    for devices in (1, 2, 4):
+        # Batches of three conversations: on four devices one of them has nothing but padding.
+        made = program(tiny(parallel__devices=devices, optim__average=average, loss__class_weights=True))
+        assert made.engine.mapped == (devices > 1)
+        state = made.engine.put_state(host_copy(made.initialize(0)))
+        losses = []
+        for batch in [*made.batches.epoch(0)][:3]:
+            with jax.transfer_guard("disallow"):
+                placed = made.engine.put_batch(batch)
+                state, metrics = made.train_step(state, placed)
+            losses.append(jax.device_get(metrics))
+        _, scores, probability_nc = made.evaluate(state.evaluated, "test")
+        results[devices] = losses, made.engine.get_state(state), probability_nc, scores["loss"]
+    for devices in (2, 4):
+        for ours, theirs in zip(results[devices], results[1], strict=True):
+            chex.assert_trees_all_close(ours, theirs, rtol=2e-5, atol=2e-5)
+
+
+def test_a_run_may_move_to_other_devices(
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five steps on four devices and the rest on one: as all on one, up to rounding."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        with pytest.raises(Terminated):
+            train.fit(tiny(parallel__devices=4), tmp_path)
+    train.fit(tiny(parallel__devices=1), tmp_path)
+    for moved, stayed in zip(rows(tmp_path), rows(undisturbed[0]), strict=True):
+        assert moved["train"]["loss"] == pytest.approx(stayed["train"]["loss"], rel=1e-3)
+
+
+def test_too_many_devices_are_refused() -> None:
+    with pytest.raises(InputError, match="but there are 4"):
+        make_engine(tiny(parallel__devices=5).parallel)
+    assert len(make_engine(tiny().parallel).devices) == 4
+    assert not make_engine(tiny(parallel__engine="jit").parallel).mapped
+    assert make_engine(tiny(parallel__engine="pmap", parallel__devices=1).parallel).mapped
+
+
+def test_random_streams_are_addressed() -> None:
+    keys = [train.stream(jnp.int32(s), n, t) for s, n, t in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]]
+    assert len({bytes(np.asarray(jax.random.key_data(key))) for key in keys}) == 4
+    np.testing.assert_array_equal(jax.random.key_data(train.stream(jnp.int32(0), "a", 0)), jax.random.key_data(keys[0]))
+
+
+def test_the_average_follows_the_parameters() -> None:
+    config = tiny(optim__average=0.5, parallel__devices=1)
+    program = train.Program.of(config, train.load_configured(config))
+    state = program.initialize(0)
+    expected = jax.tree.map(np.array, state.params)
+    for step, batch in enumerate([*program.batches.epoch(0)][:3]):
+        state, _ = program.train_step(state, program.engine.put_batch(batch))
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * np.array(new), expected, state.params)
+    chex.assert_trees_all_close(state.average, expected, rtol=1e-5, atol=1e-6)
+    assert state.evaluated is state.average
+
+
+def test_class_weights_are_inverse_frequencies_of_training() -> None:
+    corpus = train.load_configured(tiny())
+    weights, counts = train.class_weights(corpus), corpus.class_counts("train")
+    there = counts > 0
+    np.testing.assert_allclose((weights * counts)[there], counts.sum() / len(counts), rtol=1e-5)
+
+
+def test_missing_modalities_are_refused() -> None:
+    corpus = load_corpus("simulated", simulation=tiny().data.simulation)
+    for split in SPLITS:
+        for conversation in corpus.splits[split]:
+            del conversation.features["a"]  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="has only"):
+        train.Program.of(tiny(), corpus)
