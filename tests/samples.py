@@ -1,12 +1,16 @@
 """Small corpora, batches and models that many tests share."""
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmath_jax import train
+from cmath_jax.checkpoint import Checkpoints
 from cmath_jax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig, override
 from cmath_jax.data.batches import Batch, Table
 from cmath_jax.data.conversations import Conversation
@@ -75,3 +79,17 @@ def tiny(**values: Any) -> Config:
         train=TrainConfig(epochs=3, batch_size=3),
     )
     return override(config, {name.replace("__", "."): value for name, value in values.items()})
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """Of `metrics.jsonl`, without the only numbers that may differ between equal runs."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in lines]
+
+
+def final_arrays(folder: Path, config: Config) -> tuple[Any, Any]:
+    """The arrays of the latest and of the best checkpoint of seed 0."""
+    program = train.Program.of(config, train.load_configured(config))
+    like = {"state": jax.eval_shape(program.initialize, 0), "scaling": program.scaling.tree()}
+    with Checkpoints(folder / "checkpoints" / "seed_0") as checkpoints:
+        return checkpoints.latest(like), checkpoints.best(like)

@@ -15,7 +15,6 @@ import pytest
 from samples import tiny
 
 from cmath_jax import train
-from cmath_jax.checkpoint import Checkpoints
 from cmath_jax.config import to_dict
 from cmath_jax.data.batches import TrainingBatches
 from cmath_jax.data.conversations import SPLITS
@@ -25,19 +24,7 @@ from cmath_jax.parallel import host_copy, make_engine
 from cmath_jax.progress import Progress
 from cmath_jax.run_folder import RunFolder
 
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """Of `metrics.jsonl`, without the only numbers that may differ."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in lines]
-
-
-def final_state(folder: Path, seed: int = 0) -> Any:
-    config = tiny(parallel__devices=1)
-    program = train.Program.of(config, train.load_configured(config))
-    like = {"state": jax.eval_shape(program.initialize, seed), "scaling": program.scaling.tree()}
-    with Checkpoints(folder / "checkpoints" / f"seed_{seed}") as checkpoints:
-        return checkpoints.latest(like), checkpoints.best(like)
+ONE_DEVICE = tiny(parallel__devices=1)
 
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
@@ -56,13 +43,13 @@ def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    return folder, train.fit(tiny(parallel__devices=1), folder)
+    return folder, train.fit(ONE_DEVICE, folder)
 
 
 def test_run_folder(undisturbed: tuple[Path, dict[str, Any]]) -> None:
     """The files and the keys that users and tools rely on."""
     folder, result = undisturbed
-    config = tiny(parallel__devices=1)
+    config = ONE_DEVICE
     corpus = train.load_configured(config)
     assert json.loads((folder / "config.json").read_text()) == to_dict(config)
     environment = json.loads((folder / "environment.json").read_text())
@@ -103,9 +90,9 @@ def test_run_folder(undisturbed: tuple[Path, dict[str, Any]]) -> None:
 
 
 def test_a_run_is_repeatable_bit_for_bit(undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    train.fit(tiny(parallel__devices=1), tmp_path)
+    train.fit(ONE_DEVICE, tmp_path)
     assert rows(tmp_path) == rows(undisturbed[0])
-    chex.assert_trees_all_equal(final_state(tmp_path), final_state(undisturbed[0]))
+    chex.assert_trees_all_equal(final_arrays(tmp_path, ONE_DEVICE), final_arrays(undisturbed[0], ONE_DEVICE))
     assert (tmp_path / "predictions.jsonl").read_bytes() == (undisturbed[0] / "predictions.jsonl").read_bytes()
 
 
@@ -118,11 +105,11 @@ def test_sigterm_saves_and_the_rest_is_as_if_nothing_had_happened(
         with monkeypatch.context() as patch:
             stop_after(patch, steps)
             with pytest.raises(Terminated):
-                train.fit(tiny(parallel__devices=1), tmp_path)
+                train.fit(ONE_DEVICE, tmp_path)
         assert not (tmp_path / "result.json").exists()
-    train.fit(tiny(parallel__devices=1), tmp_path)
+    train.fit(ONE_DEVICE, tmp_path)
     assert rows(tmp_path) == rows(undisturbed[0])
-    chex.assert_trees_all_equal(final_state(tmp_path), final_state(undisturbed[0]))
+    chex.assert_trees_all_equal(final_arrays(tmp_path, ONE_DEVICE), final_arrays(undisturbed[0], ONE_DEVICE))
 
 
 def test_a_finished_run_is_not_trained_again(
@@ -130,7 +117,7 @@ def test_a_finished_run_is_not_trained_again(
 ) -> None:
     folder, result = undisturbed
     monkeypatch.setattr(train, "train_epoch", lambda *_: pytest.fail("it trains"))
-    again = train.fit(tiny(parallel__devices=1), folder)
+    again = train.fit(ONE_DEVICE, folder)
     assert again["test"] == result["test"]
     assert len(rows(folder)) == 3
 
@@ -188,13 +175,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
             yield batch
 
     monkeypatch.setattr(TrainingBatches, "epoch", epoch)
-    config = tiny(parallel__devices=1)
+    config = ONE_DEVICE
     with pytest.raises(TrainingDivergedError) as error:
         train.fit(config, tmp_path)
     program = train.Program.of(config, train.load_configured(config))
     for word in ("epoch 2", "step 7", *program.batches.conversations(1, 2)):
         assert word in str(error.value)
-    latest, _ = final_state(tmp_path)
+    latest, _ = final_arrays(tmp_path, ONE_DEVICE)
     assert int(latest["state"].step) == 4
     chex.assert_tree_all_finite(latest["state"].params)
 
@@ -242,7 +229,7 @@ def test_a_run_may_move_to_other_devices(
         stop_after(patch, 5)
         with pytest.raises(Terminated):
             train.fit(tiny(parallel__devices=4), tmp_path)
-    train.fit(tiny(parallel__devices=1), tmp_path)
+    train.fit(ONE_DEVICE, tmp_path)
     for moved, stayed in zip(rows(tmp_path), rows(undisturbed[0]), strict=True):
         assert moved["train"]["loss"] == pytest.approx(stayed["train"]["loss"], rel=1e-3)
 

@@ -1,0 +1,20 @@
+"""CMATH on IEMOCAP, at the paper's width, batch, learning rate and gammas.
+
+    python launch.py --config experiments/iemocap.py --config.data.features_dir=DIR
+
+DIR holds one of the published feature files; README.md lists them.
+"""
+
+from cmath_jax.config import Config, LossConfig, ModelConfig, OptimConfig, TrainConfig
+
+
+def get_config() -> Config:
+    return Config(
+        experiment="iemocap",
+        dataset="iemocap",
+        model=ModelConfig(width=500, heads=10, dropout=0.5),
+        loss=LossConfig(gamma1=1.0, gamma2=1.8),
+        # A rate of 3e-3 without warm-up or clipping breaks a post-norm transformer: see docs/model.md.
+        optim=OptimConfig(learning_rate=3e-3, schedule="cosine", warmup_epochs=5, clip_norm=1.0, average=0.99),
+        train=TrainConfig(epochs=100, batch_size=16, patience=30),
+    )

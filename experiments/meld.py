@@ -1,0 +1,20 @@
+"""CMATH on MELD, at the paper's width, batch, learning rate and gammas.
+
+    python launch.py --config experiments/meld.py --config.data.features_dir=DIR
+
+DIR holds one of the published feature files; README.md lists them.
+"""
+
+from cmath_jax.config import Config, LossConfig, ModelConfig, OptimConfig, TrainConfig
+
+
+def get_config() -> Config:
+    return Config(
+        experiment="meld",
+        dataset="meld",
+        model=ModelConfig(width=400, heads=10, dropout=0.4),
+        loss=LossConfig(gamma1=1.0, gamma2=1.2),
+        # The averaged parameters and the decaying rate are ours: docs/model.md says what they are worth.
+        optim=OptimConfig(learning_rate=2e-4, schedule="cosine", average=0.999),
+        train=TrainConfig(epochs=12, batch_size=4, patience=6),
+    )

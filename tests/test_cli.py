@@ -1,0 +1,200 @@
+"""The command line as its users meet it: a process, its exit code, its output, its run folder."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import layouts
+import pytest
+from samples import final_arrays, rows, tiny
+
+from cmath_jax.checkpoint import Checkpoints
+from cmath_jax.config import flat, to_dict
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+RUN = tiny(train__epochs=14, train__patience=0, parallel__devices=1)
+QUICK = ["--config.train.epochs=1", "--config.model.width=20", "--config.parallel.devices=1"]
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, str(ROOT / "launch.py"), *map(str, arguments)]
+
+
+def launch(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, env=os.environ | environment, text=True, capture_output=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file like those of experiments/, of a model that trains in a moment."""
+    values = flat(to_dict(RUN))
+    path = tmp_path_factory.mktemp("experiments") / "tiny.py"
+    path.write_text(
+        "from cmath_jax.config import Config, override\n\n\n"
+        f"def get_config():\n    return override(Config(), {values!r})\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny file of each data set, in the layout that its experiment looks for first."""
+    folder = tmp_path_factory.mktemp("features")
+    layouts.dump(folder / "meld_multimodal_features.pkl", layouts.content("F", layouts.corpus("meld")))
+    layouts.dump(folder / "iemocap_multimodal_features.pkl", layouts.content("E", layouts.corpus("iemocap")))
+    return folder
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> None:
+    """Each file of experiments/, its own settings but for size and length, to its scores."""
+    options = [f"--config.data.features_dir={features}", "--config.data.check_counts=warn"]
+    options += [f"--config.data.prepared_dir={tmp_path / 'prepared'}", "--config.data.simulation.train=9"]
+    done = launch("--config", path, "--workdir", tmp_path / "run", *QUICK, *options)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["experiment"] == path.stem
+    assert "weighted F1" in done.stdout
+    assert "epoch 1/1" in done.stderr
+    # The config that it wrote runs again, and finds nothing left to do.
+    again = launch("--config", tmp_path / "run" / "config.json", "--workdir", tmp_path / "run")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--config FILE is missing"),
+        (["--config"], "--config is given no value"),
+        (["--config", "gone.py"], "gone.py: there is no such file"),
+        (["--config", "DEMO", "--wrokdir", "x"], "unknown argument '--wrokdir'"),
+        (["--config", "DEMO", "extra"], "unknown argument 'extra'"),
+        (["--config", "DEMO", "--config.model.witdh=3"], "did you mean model.width?"),
+        (["--config", "DEMO", "--config.model.width=3x"], "model.width='3x' is not of type int"),
+        (["--config", "DEMO", "--config.model.width=101"], "not a multiple of model.heads"),
+        (["--config", "DEMO", "--config.model.width=20", "--config.model.width=40"], "given twice"),
+        (["--config", "DEMO", "--config.model.name=bert"], "model.name='bert' is not one of cmath"),
+        (["--config", "DEMO", "--config.dataset=melt"], "melt"),
+        (["--config", "DEMO", "--config.dataset=gone.pkl"], "gone.pkl"),
+        (["--config", "DEMO", "--config.parallel.devices=99"], "parallel.devices=99"),
+        (["--config", "DEMO", "--workdir", "/dev/null/x"], "--workdir /dev/null/x"),
+        (["--config", "MELD", "--config.data.file=gone.pkl"], "gone.pkl"),
+    ],
+    ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_readable_line(arguments: list[str], words: str, tmp_path: Path) -> None:
+    names = {"DEMO": str(ROOT / "experiments" / "demo.py"), "MELD": str(ROOT / "experiments" / "meld.py")}
+    workdir = [] if "--workdir" in arguments else ["--workdir", str(tmp_path)]
+    refused = launch(*(names.get(a, a) for a in arguments), *(workdir if arguments[1:] else []))
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.startswith("error: ")
+    assert refused.stderr.count("\n") == 1
+    assert words in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert refused.stdout == ""
+
+
+def test_a_feature_file_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "page.pkl"
+    path.write_text("<html>not found</html>")
+    demo = ROOT / "experiments" / "demo.py"
+    refused = launch("--config", demo, "--workdir", tmp_path / "run", f"--config.dataset={path}")
+    assert refused.returncode == 2, refused.stderr
+    assert str(path) in refused.stderr
+
+
+def test_help_lists_every_option() -> None:
+    shown = launch("--help", "--config", ROOT / "experiments" / "meld.py")
+    assert shown.returncode == 0
+    assert "--config.optim.learning_rate=0.0002" in shown.stdout
+    assert "usage" in launch("--help").stdout
+
+
+def test_a_run_that_diverges_exits_with_1(experiment: Path, tmp_path: Path) -> None:
+    failed = launch("--config", experiment, "--workdir", tmp_path, "--config.optim.learning_rate=1e38")
+    assert failed.returncode == 1
+    assert "the loss is" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def kill_at(moment: Iterator[None], process: subprocess.Popen[bytes]) -> bool:
+    """Waits for the moment while the process runs; whether it had to be killed."""
+    for _ in moment:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return True
+
+
+def some_time_after(folder: Path, epochs: int, seconds: float) -> Iterator[None]:
+    """Until so many epochs are logged, and then that much longer."""
+    log = folder / "metrics.jsonl"
+    while not log.exists() or len(log.read_text().splitlines()) < epochs:
+        yield
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield
+
+
+def while_writing(folder: Path, newer_than: int) -> Iterator[None]:
+    """Until a checkpoint beyond that step is being written: its folder is there, under a provisional name."""
+    while not any(
+        int(path.name.split(".")[0]) > newer_than and path.name != path.name.split(".")[0]
+        for path in (folder / "checkpoints" / "seed_0").glob("[0-9]*")
+    ):
+        yield
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_as_if_it_never_was(experiment: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments, and twice while a checkpoint is being written."""
+    done = launch("--config", experiment, "--workdir", tmp_path / "undisturbed")
+    assert done.returncode == 0, done.stderr
+    rng = random.Random()
+    folder = tmp_path / "killed"
+    moments = [while_writing(folder, 4), some_time_after(folder, 4, rng.uniform(0, 0.4))]
+    moments += [while_writing(folder, 28), some_time_after(folder, 10, rng.uniform(0, 0.4))]
+    killed = 0
+    for moment in moments:
+        arguments = command("--config", experiment, "--workdir", folder)
+        with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            killed += kill_at(moment, process)
+    assert killed >= 3  # the last moment may come too late
+    resumed = launch("--config", experiment, "--workdir", folder)
+    assert resumed.returncode == 0, resumed.stderr
+    undisturbed = tmp_path / "undisturbed"
+    chex.assert_trees_all_equal(final_arrays(folder, RUN), final_arrays(undisturbed, RUN))
+    assert rows(folder) == rows(undisturbed)
+    assert (folder / "predictions.jsonl").read_bytes() == (undisturbed / "predictions.jsonl").read_bytes()
+    assert resumed.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]  # the last one names the folder
+
+
+def test_sigterm_saves_and_exits_with_0(experiment: Path, tmp_path: Path) -> None:
+    options = ["--config.train.epochs=10000", "--config.train.patience=0"]
+    arguments = command("--config", experiment, "--workdir", tmp_path, *options)
+    with subprocess.Popen(arguments, cwd=ROOT, text=True, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 2/" in line:
+                process.send_signal(signal.SIGTERM)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 0
+    assert "is saved; the same command goes on from there" in rest
+    assert not (tmp_path / "result.json").exists()
+    with Checkpoints(tmp_path / "checkpoints" / "seed_0") as checkpoints:
+        epochs = len(checkpoints.record()["history"])
+    assert epochs >= 2
+    assert len(rows(tmp_path)) == epochs
