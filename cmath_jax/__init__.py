@@ -1,1 +1,38 @@
-"""CMATH: emotion recognition in multimodal conversations, in JAX and Flax."""
+"""CMATH: emotion recognition in multimodal conversations, in JAX and Flax.
+
+`load_corpus` reads data, `CMATH` is the model, `fit` trains, evaluates and writes a run folder:
+
+    from cmath_jax import load_corpus, fit
+    from cmath_jax.config import Config
+
+    result = fit(Config(), "runs/first")
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cmath_jax.config import Config
+    from cmath_jax.data.conversations import Conversation, Corpus
+    from cmath_jax.data.load import load_corpus
+    from cmath_jax.models.cmath import CMATH, Outputs
+    from cmath_jax.train import fit
+
+__all__ = ["CMATH", "Config", "Conversation", "Corpus", "Outputs", "fit", "load_corpus"]
+
+_HOMES = {
+    "CMATH": "models.cmath",
+    "Config": "config",
+    "Conversation": "data.conversations",
+    "Corpus": "data.conversations",
+    "Outputs": "models.cmath",
+    "fit": "train",
+    "load_corpus": "data.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: reading a corpus needs no JAX, and a slip on the command line is answered at once.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"cmath_jax.{_HOMES[name]}"), name)

@@ -5,6 +5,8 @@ over devices before the division, so that a batch spread over many devices has t
 Masks are applied by `where` before a result can become infinite, so that padding has no gradient, not even NaN.
 """
 
+from collections.abc import Iterable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -47,18 +49,18 @@ def loss_terms(
     def surprise(log_y_rlc: jax.Array) -> jax.Array:
         return -jnp.take_along_axis(log_y_rlc, label_rl[..., None], axis=-1)[..., 0]
 
-    ce_rl = surprise(log_y_k) + sum(surprise(log_y_m) for log_y_m in log_y.values())
+    ce_rl = _sum(surprise(log_y_x) for log_y_x in (log_y_k, *log_y.values()))
 
     # Eqs 22, 23: the fused classifier teaches the others.
     log_teacher = teacher(log_y_k)
-    kl_rl = sum((jnp.exp(log_teacher) * (log_teacher - log_y_m)).sum(-1) for log_y_m in log_y.values())
+    kl_rl = _sum((jnp.exp(log_teacher) * (log_teacher - log_y_m)).sum(-1) for log_y_m in log_y.values())
 
     # Eq. 18: the fused representation teaches the others.
     h_k = teacher(outputs.sample_rld)
-    mse_rl = sum(_squared_distance(h_k, h_m) for h_m in outputs.augmented.values())
+    mse_rl = _sum(_squared_distance(h_k, h_m) for h_m in outputs.augmented.values())
 
     # Eq. 3.
-    rec_rl = sum(_squared_distance(batch.features[m], u_m) for m, u_m in outputs.reconstructions.items())
+    rec_rl = _sum(_squared_distance(batch.features[m], u_m) for m, u_m in outputs.reconstructions.items())
     terms = {
         "ce": Mean.of(ce_rl, valid_rl, weight_rl),
         "kl": Mean.of(kl_rl, valid_rl),
@@ -71,6 +73,10 @@ def total_loss(terms: dict[str, jax.Array], config: LossConfig) -> jax.Array:
     """L = L_ce + L_rec + gamma1 L_mse + gamma2 L_kl (eq. 24)."""
     weights = {"ce": 1.0, "reconstruction": config.reconstruction, "mse": config.gamma1, "kl": config.gamma2}
     return sum((weights[name] * term for name, term in terms.items()), jnp.zeros(()))
+
+
+def _sum(terms: Iterable[jax.Array]) -> jax.Array:
+    return sum(terms, jnp.zeros(()))
 
 
 def _squared_distance(x_rld: jax.Array, y_rld: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """`result.json` and `predictions.jsonl` from what the seeds of a run came to."""
 
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class SeedResult:
     parameters: int
 
 
-def best_epoch(history: Sequence[dict[str, Any]]) -> int:
+def best_epoch(history: Sequence[Mapping[str, Any]]) -> int:
     """The number (from 1) of the first epoch with the highest validation weighted F1."""
     return 1 + int(np.argmax([row["validation"]["weighted_f1"] for row in history]))
 
@@ -61,7 +61,7 @@ def summarize(config: Config, corpus: Corpus, seeds: Sequence[SeedResult], compi
             "accuracy": over_seeds([seed.test.accuracy for seed in seeds]),
             "weighted_f1": over_seeds([seed.test.weighted_f1 for seed in seeds]),
             "f1": {name: over_seeds([seed.test.f1_c[c] for seed in seeds]) for c, name in enumerate(corpus.classes)},
-            "confusion_matrix": sum(seed.test.confusion_cc for seed in seeds).tolist(),
+            "confusion_matrix": np.sum([seed.test.confusion_cc for seed in seeds], axis=0).tolist(),
         },
         "validation": {
             "accuracy": over_seeds([seed.validation.accuracy for seed in seeds]),

@@ -3,6 +3,7 @@
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 
 class Termination:
@@ -10,7 +11,7 @@ class Termination:
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: signal.Handlers | int | None = None
+        self._before: Any = None
 
     def __enter__(self) -> "Termination":
         # Only the main thread may set handlers; elsewhere the program around us keeps its own.

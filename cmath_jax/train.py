@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flax.struct
 import jax
@@ -32,6 +32,7 @@ from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.losses import loss_terms, total_loss
 from cmath_jax.metrics import Scores
 from cmath_jax.models import make_model
+from cmath_jax.models.cmath import Outputs
 from cmath_jax.optim import make_optimizer
 from cmath_jax.parallel import Compiled, Engine, host_copy, make_engine
 from cmath_jax.progress import Progress
@@ -69,7 +70,9 @@ def stream(seed: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), tag), step)
 
 
-def init_state(seed: jax.Array, batch: Batch, model: nn.Module, tx: optax.GradientTransformation, average: float):
+def init_state(
+    seed: jax.Array, batch: Batch, model: nn.Module, tx: optax.GradientTransformation, average: float
+) -> TrainState:
     """A fresh `TrainState`."""
     params = model.init(stream(seed, "params"), batch, train=False)["params"]
     averaged = jax.tree.map(jnp.copy, params) if average else None
@@ -103,7 +106,7 @@ def train_step(
     rngs = {name: stream(state.seed, name, state.step) for name in ("dropout", "noise")}
 
     def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        outputs = model.apply({"params": params}, batch, train=True, rngs=rngs)
+        outputs = cast(Outputs, model.apply({"params": params}, batch, train=True, rngs=rngs))
         terms = loss_terms(outputs, batch, loss, class_weight_c)
         # Divided by the counts of all devices: the sum of these losses over devices is the loss of the whole batch.
         shares = {name: term.total / jnp.maximum(over_devices(term.count), 1e-12) for name, term in terms.items()}
@@ -121,12 +124,12 @@ def train_step(
         decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
         averaged = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, params)
     metrics = {"loss": total, **terms, "gradient_norm": optax.tree.norm(grads)}
-    return state.replace(step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
+    return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
 
 
 def eval_step(params: Any, batch: Batch, *, model: nn.Module) -> jax.Array:
     """float32 [r, l, c]: the probabilities Y_k of every slot."""
-    return nn.softmax(model.apply({"params": params}, batch, train=False).logits_rlc)
+    return nn.softmax(cast(Outputs, model.apply({"params": params}, batch, train=False)).logits_rlc)
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ def run_seed(
                     save(None)
                     raise Terminated(f"seed {seed} was stopped in epoch {epoch + 1} and is saved")
                 seconds = time.monotonic() - began - (program.train_step.seconds - compiling)
-                row = {"seed": seed, "epoch": epoch + 1, "step": done}
+                row: dict[str, Any] = {"seed": seed, "epoch": epoch + 1, "step": done}
                 row["train"] = {name: value / batches.steps for name, value in sums.items()}
                 for split in ("validation", "test"):
                     row[split] = program.evaluate(state.evaluated, split)[1]

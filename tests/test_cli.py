@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import chex
 import layouts
 import pytest
 from samples import final_arrays, rows, tiny

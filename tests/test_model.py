@@ -225,7 +225,11 @@ def test_reparameterization() -> None:
     np.testing.assert_allclose(to_mean, upstream)
     np.testing.assert_allclose(to_deviation, eps * upstream, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(sample(mean, 0 * deviation, key, training), mean)
-    np.testing.assert_array_equal(sample(mean, deviation, key, Context.of(batch, train=False)), mean)
+    model = make_model()
+    variables = model.init(jax.random.key(0), batch, train=False)
+    outputs = model.apply(variables, batch, train=False)
+    np.testing.assert_array_equal(outputs.sample_rld, outputs.mean_rld)
+    assert float(outputs.deviation_rld.min()) > 0
 
 
 @pytest.mark.parametrize("left_out", ["t", "a", "v"])

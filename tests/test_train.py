@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from samples import tiny
+from samples import final_arrays, rows, tiny
 
 from cmath_jax import train
 from cmath_jax.config import to_dict

@@ -6,14 +6,16 @@ Shapes: n utterances of a split, c its conversations; r rows of a batch, l slots
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import flax.struct
-import jax
 import numpy as np
 
 from cmath_jax.data.conversations import UNLABELLED, Conversation
 from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
 from cmath_jax.errors import InputError
+
+Array = Any  # of jax on a device, of NumPy on the host
 
 PADDING = -1  # the utterance number of an empty slot
 EVALUATION_SLOTS = 1024  # utterances in a batch of evaluation, as near as whole rows come to it
@@ -32,12 +34,12 @@ class Batch:
       segment_rl: int32, which conversation of the row, from 1.
     """
 
-    features: Mapping[str, jax.Array | np.ndarray]
-    utterance_rl: jax.Array | np.ndarray
-    speaker_rl: jax.Array | np.ndarray
-    label_rl: jax.Array | np.ndarray
-    position_rl: jax.Array | np.ndarray
-    segment_rl: jax.Array | np.ndarray
+    features: Mapping[str, Array]
+    utterance_rl: Array
+    speaker_rl: Array
+    label_rl: Array
+    position_rl: Array
+    segment_rl: Array
 
 
 @dataclass(frozen=True)

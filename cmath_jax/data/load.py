@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # tensorflow-datasets takes a while to import, and only publi
     MakeBuilder = Callable[[str, tuple[RawFile, ...]], ConversationBuilder]
 
 VALIDATIONS = ("auto", "drawn", "published12")
-FEATURE_SET_NAMES = ("auto", "sdt", "graphsmile", "cosmic", "mmgcn", "file")
+FEATURE_SET_NAMES = ("auto", *FEATURE_SETS["meld"], "file")
 _DEFAULTS = Simulation()
 
 
@@ -86,12 +86,9 @@ def _existing(path: Path) -> Path:
 def _with_validation(corpus: Corpus, validation: str, seed: int) -> Corpus:
     if validation == "published12":
         return published12(corpus)
-    given = len(corpus.splits["validation"])
-    if validation == "drawn" and given:
-        raise InputError(
-            f"validation=drawn, but {corpus.name} has a validation split of its own ({given} conversations): use auto"
-        )
-    return corpus if given else draw_validation(corpus, seed=seed)
+    if validation == "drawn" or not corpus.splits["validation"]:
+        return draw_validation(corpus, seed=seed)
+    return corpus
 
 
 def _builder(
@@ -170,7 +167,7 @@ def _by_content(folder: Path, make: MakeBuilder, unusable: list[str]) -> Convers
 
 
 def _missing(dataset: str, folder: Path, named: dict[str, tuple[RawFile, ...]], tried: list[str]) -> str:
-    searched = ", ".join(f"{files[0].name} ({feature_set})" for feature_set, files in named.items())
+    searched = ", ".join(f"{' + '.join(f.name for f in files)} ({feature_set})" for feature_set, files in named.items())
     lines = [
         f"no usable features of {dataset} in {folder}" + ("" if folder.is_dir() else " (there is no such folder)"),
         f"looked for {searched}" + (", then any other .pkl with this data set" if len(named) > 1 else ""),

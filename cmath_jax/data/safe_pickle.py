@@ -25,8 +25,9 @@ from cmath_jax.errors import InputError
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][1-9][0-9]{0,5})")  # no objects, no structures
 _NOT_PICKLES = {
     b"version https://git-lfs": "a git LFS pointer, not the file itself; fetch it with `git lfs pull`",
-    b"<": "an HTML or XML page, not a pickle; the download went wrong",
+    b"<": "an HTML or XML page, not a pickle; the download went wrong, so repeat it",
     b"{": "JSON text, not a pickle",
+    b"[": "JSON text, not a pickle",
     b"pk\x03\x04": "a zip archive, not a pickle; unpack it",
     b"\x1f\x8b": "a gzip archive, not a pickle; unpack it",
     b"\x93numpy": "a .npy array, not a pickle",
@@ -74,7 +75,9 @@ def load(path: str | PathLike[str]) -> Any:
             "and plain containers; nothing in the file was run"
         ) from error
     except _DAMAGED as error:
-        raise InputError(f"{path}: not a pickle, or a damaged one: {type(error).__name__}: {error!s:.200}") from error
+        raise InputError(
+            f"{path}: not a pickle, or a damaged one, so fetch it again: {type(error).__name__}: {error!s:.200}"
+        ) from error
 
 
 class _NotAdmittedError(Exception):
@@ -115,6 +118,11 @@ def _content(shape: Any, dtype: Any, data: Any) -> bytes:
         raise _NotAdmittedError(f"an array of shape {brief(shape)}")
     if prod(shape) * dtype.numpy.itemsize != len(data):
         raise _NotAdmittedError(f"an array of shape {brief(shape)} and type {dtype.numpy} from {len(data)} bytes")
+    if dtype.numpy.kind == "U":  # numpy takes what is no text, and raises a SystemError where it is read
+        try:
+            data.decode("utf-32-be" if dtype.numpy.byteorder == ">" else "utf-32-le")
+        except UnicodeDecodeError as error:
+            raise _NotAdmittedError("an array of text from bytes that are no text") from error
     return bytes(data)
 
 
@@ -172,8 +180,9 @@ _ADMITTED: dict[str, dict[str, object]] = {
     "__builtin__": {**_CONTAINERS, "bytes": _no_bytes},
     "collections": {"OrderedDict": _container(OrderedDict)},
 }
+# Without LONG4: only integers of more than 255 bytes need it, which Python refuses to print.
 _DATA_OPCODES = """
-    PROTO FRAME MARK STOP POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    PROTO FRAME MARK STOP POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
     EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT EMPTY_SET GET
     BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL

@@ -102,8 +102,7 @@ class CMATH(nn.Module):
         # Variational fusion (eqs 15-17).
         gaussians = [fusion.Gaussian(self.dtype, name=f"fusion_{m}")(augmented[m]) for m in present]
         mean_rld, deviation_rld = (sum(parts) / len(present) for parts in zip(*gaussians, strict=True))
-        key = self.make_rng("noise") if train else None
-        sample_rld = fusion.sample(mean_rld, deviation_rld, key, context)
+        sample_rld = fusion.sample(mean_rld, deviation_rld, self.make_rng("noise"), context) if train else mean_rld
 
         # Classifiers (eqs 19, 20).
         return Outputs(

@@ -27,8 +27,6 @@ class Gaussian(nn.Module):
 
 
 def sample(mean_rld: jax.Array, deviation_rld: jax.Array, key: jax.Array, context: Context) -> jax.Array:
-    """mu + eps * sigma with eps ~ N(0, I), drawn per utterance (eq. 17); mu itself when not training."""
-    if not context.train:
-        return mean_rld
+    """mu + eps * sigma with eps ~ N(0, I), drawn per utterance (eq. 17)."""
     draw = jax.vmap(jax.vmap(lambda key: jax.random.normal(key, mean_rld.shape[2:])))
     return mean_rld + draw(context.keys_rl(key)) * deviation_rld
