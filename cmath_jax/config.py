@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.load import FEATURE_SET_NAMES, VALIDATIONS
+from cmath_jax.data.published import COUNT_CHECKS
 from cmath_jax.data.simulate import Simulation
 from cmath_jax.errors import InputError
 
@@ -22,8 +24,6 @@ INJECTIONS = ("attention", "block")
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 ENGINES = ("auto", "jit", "pmap")
-VALIDATIONS = ("auto", "drawn", "published12")
-COUNT_CHECKS = ("error", "warn")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -40,7 +40,7 @@ class DataConfig:
     """Where conversations come from, and what of them is used."""
 
     features_dir: str = "data"  # the folder of published feature files
-    feature_set: str = "auto"  # sdt, graphsmile, cosmic, mmgcn; auto takes the first whose file is there
+    feature_set: str = "auto"  # sdt, graphsmile, cosmic, mmgcn, file; auto: the first whose file is there
     file: str = ""  # one feature file by name or path, instead of a known feature set
     text_layer: int = 1  # which of the four published RoBERTa layers; 1 is the last
     modalities: str = "tav"  # any of t, a, v
@@ -58,6 +58,7 @@ class DataConfig:
             f"data.modalities={self.modalities!r} is not a choice of the letters {', '.join(MODALITIES)}",
         )
         _require(1 <= self.text_layer <= 4, f"data.text_layer={self.text_layer} is not one of 1, 2, 3, 4")
+        _one_of("data.feature_set", self.feature_set, FEATURE_SET_NAMES)
         _one_of("data.validation", self.validation, VALIDATIONS)
         _one_of("data.check_counts", self.check_counts, COUNT_CHECKS)
 

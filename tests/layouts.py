@@ -35,8 +35,15 @@ IEMOCAP_IDS = {
 }
 
 
-def corpus(name: str, ids: dict[str, list[Any]] | None = None, dims: Sequence[int] = (4, 3, 2)) -> Corpus:
-    """A corpus of conversations of 2 to 4 utterances, with features that survive float16."""
+def corpus(name: str, ids: dict[str, list[Any]] | None = None, dims: Sequence[int] = ()) -> Corpus:
+    """A corpus of conversations of 2 to 4 utterances, with features that survive float16.
+
+    Args:
+      name: `meld`, `iemocap` or `iemocap4`.
+      ids: split -> ids; some that the published files have too where None.
+      dims: of text, audio, visual; () for small ones, or those published where a file is known by them.
+    """
+    dims = dims or ((1024, 100, 512) if name == "iemocap4" else (4, 3, 2))
     rng = np.random.default_rng(7)
     classes, speakers = len(CLASSES[name]), 3 if name == "meld" else 2
 

@@ -180,7 +180,7 @@ _ADMITTED: dict[str, dict[str, object]] = {
     "__builtin__": {**_CONTAINERS, "bytes": _no_bytes},
     "collections": {"OrderedDict": _container(OrderedDict)},
 }
-# Without LONG4: only integers of more than 255 bytes need it, which Python refuses to print.
+# Without LONG4: only integers of more than 255 bytes need it, and Python refuses to print the larger of those.
 _DATA_OPCODES = """
     PROTO FRAME MARK STOP POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT
     STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
