@@ -31,7 +31,12 @@ class Checkpoints:
             self._folder,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy(
-                [policies.LatestN(1), policies.BestN(get_metric_fn=lambda metrics: metrics["selection"], n=1)]
+                [
+                    policies.LatestN(1),
+                    policies.BestN(
+                        get_metric_fn=lambda metrics: metrics["selection"], n=1, keep_checkpoints_without_metrics=False
+                    ),
+                ]
             ),
             cleanup_tmp_directories=True,
         )
@@ -63,7 +68,9 @@ class Checkpoints:
     def best(self, like: Any) -> Any:
         """The arrays of the checkpoint with the best validation score."""
         self._orbax.wait()
-        return self._load(max(self._orbax.checkpoints, key=lambda c: c.metrics["selection"]), like)
+        # One without metrics is what is left of a checkpoint that was being deleted when the process was killed.
+        whole = [checkpoint for checkpoint in self._orbax.checkpoints if checkpoint.metrics is not None]
+        return self._load(max(whole, key=lambda checkpoint: checkpoint.metrics["selection"]), like)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -76,17 +83,17 @@ class Checkpoints:
         return self._orbax.load(checkpoint.step, abstract)
 
 
-def check_same_run(folder: Path, stamp: Mapping[str, Any]) -> None:
-    """Whether the checkpoints of a folder, if it has any, are of this config and these data.
+def saved_history(folder: Path, stamp: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The epochs that the checkpoints of a folder have behind them; none where there are no checkpoints.
 
     Raises:
-      InputError: if not; it names what differs.
+      InputError: if they are of another config or other data; it names what differs.
     """
     if not folder.exists():
-        return
+        return []
     with Checkpoints(folder) as checkpoints:
         if checkpoints.empty:
-            return
+            return []
         record = checkpoints.record()
     saved, wanted = flat(record["config"]), flat(stamp["config"])
     free = FREE if wanted["dataset"] == "simulated" else (*FREE, "data.simulation.")
@@ -96,3 +103,4 @@ def check_same_run(folder: Path, stamp: Mapping[str, Any]) -> None:
         differing.append(f"fingerprint of the data: {record['fingerprint']} there, {stamp['fingerprint']} now")
     if differing:
         raise InputError(f"{folder} holds another run; use another --workdir ({'; '.join(differing)})")
+    return list(record["history"])

@@ -8,9 +8,11 @@ import dataclasses
 import difflib
 import json
 import runpy
+import traceback
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,7 +102,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         for name in ("gamma1", "gamma2", "reconstruction"):
             value = getattr(self, name)
-            _require(0 <= value < float("inf"), f"loss.{name}={value} must be a number of 0 or more")
+            _require(0 <= value < inf, f"loss.{name}={value} must be a number of 0 or more")
 
 
 @dataclass(frozen=True)
@@ -109,16 +111,17 @@ class OptimConfig:
 
     learning_rate: float = 2e-4  # at its highest
     schedule: str = "constant"  # after the warm-up: constant, or to 0 over train.epochs: linear, cosine
-    warmup_epochs: float = 0.0  # the rate rises linearly from 0
+    warmup_epochs: float = 0.0  # over so many the rate rises linearly to its highest
     clip_norm: float = 0.0  # of the whole gradient; 0 does not clip
     weight_decay: float = 0.0  # L2 coupled to the gradient, as torch.optim.Adam has it
     average: float = 0.0  # decay of the moving average of parameters that is evaluated; 0 evaluates the last ones
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, f"optim.learning_rate={self.learning_rate} must be positive")
+        _require(0 < self.learning_rate < inf, f"optim.learning_rate={self.learning_rate} must be positive and finite")
         _one_of("optim.schedule", self.schedule, SCHEDULES)
         for name in ("warmup_epochs", "clip_norm", "weight_decay"):
-            _require(getattr(self, name) >= 0, f"optim.{name}={getattr(self, name)} must not be negative")
+            value = getattr(self, name)
+            _require(0 <= value < inf, f"optim.{name}={value} must be a number of 0 or more")
         _require(0 <= self.average < 1, f"optim.average={self.average} is not in [0, 1)")
 
 
@@ -228,19 +231,22 @@ def load(path: str | Path) -> Config:
     _require(path.is_file(), f"--config {path}: there is no such file")
     if path.suffix == ".json":
         try:
-            values = json.loads(path.read_text())
-        except ValueError as error:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise InputError(f"{path}: not JSON: {error}") from error
         _require(isinstance(values, dict), f"{path}: holds no config")
         return from_dict(values)
     try:
         namespace = runpy.run_path(str(path))
-    except SyntaxError as error:
-        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
-    _require(callable(namespace.get("get_config")), f"{path}: an experiment file defines get_config()")
-    config = namespace["get_config"]()
-    _require(isinstance(config, Config), f"{path}: get_config() returned {type(config).__name__}, not a Config")
-    return config
+        _require(callable(namespace.get("get_config")), "an experiment file defines get_config()")
+        config = namespace["get_config"]()
+        _require(isinstance(config, Config), f"get_config() returned {type(config).__name__}, not a Config")
+        return from_dict(to_dict(config))  # a dataclass takes a value of any type; this does not
+    except Exception as error:  # a user's file is input, and may raise anything
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        what = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}{f', line {line}' if line else ''}: {what}") from error
 
 
 def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:

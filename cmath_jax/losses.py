@@ -2,7 +2,7 @@
 
 Each term is a `Mean`: a total over this device's utterances and the count that divides it. Totals and counts add up
 over devices before the division, so that a batch spread over many devices has the loss of the whole.
-Masks are applied by `where` before a result can become infinite, so that padding has no gradient, not even NaN.
+What has no label is masked by `where` before anything is computed from it, so that it has no gradient, not even NaN.
 """
 
 from collections.abc import Iterable
@@ -38,6 +38,9 @@ def loss_terms(
 ) -> dict[str, Mean]:
     """`ce`, `reconstruction`, `mse`, `kl`: each summed over modalities, over the labelled utterances of the batch."""
     valid_rl = batch.label_rl != UNLABELLED
+    outputs, features = jax.tree.map(
+        lambda x_rlx: jnp.where(valid_rl[..., None], x_rlx, jnp.zeros((), x_rlx.dtype)), (outputs, batch.features)
+    )
     teacher = jax.lax.stop_gradient if config.stop_teacher else lambda x: x
     log_y_k = jax.nn.log_softmax(outputs.logits_rlc)
     log_y = {m: jax.nn.log_softmax(logits_rlc) for m, logits_rlc in outputs.modality_logits.items()}
@@ -60,7 +63,7 @@ def loss_terms(
     mse_rl = _sum(_squared_distance(h_k, h_m) for h_m in outputs.augmented.values())
 
     # Eq. 3.
-    rec_rl = _sum(_squared_distance(batch.features[m], u_m) for m, u_m in outputs.reconstructions.items())
+    rec_rl = _sum(_squared_distance(features[m], u_m) for m, u_m in outputs.reconstructions.items())
     terms = {
         "ce": Mean.of(ce_rl, valid_rl, weight_rl),
         "kl": Mean.of(kl_rl, valid_rl),
@@ -72,7 +75,8 @@ def loss_terms(
 def total_loss(terms: dict[str, jax.Array], config: LossConfig) -> jax.Array:
     """L = L_ce + L_rec + gamma1 L_mse + gamma2 L_kl (eq. 24)."""
     weights = {"ce": 1.0, "reconstruction": config.reconstruction, "mse": config.gamma1, "kl": config.gamma2}
-    return sum((weights[name] * term for name, term in terms.items()), jnp.zeros(()))
+    # What has no weight is left out: 0 times infinity would be NaN.
+    return _sum(weight * terms[name] for name, weight in weights.items() if weight and name in terms)
 
 
 def _sum(terms: Iterable[jax.Array]) -> jax.Array:

@@ -6,7 +6,7 @@ from cmath_jax.config import OptimConfig
 
 
 def learning_rate(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.Schedule:
-    """The learning rate by step: a linear warm-up, then the schedule of the config down to 0 at the last step."""
+    """The learning rate by step: a linear warm-up, then the schedule of the config, at 0 when all steps are done."""
     warmup = round(config.warmup_epochs * steps_per_epoch)
     rest = max(steps_per_epoch * epochs - warmup, 1)
     after = {

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import flax.jax_utils
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -48,6 +47,10 @@ class Engine:
     devices: tuple[jax.Device, ...]
     mapped: bool  # by pmap
 
+    @property
+    def _split(self) -> NamedSharding:
+        return NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec(AXIS))
+
     def compile_train(self, step: Callable[..., Any]) -> Compiled:
         """`step(state, batch, axis=)` returns (state, metrics). The state that it is given is used up."""
         if not self.mapped:
@@ -61,19 +64,21 @@ class Engine:
 
     def put_state(self, state: Any) -> Any:
         if self.mapped:
-            return flax.jax_utils.replicate(state, list(self.devices))
+            # With the sharding of what the compiled steps return, so that the first step is not compiled apart.
+            copies = jax.tree.map(lambda x: np.broadcast_to(x, (len(self.devices), *np.shape(x))), state)
+            return jax.device_put(copies, self._split)
         return jax.device_put(state, self.devices[0])
 
     def get_state(self, state: Any) -> Any:
         """The state in the memory of the host."""
-        return host_copy(jax.tree.map(lambda x: x.addressable_data(0)[0], state) if self.mapped else state)
+        return host_copy(jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], state) if self.mapped else state)
 
     def put_batch(self, batch: Any) -> Any:
         """Rows of the batch must be a multiple of the devices."""
         if self.mapped:
             n = len(self.devices)
             batch = jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), batch)
-            return jax.device_put(batch, NamedSharding(Mesh(np.array(self.devices), (AXIS,)), PartitionSpec(AXIS)))
+            return jax.device_put(batch, self._split)
         return jax.device_put(batch, self.devices[0])
 
     def get_rows(self, x: jax.Array) -> np.ndarray:
@@ -87,10 +92,14 @@ def host_copy(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.array(x, copy=True), tree)
 
 
-def make_engine(config: ParallelConfig) -> Engine:
-    """Raises InputError when more devices are asked for than there are."""
+def make_engine(config: ParallelConfig, batch_size: int) -> Engine:
+    """The engine that the config asks for, on no more devices than a batch has conversations unless they are named.
+
+    Raises:
+      InputError: when more devices are asked for than there are.
+    """
     devices = jax.local_devices()
     if config.devices > len(devices):
         raise InputError(f"parallel.devices={config.devices}, but there are {len(devices)} ({devices[0].platform})")
-    wanted = 1 if config.engine == "jit" else config.devices or len(devices)
+    wanted = 1 if config.engine == "jit" else config.devices or min(len(devices), batch_size)
     return Engine(tuple(devices[:wanted]), mapped=config.engine == "pmap" or wanted > 1)

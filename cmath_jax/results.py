@@ -1,6 +1,5 @@
 """`result.json` and `predictions.jsonl` from what the seeds of a run came to."""
 
-import resource
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,19 +36,27 @@ def best_epoch(history: Sequence[Mapping[str, Any]]) -> int:
     return 1 + int(np.argmax([row["validation"]["weighted_f1"] for row in history]))
 
 
-def summarize(config: Config, corpus: Corpus, seeds: Sequence[SeedResult], compile_seconds: float) -> dict[str, Any]:
+def references(config: Config, corpus: Corpus) -> dict[str, Any]:
+    """What the model has to beat on this corpus: `majority`, and `linear` if the config asks for it."""
+    points: dict[str, Any] = {"majority": reference_points.majority(corpus)}
+    if config.linear_reference:
+        linear = reference_points.linear(corpus, config.linear_reference)
+        points["linear"] = {"modalities": config.linear_reference, **linear}
+    return points
+
+
+def summarize(
+    config: Config, corpus: Corpus, seeds: Sequence[SeedResult], references: Mapping[str, Any]
+) -> dict[str, Any]:
     """The content of `result.json`. Scores are in percent; confusion matrices are summed over seeds."""
-    diagnostics: dict[str, Any] = {
+    rows = [row for seed in seeds for row in seed.history]
+    diagnostics = {
         "test_peak": {
             "weighted_f1": over_seeds([max(row["test"]["weighted_f1"] for row in seed.history) for seed in seeds]),
         },
-        "majority": reference_points.majority(corpus),
+        **references,
+        "collapsed": any(seed.test.collapsed for seed in seeds),
     }
-    if config.linear_reference:
-        linear = reference_points.linear(corpus, config.linear_reference)
-        diagnostics["linear"] = {"modalities": config.linear_reference, **linear}
-    diagnostics["collapsed"] = any(seed.test.collapsed for seed in seeds)
-    seconds = [row["seconds"] for seed in seeds for row in seed.history]
     return {
         "experiment": config.experiment,
         "dataset": corpus.name,
@@ -69,8 +76,12 @@ def summarize(config: Config, corpus: Corpus, seeds: Sequence[SeedResult], compi
             "best_epoch": [best_epoch(seed.history) for seed in seeds],
         },
         "diagnostics": diagnostics,
-        "seconds": {"compile": compile_seconds, "train": sum(seconds), "per_epoch": float(np.median(seconds))},
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "seconds": {
+            "compile": sum(row["compile_seconds"] for row in rows),
+            "train": sum(row["seconds"] for row in rows),
+            "per_epoch": float(np.median([row["seconds"] for row in rows])),
+        },
+        "peak_memory_mb": max(row["peak_memory_mb"] for row in rows),
     }
 
 

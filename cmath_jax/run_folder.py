@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and under which names. See docs/run_folder in the README for its readers."""
+"""The folder of a run: what is in it, and under which names. README.md lists the files for their readers."""
 
 import fcntl
 import importlib.metadata
@@ -16,7 +16,7 @@ from tensorboardX import SummaryWriter
 from cmath_jax.config import Config, to_dict
 from cmath_jax.errors import InputError
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "chex")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
 
 class RunFolder:
@@ -58,11 +58,18 @@ class RunFolder:
         machine = {"python": platform.python_version(), "platform": platform.platform(), "processors": os.cpu_count()}
         self._write_json("environment.json", {**machine, "devices": devices, "versions": versions, **facts})
 
+    def remove_result(self) -> None:
+        """A result beside a run that goes on would be taken for its own."""
+        (self.path / "result.json").unlink(missing_ok=True)
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         self._write_json("result.json", result)
 
     def write_predictions(self, predictions: Iterable[Mapping[str, Any]]) -> None:
-        self._write("predictions.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions))
+        self._write(
+            "predictions.jsonl",
+            "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions),
+        )
 
     def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog":
         """The log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
@@ -74,7 +81,7 @@ class RunFolder:
         return MetricsLog(path, self.path / "tensorboard" / f"seed_{seed}", step)
 
     def _write_json(self, name: str, value: Any) -> None:
-        self._write(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        self._write(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         # Under its name a file is whole or not there: a reader never sees half of one.
@@ -93,7 +100,7 @@ class MetricsLog:
 
     def write(self, row: Mapping[str, Any]) -> None:
         with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, allow_nan=False) + "\n")
         for part in ("train", "validation", "test"):
             for name, value in row[part].items():
                 self._events.add_scalar(f"{part}/{name}", value, row["step"])

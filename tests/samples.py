@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmath_jax import train
 from cmath_jax.checkpoint import Checkpoints
 from cmath_jax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig, override
 from cmath_jax.data.batches import Batch, Table
@@ -17,6 +16,7 @@ from cmath_jax.data.conversations import Conversation
 from cmath_jax.data.packing import Shape
 from cmath_jax.data.simulate import Simulation
 from cmath_jax.models.cmath import CMATH
+from cmath_jax.program import Program, load_configured
 
 DIMS = {"t": 5, "a": 4, "v": 3}
 SPEAKERS, CLASSES, WIDTH, HEADS = 3, 4, 6, 2
@@ -83,13 +83,14 @@ def tiny(**values: Any) -> Config:
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     """Of `metrics.jsonl`, without the only numbers that may differ between equal runs."""
+    measured = ("seconds", "compile_seconds", "peak_memory_mb")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in lines]
+    return [{name: value for name, value in row.items() if name not in measured} for row in lines]
 
 
 def final_arrays(folder: Path, config: Config) -> tuple[Any, Any]:
     """The arrays of the latest and of the best checkpoint of seed 0."""
-    program = train.Program.of(config, train.load_configured(config))
+    program = Program.of(config, load_configured(config))
     like = {"state": jax.eval_shape(program.initialize, 0), "scaling": program.scaling.tree()}
     with Checkpoints(folder / "checkpoints" / "seed_0") as checkpoints:
         return checkpoints.latest(like), checkpoints.best(like)

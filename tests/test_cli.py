@@ -20,7 +20,9 @@ from cmath_jax.config import flat, to_dict
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
-RUN = tiny(train__epochs=14, train__patience=0, parallel__devices=1)
+RUN = tiny(
+    train__epochs=7, train__patience=0, parallel__devices=1, seeds=2, optim__average=0.9, optim__schedule="cosine"
+)
 QUICK = ["--config.train.epochs=1", "--config.model.width=20", "--config.parallel.devices=1"]
 
 
@@ -161,19 +163,23 @@ def while_writing(folder: Path, newer_than: int) -> Iterator[None]:
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_if_it_never_was(experiment: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments, and twice while a checkpoint is being written."""
-    done = launch("--config", experiment, "--workdir", tmp_path / "undisturbed")
+    # As users run it, and with a cache of its own: a killed process may leave half an entry in it.
+    environment = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax")}
+    done = launch("--config", experiment, "--workdir", tmp_path / "undisturbed", **environment)
     assert done.returncode == 0, done.stderr
-    rng = random.Random()
+    seed = random.randrange(10**6)
+    print(f"seed of the moments: {seed}")  # pytest shows it where the test fails
+    rng = random.Random(seed)
     folder = tmp_path / "killed"
     moments = [while_writing(folder, 4), some_time_after(folder, 4, rng.uniform(0, 0.4))]
-    moments += [while_writing(folder, 28), some_time_after(folder, 10, rng.uniform(0, 0.4))]
+    moments += [while_writing(folder, 16), some_time_after(folder, 9, rng.uniform(0, 0.4))]
     killed = 0
     for moment in moments:
         arguments = command("--config", experiment, "--workdir", folder)
-        with subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(arguments, cwd=ROOT, env=os.environ | environment, stderr=subprocess.DEVNULL) as process:
             killed += kill_at(moment, process)
     assert killed >= 3  # the last moment may come too late
-    resumed = launch("--config", experiment, "--workdir", folder)
+    resumed = launch("--config", experiment, "--workdir", folder, **environment)
     assert resumed.returncode == 0, resumed.stderr
     undisturbed = tmp_path / "undisturbed"
     chex.assert_trees_all_equal(final_arrays(folder, RUN), final_arrays(undisturbed, RUN))
@@ -193,7 +199,7 @@ def test_sigterm_saves_and_exits_with_0(experiment: Path, tmp_path: Path) -> Non
                 break
         rest = process.stderr.read()
     assert process.returncode == 0
-    assert "is saved; the same command goes on from there" in rest
+    assert "saved. The same command goes on from there" in rest
     assert not (tmp_path / "result.json").exists()
     with Checkpoints(tmp_path / "checkpoints" / "seed_0") as checkpoints:
         epochs = len(checkpoints.record()["history"])

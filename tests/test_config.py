@@ -52,8 +52,10 @@ def test_overrides_take_values_and_their_spelling() -> None:
         ("loss.gamma2", "nan", "loss.gamma2=nan"),
         ("optim.learning_rate", 0.0, "must be positive"),
         ("optim.learning_rate", "nan", "must be positive"),
+        ("optim.learning_rate", "inf", "must be positive and finite"),
+        ("optim.warmup_epochs", "inf", "0 or more"),
         ("optim.schedule", "step", "constant, linear, cosine"),
-        ("optim.clip_norm", -1.0, "not be negative"),
+        ("optim.clip_norm", -1.0, "0 or more"),
         ("optim.average", 1.0, "not in [0, 1)"),
         ("train.epochs", 0, "must be positive"),
         ("train.batch_size", 0, "must be positive"),
@@ -83,6 +85,14 @@ def test_through_json_and_back(tmp_path: Path) -> None:
     assert override(Config(), names) == config
 
 
+MAKES = """from cmath_jax.config import Config, ModelConfig
+
+
+def get_config():
+    return Config(model={})
+"""
+
+
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
@@ -90,6 +100,10 @@ def test_through_json_and_back(tmp_path: Path) -> None:
         ("broken.py", "def get_config(:\n", "line 1"),
         ("empty.py", "x = 1\n", "get_config"),
         ("other.py", "def get_config():\n    return 3\n", "returned int"),
+        ("typo.py", MAKES.format("ModelConfig(widht=3)"), "line 5: TypeError"),
+        ("value.py", MAKES.format("ModelConfig(width=7)"), "line 5: model.width=7 is not a multiple"),
+        ("type.py", MAKES.format("ModelConfig(width='400')"), "line 5: TypeError"),
+        ("float.py", MAKES.format("ModelConfig(width=400.0)"), "model.width=400.0 is not of type int"),
         ("broken.json", "{", "not JSON"),
         ("list.json", "[1]", "no config"),
         ("unknown.json", '{"modle": {}}', "did you mean model?"),

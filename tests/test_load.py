@@ -219,7 +219,7 @@ def test_nothing_found(folder: Path, loads: Load, there: bool) -> None:
 
 def test_feature_set_that_is_not_there(folder: Path, loads: Load) -> None:
     put_set(folder, "meld", "sdt")
-    with pytest.raises(InputError, match=r"meld_multi_features_mmgcn_cosmic\.pkl \(graphsmile\)\n"):
+    with pytest.raises(InputError, match=r"meld_multi_features_mmgcn_cosmic\.pkl \(graphsmile\);"):
         loads("meld", feature_set="graphsmile")
 
 

@@ -249,15 +249,15 @@ def test_a_modality_that_is_left_out_has_no_influence(left_out: str) -> None:
 
 
 def test_padding_has_no_gradient_even_if_it_is_poison() -> None:
-    """Infinite logits under the mask: loss and gradients are those without them."""
+    """Inf and NaN under the mask: loss and gradients are those without them."""
     batch = pack(conversations((3,)), ((0,),), 5)
     rng = np.random.default_rng(0)
 
     def outputs_of(logits_rlc: jax.Array, sample_rld: jax.Array) -> Outputs:
         return Outputs(
-            logits_rlc=logits_rlc, modality_logits={"t": 0.5 * logits_rlc}, mean_rld=sample_rld,
-            deviation_rld=sample_rld, sample_rld=sample_rld, augmented={"t": 0.3 * sample_rld},
-            reconstructions={"t": jnp.tile(sample_rld, (1, 1, 1))[..., : DIMS["t"]]}, gates={},
+            logits_rlc=logits_rlc, modality_logits={"t": logits_rlc + 1}, mean_rld=sample_rld,
+            deviation_rld=sample_rld, sample_rld=sample_rld, augmented={"t": sample_rld + 1},
+            reconstructions={"t": sample_rld[..., : DIMS["t"]]}, gates={},
         )  # fmt: skip
 
     def loss_of(logits_rlc: jax.Array, sample_rld: jax.Array) -> jax.Array:
@@ -266,11 +266,13 @@ def test_padding_has_no_gradient_even_if_it_is_poison() -> None:
     logits = jnp.asarray(rng.normal(size=(1, 5, CLASSES)), jnp.float32)
     sample = jnp.asarray(rng.normal(size=(1, 5, WIDTH)), jnp.float32)
     clean, clean_grads = jax.value_and_grad(loss_of, (0, 1))(logits, sample)
-    dirty, grads = jax.value_and_grad(loss_of, (0, 1))(logits.at[:, 3:].set(1e30), sample.at[:, 3:].set(1e15))
-    np.testing.assert_allclose(dirty, clean, rtol=1e-6)
-    for gradient, expected in zip(grads, clean_grads, strict=True):
-        np.testing.assert_allclose(gradient[:, :3], expected[:, :3], rtol=1e-5)
-        np.testing.assert_array_equal(gradient[:, 3:], 0.0)
+    for poison in (np.inf, np.nan, 1e30):
+        dirty_inputs = logits.at[:, 3:].set(poison), sample.at[:, 3:].set(poison)
+        dirty, grads = jax.value_and_grad(loss_of, (0, 1))(*dirty_inputs)
+        np.testing.assert_allclose(dirty, clean, rtol=1e-6)
+        for gradient, expected in zip(grads, clean_grads, strict=True):
+            np.testing.assert_allclose(gradient[:, :3], expected[:, :3], rtol=1e-5)
+            np.testing.assert_array_equal(gradient[:, 3:], 0.0)
 
 
 def test_identical_teacher_and_student_have_nothing_to_learn() -> None:
@@ -283,6 +285,9 @@ def test_identical_teacher_and_student_have_nothing_to_learn() -> None:
     assert float(losses["mse"]) == 0.0
     assert float(losses["kl"]) == 0.0
     assert "reconstruction" not in losses
+    for scale in (1e-6, 1e-3, 1.0, 1e3):
+        near = logits + scale * jnp.asarray(rng.normal(size=(1, 8, CLASSES)), jnp.float32)
+        assert float(losses_of(same.replace(modality_logits={"t": near}), batch, LOSS)["kl"]) >= 0
     other = same.replace(modality_logits={"t": jnp.asarray(rng.normal(size=(1, 8, CLASSES)) * 20, jnp.float32)})
     assert float(losses_of(other, batch, LOSS)["kl"]) > 0
 

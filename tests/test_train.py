@@ -2,8 +2,8 @@
 
 import json
 import os
+import shutil
 import signal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,27 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from samples import final_arrays, rows, tiny
 
-from cmath_jax import train
-from cmath_jax.config import to_dict
+from cmath_jax import program, step, train
+from cmath_jax.config import override, to_dict
 from cmath_jax.data.batches import TrainingBatches
 from cmath_jax.data.conversations import SPLITS
 from cmath_jax.data.load import load_corpus
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
+from cmath_jax.losses import loss_terms, total_loss
+from cmath_jax.models import make_model
 from cmath_jax.parallel import host_copy, make_engine
+from cmath_jax.program import Program
 from cmath_jax.progress import Progress
 from cmath_jax.run_folder import RunFolder
 
-ONE_DEVICE = tiny(parallel__devices=1)
+# With everything that has a state of its own: averages, a schedule, clipping.
+ONE_DEVICE = tiny(
+    parallel__devices=1, optim__average=0.9, optim__schedule="cosine", optim__warmup_epochs=0.5, optim__clip_norm=1.0
+)
 
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
@@ -148,12 +155,15 @@ def test_one_run_at_a_time_in_a_folder(tmp_path: Path) -> None:
 
 def test_seeds_differ_extend_and_compile_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More seeds later keep the earlier ones; all of them and all epochs go through one compiled step."""
-    traced = chex.assert_max_traces(train.train_step, n=1)
-    monkeypatch.setattr(train, "train_step", traced)
-    one = train.fit(tiny(train__epochs=2, parallel__devices=1), tmp_path)
+    monkeypatch.setattr(program, "train_step", chex.assert_max_traces(step.train_step, n=1))
+    one = train.fit(tiny(train__epochs=2, parallel__devices=1), tmp_path / "extended")
     chex.clear_trace_counter()
-    three = train.fit(tiny(train__epochs=2, parallel__devices=1, seeds=3), tmp_path)
+    three = train.fit(tiny(train__epochs=2, parallel__devices=1, seeds=3), tmp_path / "extended")
     chex.clear_trace_counter()
+    train.fit(tiny(train__epochs=2, parallel__devices=1, seeds=3), tmp_path / "at_once")
+    chex.clear_trace_counter()
+    assert rows(tmp_path / "extended") == rows(tmp_path / "at_once")
+    tmp_path = tmp_path / "extended"
     assert three["seeds"] == [0, 1, 2]
     assert three["test"]["accuracy"]["values"][0] == one["test"]["accuracy"]["mean"]
     assert [row["seed"] for row in rows(tmp_path)] == [0, 0, 1, 1, 2, 2]
@@ -169,8 +179,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     real = TrainingBatches.epoch
 
     def epoch(self: TrainingBatches, epoch: int, first: int = 0) -> Any:
-        for step, batch in enumerate(real(self, epoch, first), start=first):
-            if (epoch, step) == (1, 2):
+        for number, batch in enumerate(real(self, epoch, first), start=first):
+            if (epoch, number) == (1, 2):
                 batch.features["a"][batch.segment_rl > 0] = np.inf
             yield batch
 
@@ -178,10 +188,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     config = ONE_DEVICE
     with pytest.raises(TrainingDivergedError) as error:
         train.fit(config, tmp_path)
-    program = train.Program.of(config, train.load_configured(config))
-    for word in ("epoch 2", "step 7", *program.batches.conversations(1, 2)):
+    made = Program.of(config, train.load_configured(config))
+    for word in ("epoch 2", "step 7", *made.batches.conversations(1, 2)):
         assert word in str(error.value)
-    latest, _ = final_arrays(tmp_path, ONE_DEVICE)
+    latest, _ = final_arrays(tmp_path, config)
     assert int(latest["state"].step) == 4
     chex.assert_tree_all_finite(latest["state"].params)
 
@@ -201,11 +211,11 @@ def test_early_stopping_and_the_first_of_equals() -> None:
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_a_step_on_many_devices_is_a_step_on_one(average: float) -> None:
     """Same losses and same state after three steps, with dropout and noise, when the batch does not divide."""
-    program = partial(train.Program.of, corpus=train.load_configured(tiny()))
+    corpus = train.load_configured(tiny())
     results = {}
     for devices in (1, 2, 4):
         # Batches of three conversations: on four devices one of them has nothing but padding.
-        made = program(tiny(parallel__devices=devices, optim__average=average, loss__class_weights=True))
+        made = Program.of(tiny(parallel__devices=devices, optim__average=average, loss__class_weights=True), corpus)
         assert made.engine.mapped == (devices > 1)
         state = made.engine.put_state(host_copy(made.initialize(0)))
         losses = []
@@ -228,7 +238,7 @@ def test_a_run_may_move_to_other_devices(
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
         with pytest.raises(Terminated):
-            train.fit(tiny(parallel__devices=4), tmp_path)
+            train.fit(override(ONE_DEVICE, {"parallel.devices": 4}), tmp_path)
     train.fit(ONE_DEVICE, tmp_path)
     for moved, stayed in zip(rows(tmp_path), rows(undisturbed[0]), strict=True):
         assert moved["train"]["loss"] == pytest.approx(stayed["train"]["loss"], rel=1e-3)
@@ -236,34 +246,112 @@ def test_a_run_may_move_to_other_devices(
 
 def test_too_many_devices_are_refused() -> None:
     with pytest.raises(InputError, match="but there are 4"):
-        make_engine(tiny(parallel__devices=5).parallel)
-    assert len(make_engine(tiny().parallel).devices) == 4
-    assert not make_engine(tiny(parallel__engine="jit").parallel).mapped
-    assert make_engine(tiny(parallel__engine="pmap", parallel__devices=1).parallel).mapped
+        make_engine(tiny(parallel__devices=5).parallel, 3)
+    assert len(make_engine(tiny().parallel, 16).devices) == 4
+    assert len(make_engine(tiny().parallel, 3).devices) == 3  # a fourth would have nothing but padding
+    assert not make_engine(tiny(parallel__engine="jit").parallel, 16).mapped
+    assert make_engine(tiny(parallel__engine="pmap", parallel__devices=1).parallel, 16).mapped
 
 
 def test_random_streams_are_addressed() -> None:
-    keys = [train.stream(jnp.int32(s), n, t) for s, n, t in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]]
+    keys = [step.stream(jnp.int32(s), n, t) for s, n, t in [(0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1)]]
     assert len({bytes(np.asarray(jax.random.key_data(key))) for key in keys}) == 4
-    np.testing.assert_array_equal(jax.random.key_data(train.stream(jnp.int32(0), "a", 0)), jax.random.key_data(keys[0]))
+    np.testing.assert_array_equal(jax.random.key_data(step.stream(jnp.int32(0), "a", 0)), jax.random.key_data(keys[0]))
 
 
 def test_the_average_follows_the_parameters() -> None:
     config = tiny(optim__average=0.5, parallel__devices=1)
-    program = train.Program.of(config, train.load_configured(config))
-    state = program.initialize(0)
+    made = Program.of(config, train.load_configured(config))
+    state = made.initialize(0)
     expected = jax.tree.map(np.array, state.params)
-    for step, batch in enumerate([*program.batches.epoch(0)][:3]):
-        state, _ = program.train_step(state, program.engine.put_batch(batch))
-        decay = min(0.5, (1 + step) / (10 + step))
+    for number, batch in enumerate([*made.batches.epoch(0)][:3]):
+        state, _ = made.train_step(state, made.engine.put_batch(batch))
+        decay = min(0.5, (1 + number) / (10 + number))
         expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * np.array(new), expected, state.params)
     chex.assert_trees_all_close(state.average, expected, rtol=1e-5, atol=1e-6)
     assert state.evaluated is state.average
 
 
+def test_a_step_is_adam_on_the_loss_of_the_reference_tests() -> None:
+    """The loss and its gradient are those that test_model.py compares with the reference; the rest is optax."""
+    config = tiny(parallel__devices=1, loss__gamma1=0.7, loss__class_weights=True, optim__clip_norm=1.0)
+    corpus = train.load_configured(config)
+    made = Program.of(config, corpus)
+    state = made.initialize(0)
+    params = jax.tree.map(jnp.copy, state.params)
+    batch = next(made.batches.epoch(0))
+    rngs = {name: step.stream(jnp.int32(0), name, 0) for name in ("dropout", "noise")}
+
+    def loss_of(params: Any) -> jax.Array:
+        outputs = make_model(config, corpus).apply({"params": params}, batch, train=True, rngs=rngs)
+        terms = loss_terms(outputs, batch, config.loss, jnp.asarray(program.class_weights(corpus)))
+        return total_loss({name: term.value() for name, term in terms.items()}, config.loss)
+
+    loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.optim.learning_rate))
+    updates, _ = tx.update(grads, tx.init(params), params)
+    state, metrics = made.train_step(state, made.engine.put_batch(batch))
+    assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
+    assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
+    chex.assert_trees_all_close(state.params, optax.apply_updates(params, updates), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_each_step_is_compiled_once(devices: int, tmp_path: Path) -> None:
+    """Over two epochs, two seeds and the evaluation of the restored best epoch."""
+    compiled: list[str] = []
+
+    def listen(event: str, seconds: float, **details: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(details.get("fun_name", ""))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train.fit(tiny(train__epochs=2, seeds=2, parallel__devices=devices), tmp_path)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(compiled) == 3, compiled  # the initialization, the two steps, and nothing small around them
+
+
+def test_parameters_that_are_not_finite_have_no_score() -> None:
+    made = Program.of(ONE_DEVICE, train.load_configured(ONE_DEVICE))
+    params = jax.tree.map(lambda x: x * np.nan, made.initialize(0).params)
+    with pytest.raises(TrainingDivergedError, match="no longer finite"):
+        made.evaluate(params, "validation")
+
+
+def test_remains_of_a_deleted_checkpoint_do_no_harm(
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while an old checkpoint was being deleted: some of its files are left, under its final name."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7)
+        with pytest.raises(Terminated):
+            train.fit(ONE_DEVICE, tmp_path)
+    folder = tmp_path / "checkpoints" / "seed_0"
+    (folder / "1").mkdir()
+    shutil.copytree(folder / "4", folder / "2")
+    for path in sorted((folder / "2").rglob("*"))[::2]:
+        if path.is_file():
+            path.unlink()
+    shutil.rmtree(folder / "2" / "metrics", ignore_errors=True)
+    train.fit(ONE_DEVICE, tmp_path)
+    assert rows(tmp_path) == rows(undisturbed[0])
+    chex.assert_trees_all_equal(final_arrays(tmp_path, ONE_DEVICE), final_arrays(undisturbed[0], ONE_DEVICE))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_split_without_labels_is_refused_at_the_door(split: str) -> None:
+    corpus = load_corpus("simulated", simulation=tiny().data.simulation)
+    for conversation in corpus.splits[split]:
+        conversation.labels[:] = -1
+    with pytest.raises(InputError, match=f"{split} split of simulated has no labelled utterance"):
+        Program.of(tiny(), corpus)
+
+
 def test_class_weights_are_inverse_frequencies_of_training() -> None:
     corpus = train.load_configured(tiny())
-    weights, counts = train.class_weights(corpus), corpus.class_counts("train")
+    weights, counts = program.class_weights(corpus), corpus.class_counts("train")
     there = counts > 0
     np.testing.assert_allclose((weights * counts)[there], counts.sum() / len(counts), rtol=1e-5)
 
@@ -274,4 +362,4 @@ def test_missing_modalities_are_refused() -> None:
         for conversation in corpus.splits[split]:
             del conversation.features["a"]  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="has only"):
-        train.Program.of(tiny(), corpus)
+        Program.of(tiny(), corpus)

@@ -68,7 +68,7 @@ class Table:
     def start_c(self) -> np.ndarray:
         return np.cumsum(self.length_c) - self.length_c
 
-    def batch(self, rows: Sequence[Sequence[int]], shape: Shape) -> Batch:
+    def batch(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
         """The conversations of each row, packed into a batch of the given shape; missing rows stay empty."""
         utterance_rl = np.full(shape, PADDING, np.int32)
         position_rl = np.zeros(shape, np.int32)
@@ -107,7 +107,7 @@ class TrainingBatches:
     size: int
     seed: int
     devices: int = 1
-    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, repr=False)
+    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def shape(self) -> Shape:

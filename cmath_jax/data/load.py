@@ -176,4 +176,4 @@ def _missing(dataset: str, folder: Path, named: dict[str, tuple[RawFile, ...]], 
         "let the mmgcn file be downloaded (feature_set=mmgcn, needs a network); "
         "or use the built-in corpus with dataset=simulated",
     ]
-    return "\n  ".join(lines)
+    return "; ".join(lines)

@@ -5,6 +5,7 @@ are drawn at random and then mended by a few swaps, so that no group is much lon
 padding low with one compiled shape. The groups do not depend on the number of devices; only their rows do.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ import numpy as np
 
 SLACK = 1.04  # how far a group may exceed the mean length of a group
 ATTENTION_SLOTS = 400  # a row this long costs as much for its attention as for all else
-PROBED_EPOCHS = 8  # the shape is the smallest that holds every group of so many epochs
+PROBED_EPOCHS = 8  # the shape is the smallest that holds every group of so many epochs ...
+ROW_MARGIN = 1.06  # ... and so much more where a group is spread over rows
 
 
 class Shape(NamedTuple):
@@ -29,44 +31,60 @@ def groups_of_epoch(length_c: np.ndarray, size: int, seed: int, epoch: int) -> l
     """
     rng = np.random.Generator(np.random.PCG64([seed, epoch]))
     groups = np.split(rng.permutation(len(length_c)), range(size, len(length_c), size))
-    load_s = np.array([length_c[group].sum() for group in groups])
-    limit = max(int(np.ceil(SLACK * load_s.mean())), int(length_c.max()))
-    while load_s.max() > limit:
-        heavy, light = int(load_s.argmax()), int(load_s.argmin())
-        gap = load_s[heavy] - load_s[light]
-        gain_ij = length_c[groups[heavy]][:, None] - length_c[groups[light]][None, :]
-        # A swap that moves less than the gap lowers the sum of squared loads, so this ends.
-        off_ij = np.where((gain_ij > 0) & (gain_ij < gap), np.abs(gain_ij - gap / 2), np.inf)
-        if not np.isfinite(off_ij).any():
-            break
-        i, j = np.unravel_index(int(off_ij.argmin()), off_ij.shape)
-        groups[heavy][i], groups[light][j] = groups[light][j], groups[heavy][i]
-        load_s[heavy] -= gain_ij[i, j]
-        load_s[light] += gain_ij[i, j]
+    mean = length_c.sum() / len(groups)
+    _mend(length_c, groups, max(int(np.ceil(SLACK * mean)), int(length_c.max())))
     return groups
 
 
-def rows_of_group(length_c: np.ndarray, group: Sequence[int] | np.ndarray, rows: int) -> list[list[int]]:
-    """Spreads a group over rows as evenly as it goes: the longest first, each to the emptiest row."""
+def rows_of_group(length_c: np.ndarray, group: Sequence[int] | np.ndarray, rows: int) -> list[np.ndarray]:
+    """Spreads a group over rows as evenly as it goes: the longest first, each to the emptiest row; then by swaps."""
     packed: list[list[int]] = [[] for _ in range(rows)]
     load_r = np.zeros(rows, np.int64)
     for c in sorted(group, key=lambda c: (-length_c[c], c)):
         emptiest = int(load_r.argmin())
-        packed[emptiest].append(int(c))
+        packed[emptiest].append(c)
         load_r[emptiest] += length_c[c]
-    return packed
+    result = [np.array(row, np.int64) for row in packed]
+    _mend(length_c, result, int(np.ceil(load_r.mean())))
+    return result
+
+
+def _mend(length_c: np.ndarray, groups: Sequence[np.ndarray], limit: int) -> None:
+    """Swaps conversations between groups, in place, until none is longer than the limit or no swap helps."""
+    load_s = np.array([length_c[group].sum() for group in groups])
+    while load_s.max() > limit:
+        heavy = int(load_s.argmax())
+        # The lightest partner first; if it has no fitting conversation, the next.
+        for light in np.argsort(load_s, kind="stable"):
+            gap = load_s[heavy] - load_s[light]
+            gain_ij = length_c[groups[heavy]][:, None] - length_c[groups[light]][None, :]
+            # A swap that moves less than the gap lowers the sum of squared loads, so this ends.
+            off_ij = np.where((gain_ij > 0) & (gain_ij < gap), np.abs(gain_ij - gap / 2), np.inf)
+            if np.isfinite(off_ij).any():
+                break
+        else:
+            return
+        i, j = np.unravel_index(int(off_ij.argmin()), off_ij.shape)
+        groups[heavy][i], groups[light][j] = groups[light][j], groups[heavy][i]
+        load_s[heavy] -= gain_ij[i, j]
+        load_s[light] += gain_ij[i, j]
 
 
 def slots_needed(length_c: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> int:
     """The longest row of any of the groups."""
-    return max(int(length_c[row].sum()) for group in groups for row in rows_of_group(length_c, group, rows) if row)
+    return max(int(length_c[row].sum()) for group in groups for row in rows_of_group(length_c, group, rows))
 
 
 def training_shape(length_c: np.ndarray, size: int, devices: int = 1) -> Shape:
     """The cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
     probes = [group for epoch in range(PROBED_EPOCHS) for group in groups_of_epoch(length_c, size, 0, epoch)]
     most = max(devices, -(-min(size, len(length_c)) // devices) * devices)
-    shapes = [Shape(rows, slots_needed(length_c, probes, rows)) for rows in range(devices, most + 1, devices)]
+    shapes = []
+    for rows in range(devices, most + 1, devices):
+        slots = slots_needed(length_c, probes, rows)
+        # One row holds a group whose size is bounded. How evenly several rows are filled is up to the draw.
+        margin = 1.0 if rows == 1 or slots == length_c.max() else ROW_MARGIN
+        shapes.append(Shape(rows, math.ceil(margin * slots)))
     return min(shapes, key=lambda shape: shape.rows * shape.slots * (1 + shape.slots / ATTENTION_SLOTS))
 
 

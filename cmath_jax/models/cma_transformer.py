@@ -37,7 +37,7 @@ class CMATransformer(nn.Module):
             return Attention(self.heads, self.dropout, self.dtype, name=f"attention_{x}")(h_c, h[x], context)
 
         def norm(name: str, x_rld: jax.Array) -> jax.Array:
-            return nn.LayerNorm(dtype=self.dtype, name=name)(x_rld)
+            return nn.LayerNorm(use_fast_variance=False, dtype=self.dtype, name=name)(x_rld)
 
         def feed_forward(x: str, b_rld: jax.Array) -> jax.Array:
             hidden_rld = nn.gelu(nn.Dense(width, dtype=self.dtype, name=f"hidden_{x}")(b_rld), approximate=False)

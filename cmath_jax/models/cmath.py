@@ -13,7 +13,7 @@ from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
-from cmath_jax.models.layers import Context, Convolution, Dropout, sinusoids
+from cmath_jax.models.layers import Context, Convolution, Dropout, SpeakerEmbedding, sinusoids
 
 
 @flax.struct.dataclass
@@ -88,7 +88,7 @@ class CMATH(nn.Module):
                 compressed[m] = nn.Dense(self.width, dtype=self.dtype, name=f"linear_{m}")(u_rlm)
 
         # Who speaks, and when (eqs 4-8): the same for all modalities.
-        speaker_rld = nn.Embed(self.speakers, self.width, dtype=self.dtype, name="speaker")(batch.speaker_rl)
+        speaker_rld = SpeakerEmbedding(self.speakers, self.width, self.dtype, name="speaker")(batch.speaker_rl)
         position_rld = jnp.asarray(sinusoids(batch.position_rl.shape[1], self.width), self.dtype)[batch.position_rl]
         h = {m: Dropout(self.dropout)(compressed[m] + speaker_rld + position_rld, context) for m in present}
 

@@ -1,0 +1,111 @@
+"""One step of training and one of evaluation: pure functions of a state, a batch and the config.
+
+Every random number is addressed by (seed, name of the stream, step).
+"""
+
+import hashlib
+from dataclasses import replace
+from typing import Any, cast
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from cmath_jax.config import LossConfig
+from cmath_jax.data.batches import Batch
+from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.losses import Mean, loss_terms, total_loss
+from cmath_jax.models.cmath import Outputs
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes in training, and the seed. Data only.
+
+    Attributes:
+      step: int32, steps done.
+      seed: int32; every random draw is a function of it, the name of its stream and the step.
+      params: of the model.
+      opt_state: of the optimizer.
+      average: the moving average of the parameters, or None where the parameters themselves are evaluated.
+    """
+
+    step: jax.Array
+    seed: jax.Array
+    params: Any
+    opt_state: optax.OptState
+    average: Any
+
+    @property
+    def evaluated(self) -> Any:
+        """The parameters that predict."""
+        return self.params if self.average is None else self.average
+
+
+def stream(seed: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
+    """The random key of (seed, name, step). A new stream leaves the others as they are."""
+    tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), tag), step)
+
+
+def init_state(
+    seed: jax.Array, batch: Batch, model: nn.Module, tx: optax.GradientTransformation, average: float
+) -> TrainState:
+    """A fresh `TrainState`."""
+    params = model.init(stream(seed, "params"), batch, train=False)["params"]
+    averaged = jax.tree.map(jnp.copy, params) if average else None
+    return TrainState(jnp.zeros((), jnp.int32), jnp.asarray(seed, jnp.int32), params, tx.init(params), averaged)
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loss: LossConfig,
+    average: float,
+    class_weight_c: jax.Array | None,
+    axis: str | None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of training, on this device's share of the batch.
+
+    Args:
+      axis: the mapped axis over which losses and gradients are summed; None where this device holds the whole batch.
+
+    Returns:
+      The state after the step, and scalars: the loss, its terms, the norm of the gradient and the mean deviation of
+      the fused Gaussian.
+    """
+
+    def over_devices(x: Any) -> Any:
+        return x if axis is None else jax.lax.psum(x, axis)
+
+    rngs = {name: stream(state.seed, name, state.step) for name in ("dropout", "noise")}
+
+    def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        outputs = cast(Outputs, model.apply({"params": params}, batch, train=True, rngs=rngs))
+        terms = loss_terms(outputs, batch, loss, class_weight_c)
+        # Divided by the counts of all devices: the sum of these losses over devices is the loss of the whole batch.
+        terms["deviation"] = Mean.of(outputs.deviation_rld.mean(-1), batch.label_rl != UNLABELLED)
+        shares = {name: Mean(term.total, over_devices(term.count)).value() for name, term in terms.items()}
+        return total_loss(shares, loss), shares
+
+    (total, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    (total, terms, grads) = over_devices((total, terms, grads))
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    averaged = state.average
+    if averaged is not None:
+        # A young average forgets faster, so that it does not remember the initial parameters.
+        decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
+        averaged = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, params)
+    metrics = {"loss": total, **terms, "gradient_norm": optax.tree.norm(grads)}
+    return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
+
+
+def eval_step(params: Any, batch: Batch, *, model: nn.Module) -> jax.Array:
+    """float32 [r, l, c]: the probabilities Y_k of every slot."""
+    return nn.softmax(cast(Outputs, model.apply({"params": params}, batch, train=False)).logits_rlc)
