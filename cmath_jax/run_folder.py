@@ -75,7 +75,7 @@ class RunFolder:
         """The log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
         path = self.path / "metrics.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines() if _whole(line)] if path.exists() else []
-        rows = [row for row in rows if row["seed"] < seed] + history
+        rows = [row for row in rows if row["seed"] != seed] + history
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         step = history[-1]["step"] if history else 0
         return MetricsLog(path, self.path / "tensorboard" / f"seed_{seed}", step)

@@ -39,20 +39,21 @@ def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
       TrainingDivergedError: when a loss or a gradient is not finite.
       Terminated: after SIGTERM, when the state is saved.
     """
-    with Termination() as termination, RunFolder(workdir) as folder:
+    with Termination() as termination:
         corpus = load_configured(config)
         program = Program.of(config, corpus)
         references = results.references(config, corpus)
         stamp = {"config": to_dict(config), "fingerprint": corpus.fingerprint()}
-        histories = [saved_history(folder.checkpoints(seed), stamp) for seed in range(config.seeds)]
-        if not all(finished(history, config) for history in histories):
-            folder.remove_result()
-        folder.write_config(config)
-        folder.write_environment({"data": {"source": corpus.source, "fingerprint": stamp["fingerprint"]}})
-        seeds = [run_seed(program, seed, folder, termination, stamp) for seed in range(config.seeds)]
-        folder.write_predictions(results.predictions(corpus, seeds))
-        result = results.summarize(config, corpus, seeds, references)
-        folder.write_result(result)
+        with RunFolder(workdir) as folder:
+            histories = [saved_history(folder.checkpoints(seed), stamp) for seed in range(config.seeds)]
+            if not all(finished(history, config) for history in histories):
+                folder.remove_result()
+            folder.write_config(config)
+            folder.write_environment({"data": {"source": corpus.source, "fingerprint": stamp["fingerprint"]}})
+            seeds = [run_seed(program, seed, folder, termination, stamp) for seed in range(config.seeds)]
+            result = results.summarize(config, corpus, seeds, references)
+            folder.write_predictions(results.predictions(corpus, seeds))
+            folder.write_result(result)
     return result
 
 
@@ -135,8 +136,8 @@ def train_epoch(
     """The steps of an epoch from `first` on, to its end or to a request to terminate.
 
     Returns:
-      The state, sums, and the number of steps done in all. The sums go on from `sums`: of the
-      metrics, of `seconds` without compilation, and of `compile_seconds`.
+      The state, sums, and the number of steps done in all. The sums go on from those given: of the metrics, of
+      `seconds` without compilation, and of `compile_seconds`.
 
     Raises:
       TrainingDivergedError: naming step and conversations, when a loss or a gradient is not finite.

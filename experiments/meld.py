@@ -12,9 +12,10 @@ def get_config() -> Config:
     return Config(
         experiment="meld",
         dataset="meld",
-        model=ModelConfig(width=400, heads=10, dropout=0.4),
+        linear_reference="tav",
+        model=ModelConfig(width=400, heads=10, dropout=0.5),
         loss=LossConfig(gamma1=1.0, gamma2=1.2),
         # The averaged parameters and the decaying rate are ours: docs/model.md says what they are worth.
         optim=OptimConfig(learning_rate=2e-4, schedule="cosine", average=0.999),
-        train=TrainConfig(epochs=12, batch_size=4, patience=6),
+        train=TrainConfig(epochs=28, batch_size=4, patience=10),
     )
