@@ -1,6 +1,7 @@
 """The model and its losses against the float64 reference, and the invariants of the method."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import chex
@@ -47,10 +48,14 @@ def losses_of(outputs: Outputs, batch: Any, loss: LossConfig, weights: Any = Non
     return {**terms, "total": total_loss(terms, loss)}
 
 
-@pytest.mark.parametrize(("variant", "modalities"), [*itertools.product(VARIANTS, SUBSETS)])
-def test_matches_reference(variant: str, modalities: str) -> None:
+@pytest.mark.parametrize(
+    ("variant", "modalities", "stop_teacher"), [*itertools.product(VARIANTS, SUBSETS, [True]), ("full", "tav", False)]
+)
+def test_matches_reference(variant: str, modalities: str, stop_teacher: bool) -> None:
     """Outputs, losses and gradients of a packed batch, as the reference has them conversation by conversation."""
     settings, model, params = setting(variant, modalities)
+    settings["stop_teacher"] = stop_teacher
+    loss = replace(LOSS, stop_teacher=stop_teacher)
     talks = conversations(LENGTHS)
     talks[0].labels[1] = -1  # an unlabelled utterance
     batch = pack(talks, ROWS, 12, modalities)
@@ -58,7 +63,7 @@ def test_matches_reference(variant: str, modalities: str) -> None:
 
     def loss_of(params: Any) -> tuple[jax.Array, Any]:
         outputs = model.apply({"params": params}, batch, train=True, rngs=KEYS)
-        losses = losses_of(outputs, batch, LOSS, jnp.asarray(class_weights, jnp.float32))
+        losses = losses_of(outputs, batch, loss, jnp.asarray(class_weights, jnp.float32))
         return losses["total"], (outputs, losses)
 
     (_, (outputs, losses)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)

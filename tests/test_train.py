@@ -340,6 +340,15 @@ def test_remains_of_a_deleted_checkpoint_do_no_harm(
     chex.assert_trees_all_equal(final_arrays(tmp_path, ONE_DEVICE), final_arrays(undisturbed[0], ONE_DEVICE))
 
 
+def test_bfloat16_trains_and_keeps_its_parameters_in_float32(tmp_path: Path) -> None:
+    config = tiny(precision="bfloat16", parallel__devices=1)
+    train.fit(config, tmp_path)
+    losses = [row["train"]["loss"] for row in rows(tmp_path)]
+    assert losses == sorted(losses, reverse=True)
+    state = final_arrays(tmp_path, config)[0]["state"]
+    assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_split_without_labels_is_refused_at_the_door(split: str) -> None:
     corpus = load_corpus("simulated", simulation=tiny().data.simulation)
