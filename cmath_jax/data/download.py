@@ -134,9 +134,9 @@ def download(url: str, blob: str, destination: str | Path) -> Path:
 
 def _fetch(url: str, path: Path) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
-        length = response.headers.get("Content-Length")
-        log.info("downloading %s (%s)", url, f"{int(length) / 1e6:.1f} MB" if length else "size unknown")
+        length = response.length  # None where the server does not say
+        log.info("downloading %s (%s)", url, "size unknown" if length is None else f"{length / 1e6:.1f} MB")
         shutil.copyfileobj(response, file, _CHUNK)
         # Read in pieces, a connection that was cut looks like the end of the file.
-        if length and file.tell() < int(length):
+        if length is not None and file.tell() < length:
             raise DownloadError(f"download of {url}: cut off after {file.tell()} of {length} bytes. Try again")
