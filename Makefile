@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint
 
 demo: $(VENV)/run
+	test ! -f runs/demo/result.json || rm -r runs/demo
 	$(BIN)/python launch.py --config experiments/demo.py --workdir runs/demo
 
 test: $(VENV)/dev
@@ -16,13 +17,13 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(VENV)/run: requirements.txt
+$(VENV)/run: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@

@@ -16,8 +16,12 @@ from orbax.checkpoint import v1 as ocp
 from cmath_jax.config import flat
 from cmath_jax.errors import InputError
 
-# Options that may change between two runs of one folder: none of them changes a number beyond rounding.
-FREE = ("seeds", "linear_reference", "experiment", "data.features_dir", "data.prepared_dir", "data.file", "parallel.")
+# Options that may change between two runs of one folder: none of them changes a number beyond rounding, or where the
+# data lie, since their fingerprint tells whether they are the same.
+FREE = (
+    *("seeds", "linear_reference", "experiment", "parallel."),
+    *("data.features_dir", "data.feature_set", "data.file", "data.prepared_dir"),
+)
 NOT_BEST = -1.0  # the selection score of a checkpoint that is no better than an earlier one
 
 

@@ -1,5 +1,6 @@
 """The command line: `launch.py --config FILE [--workdir DIR] [--config.NAME=VALUE ...]`."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,9 @@ def _run(arguments: list[str]) -> int:
         for name, value in config_lib.flat(config_lib.to_dict(config)).items():
             print(f"  --config.{name}={value}")
         return 0
+    logger = logging.getLogger("cmath_jax")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler())
     # Only now, so that a slip of the pen is answered at once.
     from cmath_jax.results import readable
     from cmath_jax.train import fit

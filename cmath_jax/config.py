@@ -160,7 +160,7 @@ class Config:
     dataset: str = "simulated"  # meld, iemocap, simulated, or the path of a feature file
     seeds: int = 1  # seeds 0 .. seeds-1 are run and aggregated
     precision: str = "float32"  # of the computation; parameters and losses are always float32
-    linear_reference: str = ""  # modalities of a linear model to print beside the result; "" for none
+    linear_reference: str = ""  # a linear model of so many of data.modalities beside the result; "" for none
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -172,8 +172,13 @@ class Config:
         _require(self.seeds > 0, f"seeds={self.seeds} must be positive")
         _one_of("precision", self.precision, PRECISIONS)
         _require(
-            all(m in self.data.modalities for m in self.linear_reference),
-            f"linear_reference={self.linear_reference!r} names more than data.modalities={self.data.modalities!r} has",
+            all(m in MODALITIES for m in self.linear_reference),
+            f"linear_reference={self.linear_reference!r} has other letters than {', '.join(MODALITIES)}",
+        )
+        _require(
+            self.optim.warmup_epochs < self.train.epochs,
+            f"optim.warmup_epochs={self.optim.warmup_epochs} is not less than train.epochs={self.train.epochs}: "
+            "the learning rate would never be reached",
         )
 
 

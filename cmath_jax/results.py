@@ -39,9 +39,9 @@ def best_epoch(history: Sequence[Mapping[str, Any]]) -> int:
 def references(config: Config, corpus: Corpus) -> dict[str, Any]:
     """What the model has to beat on this corpus: `majority`, and `linear` if the config asks for it."""
     points: dict[str, Any] = {"majority": reference_points.majority(corpus)}
-    if config.linear_reference:
-        linear = reference_points.linear(corpus, config.linear_reference)
-        points["linear"] = {"modalities": config.linear_reference, **linear}
+    modalities = "".join(m for m in config.linear_reference if m in config.data.modalities)
+    if modalities:
+        points["linear"] = {"modalities": modalities, **reference_points.linear(corpus, modalities)}
     return points
 
 

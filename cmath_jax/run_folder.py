@@ -60,7 +60,8 @@ class RunFolder:
 
     def remove_result(self) -> None:
         """A result beside a run that goes on would be taken for its own."""
-        (self.path / "result.json").unlink(missing_ok=True)
+        for name in ("result.json", "predictions.jsonl"):
+            (self.path / name).unlink(missing_ok=True)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         self._write_json("result.json", result)

@@ -1,16 +1,24 @@
 """SIGTERM as a request: finish the step, save, leave. Preemptible machines give notice that way."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from cmath_jax.errors import Terminated
+
 
 class Termination:
-    """`with Termination() as termination:` then ask `termination.requested` between steps."""
+    """`with Termination() as termination:` SIGTERM raises `Terminated`, at once, since there is nothing to save.
+
+    Inside of `with termination.deferred():` it only sets `termination.requested`, to be asked for between steps.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self._deferred = False
         self._before: Any = None
 
     def __enter__(self) -> "Termination":
@@ -23,5 +31,15 @@ class Termination:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+        if not self._deferred:
+            raise Terminated("stopped with nothing left to save")

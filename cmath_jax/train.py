@@ -7,6 +7,7 @@ the step: a run that was interrupted and resumed is the run that was not.
 
 import math
 import resource
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -39,21 +40,20 @@ def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
       TrainingDivergedError: when a loss or a gradient is not finite.
       Terminated: after SIGTERM, when the state is saved.
     """
-    with Termination() as termination:
+    with Termination() as termination, RunFolder(workdir) as folder:
         corpus = load_configured(config)
-        program = Program.of(config, corpus)
-        references = results.references(config, corpus)
         stamp = {"config": to_dict(config), "fingerprint": corpus.fingerprint()}
-        with RunFolder(workdir) as folder:
-            histories = [saved_history(folder.checkpoints(seed), stamp) for seed in range(config.seeds)]
-            if not all(finished(history, config) for history in histories):
-                folder.remove_result()
-            folder.write_config(config)
-            folder.write_environment({"data": {"source": corpus.source, "fingerprint": stamp["fingerprint"]}})
+        histories = [saved_history(folder.checkpoints(seed), stamp) for seed in range(config.seeds)]
+        program = Program.of(config, corpus)
+        if not all(finished(history, config) for history in histories):
+            folder.remove_result()
+        folder.write_config(config)
+        folder.write_environment({"data": {"source": corpus.source, "fingerprint": stamp["fingerprint"]}})
+        with termination.deferred():
             seeds = [run_seed(program, seed, folder, termination, stamp) for seed in range(config.seeds)]
-            result = results.summarize(config, corpus, seeds, references)
-            folder.write_predictions(results.predictions(corpus, seeds))
-            folder.write_result(result)
+        result = results.summarize(config, corpus, seeds, results.references(config, corpus))
+        folder.write_predictions(results.predictions(corpus, seeds))
+        folder.write_result(result)
     return result
 
 
@@ -108,6 +108,7 @@ def epoch_row(
     program: Program, state: TrainState, seed: int, epoch: int, done: int, sums: Mapping[str, float]
 ) -> dict[str, Any]:
     """The row of `metrics.jsonl` of an epoch that is done; `sums` as `train_epoch` returns them."""
+    macos = sys.platform == "darwin"  # counts bytes where Linux counts kilobytes
     compiling = program.eval_step.seconds
     scores = {split: program.evaluate(state.evaluated, split)[1] for split in ("validation", "test")}
     train = {name: sums[name] / program.batches.steps for name in sums if name not in ("seconds", "compile_seconds")}
@@ -119,7 +120,7 @@ def epoch_row(
         **scores,
         "seconds": sums["seconds"],
         "compile_seconds": sums["compile_seconds"] + program.eval_step.seconds - compiling,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if macos else 2**10),
     }
 
 

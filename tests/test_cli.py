@@ -23,7 +23,12 @@ EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 RUN = tiny(
     train__epochs=7, train__patience=0, parallel__devices=1, seeds=2, optim__average=0.9, optim__schedule="cosine"
 )
-QUICK = ["--config.train.epochs=1", "--config.model.width=20", "--config.parallel.devices=1"]
+QUICK = [
+    "--config.train.epochs=1",
+    "--config.model.width=20",
+    "--config.parallel.devices=1",
+    "--config.optim.warmup_epochs=0",
+]
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -142,13 +147,18 @@ def kill_at(moment: Iterator[None], process: subprocess.Popen[bytes]) -> bool:
 
 
 def some_time_after(folder: Path, epochs: int, seconds: float) -> Iterator[None]:
-    """Until so many epochs are logged, and then that much longer."""
-    log = folder / "metrics.jsonl"
-    while not log.exists() or len(log.read_text().splitlines()) < epochs:
+    """Until so many epochs more are logged, and then that much longer."""
+    start = logged(folder)
+    while logged(folder) < start + epochs:
         yield
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         yield
+
+
+def logged(folder: Path) -> int:
+    log = folder / "metrics.jsonl"
+    return log.read_text().count("\n") if log.exists() else 0
 
 
 def while_writing(folder: Path, newer_than: int) -> Iterator[None]:
@@ -167,18 +177,18 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(experiment: Path, tmp_p
     environment = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax")}
     done = launch("--config", experiment, "--workdir", tmp_path / "undisturbed", **environment)
     assert done.returncode == 0, done.stderr
-    seed = random.randrange(10**6)
-    print(f"seed of the moments: {seed}")  # pytest shows it where the test fails
+    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
+    print(f"KILL_SEED={seed}")  # pytest shows it where the test fails
     rng = random.Random(seed)
     folder = tmp_path / "killed"
-    moments = [while_writing(folder, 4), some_time_after(folder, 4, rng.uniform(0, 0.4))]
-    moments += [while_writing(folder, 16), some_time_after(folder, 9, rng.uniform(0, 0.4))]
+    moments = [while_writing(folder, 4), some_time_after(folder, 2, rng.uniform(0, 0.2))]
+    moments += [while_writing(folder, 16), some_time_after(folder, 2, rng.uniform(0, 0.2))]
     killed = 0
     for moment in moments:
         arguments = command("--config", experiment, "--workdir", folder)
         with subprocess.Popen(arguments, cwd=ROOT, env=os.environ | environment, stderr=subprocess.DEVNULL) as process:
             killed += kill_at(moment, process)
-    assert killed >= 3  # the last moment may come too late
+    assert killed >= 2  # on a fast machine a later moment may come too late
     resumed = launch("--config", experiment, "--workdir", folder, **environment)
     assert resumed.returncode == 0, resumed.stderr
     undisturbed = tmp_path / "undisturbed"
@@ -186,6 +196,25 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(experiment: Path, tmp_p
     assert rows(folder) == rows(undisturbed)
     assert (folder / "predictions.jsonl").read_bytes() == (undisturbed / "predictions.jsonl").read_bytes()
     assert resumed.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]  # the last one names the folder
+
+
+def test_sigterm_before_there_is_anything_to_save(experiment: Path, tmp_path: Path) -> None:
+    """In the middle of the loading of a large corpus: no waiting for its end."""
+    huge = ["--config.data.simulation.train=10000000"]
+    arguments = command("--config", experiment, "--workdir", tmp_path, *huge)
+    with subprocess.Popen(arguments, cwd=ROOT, text=True, stderr=subprocess.PIPE) as process:
+        for _ in after_lock(tmp_path):
+            time.sleep(0.01)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "nothing left to save" in errors
+
+
+def after_lock(folder: Path) -> Iterator[None]:
+    while not (folder / ".lock").exists():
+        yield
 
 
 def test_sigterm_saves_and_exits_with_0(experiment: Path, tmp_path: Path) -> None:

@@ -64,13 +64,19 @@ def test_overrides_take_values_and_their_spelling() -> None:
         ("parallel.devices", -1, "not be negative"),
         ("precision", "float16", "float32, bfloat16"),
         ("seeds", 0, "must be positive"),
-        ("linear_reference", "x", "names more"),
+        ("linear_reference", "x", "other letters"),
+        ("optim.warmup_epochs", 50, "not less than train.epochs=50"),
     ],
 )
 def test_wrong_options_are_refused_by_name(name: str, value: Any, words: str) -> None:
     with pytest.raises(InputError) as error:
         override(Config(), {name: value})
     assert words in str(error.value)
+
+
+def test_an_experiment_takes_fewer_modalities() -> None:
+    meld = load(Path(__file__).parents[1] / "experiments" / "meld.py")
+    assert override(meld, {"data.modalities": "t", "model.width": "200", "seeds": "5"}).data.modalities == "t"
 
 
 def test_through_json_and_back(tmp_path: Path) -> None:

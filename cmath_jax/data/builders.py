@@ -151,7 +151,8 @@ class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
                     super().download_and_prepare(**kwargs)
         except OSError as error:
             raise InputError(
-                f"cannot prepare {self.info.full_name} in {self.data_dir}: {error}; name another folder with prepared_dir"
+                f"cannot prepare {self.info.full_name} in {self.data_dir}: {error}; another folder can be "
+                "named with prepared_dir"
             ) from error
         if not self.info.splits and (self.data_path / "dataset_info.json").exists():  # prepared by another process
             self.info.read_from_directory(self.data_dir)
