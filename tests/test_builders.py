@@ -190,7 +190,7 @@ def test_reader_that_fails_leaves_nothing(reader: Reader, tmp_path: Path, monkey
 
 def test_folder_that_cannot_be_written(reader: Reader, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot prepare meld/sdt-.*; named with prepared_dir"):
+    with pytest.raises(InputError, match=r"cannot prepare meld/sdt-.* named with prepared_dir"):
         Meld(config=feature_config("sdt", RAW), data_dir=tmp_path / "file").download_and_prepare()
 
 

@@ -134,7 +134,8 @@ def download(url: str, blob: str, destination: str | Path) -> Path:
 
 def _fetch(url: str, path: Path) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
-        length = response.length  # None where the server does not say
+        header = response.headers.get("Content-Length", "")
+        length = int(header) if header.isdecimal() else None
         log.info("downloading %s (%s)", url, "size unknown" if length is None else f"{length / 1e6:.1f} MB")
         shutil.copyfileobj(response, file, _CHUNK)
         # Read in pieces, a connection that was cut looks like the end of the file.
