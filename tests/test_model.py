@@ -292,7 +292,7 @@ def test_identical_teacher_and_student_have_nothing_to_learn() -> None:
     assert "reconstruction" not in losses
     for scale in (1e-6, 1e-3, 1.0, 1e3):
         near = logits + scale * jnp.asarray(rng.normal(size=(1, 8, CLASSES)), jnp.float32)
-        assert float(losses_of(same.replace(modality_logits={"t": near}), batch, LOSS)["kl"]) > -1e-8  # rounding
+        assert float(losses_of(same.replace(modality_logits={"t": near}), batch, LOSS)["kl"]) > -1e-6  # rounding
     other = same.replace(modality_logits={"t": jnp.asarray(rng.normal(size=(1, 8, CLASSES)) * 20, jnp.float32)})
     assert float(losses_of(other, batch, LOSS)["kl"]) > 0
 
