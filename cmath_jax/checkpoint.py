@@ -30,9 +30,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         policies = ocp.training.preservation_policies
-        self._folder = folder.resolve()
         self._orbax = ocp.training.Checkpointer(
-            self._folder,
+            folder.resolve(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy(
                 [

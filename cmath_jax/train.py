@@ -90,11 +90,9 @@ def run_seed(
                     save(None)
                     raise Terminated(f"seed {seed} is stopped in epoch {epoch + 1}; all of its {done} steps are saved")
                 row = epoch_row(program, state, seed, epoch, done, sums)
-                score = row["validation"]["weighted_f1"]
-                better = all(score > old["validation"]["weighted_f1"] for old in history)
                 # Saved before it is logged: a row that no checkpoint holds would be written twice after a resume.
                 history, sums = [*history, row], {}
-                save(score if better else None)
+                save(row["validation"]["weighted_f1"] if results.best_epoch(history) == row["epoch"] else None)
                 log.write(row)
                 progress.epoch(row)
         params = engine.put_state(checkpoints.best(like)["state"].evaluated)

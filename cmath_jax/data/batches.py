@@ -12,7 +12,7 @@ import flax.struct
 import numpy as np
 
 from cmath_jax.data.conversations import UNLABELLED, Conversation
-from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
+from cmath_jax.data.packing import Shape, groups_of_epoch, longest_row, rows_of_all, rows_of_group, training_shape
 from cmath_jax.errors import InputError
 
 Array = Any  # of jax on a device, of NumPy on the host
@@ -124,16 +124,11 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from step `first` on."""
-        groups = self._groups(epoch)
-        slots = max(self.shape.slots, slots_needed(self.table.length_c, groups, self.shape.rows))
-        for group in groups[first:]:
-            rows = rows_of_group(self.table.length_c, group, self.shape.rows)
-            yield self.table.batch(rows, Shape(self.shape.rows, slots))
-
-    def padding(self, epoch: int = 0) -> float:
-        """The share of slots of an epoch that hold no utterance."""
-        slots = sum(batch.utterance_rl.size for batch in self.epoch(epoch))
-        return 1 - self.table.length_c.sum() / slots
+        length_c, shape = self.table.length_c, self.shape
+        rows_s = [rows_of_group(length_c, group, shape.rows) for group in self._groups(epoch)]
+        slots = max(shape.slots, longest_row(length_c, rows_s))
+        for rows in rows_s[first:]:
+            yield self.table.batch(rows, Shape(shape.rows, slots))
 
     def _groups(self, epoch: int) -> list[np.ndarray]:
         if epoch not in self._epochs:

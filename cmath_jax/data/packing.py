@@ -6,7 +6,7 @@ padding low with one compiled shape. The groups do not depend on the number of d
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -71,8 +71,13 @@ def _mend(length_c: np.ndarray, groups: Sequence[np.ndarray], limit: int) -> Non
 
 
 def slots_needed(length_c: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> int:
-    """The longest row of any of the groups."""
-    return max(int(length_c[row].sum()) for group in groups for row in rows_of_group(length_c, group, rows))
+    """The longest row of any of the groups, each spread over so many rows."""
+    return longest_row(length_c, (rows_of_group(length_c, group, rows) for group in groups))
+
+
+def longest_row(length_c: np.ndarray, rows_s: Iterable[Sequence[np.ndarray]]) -> int:
+    """How many utterances the longest row of any step has."""
+    return max(int(length_c[row].sum()) for rows in rows_s for row in rows)
 
 
 def training_shape(length_c: np.ndarray, size: int, devices: int = 1) -> Shape:

@@ -54,6 +54,10 @@ def _keep(keys_rl: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
     return draw(keys_rl) >= round(rate * 65536)
 
 
+def _drop(x: jax.Array, keep: jax.Array, rate: float) -> jax.Array:
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
+
+
 class Dropout(nn.Module):
     """Inverted dropout on [r, l, d], drawn per utterance."""
 
@@ -64,7 +68,7 @@ class Dropout(nn.Module):
         if not context.train or self.rate == 0.0:
             return x_rld
         keep_rld = _keep(context.keys_rl(self.make_rng("dropout")), self.rate, x_rld.shape[2:])
-        return jnp.where(keep_rld, x_rld / (1.0 - self.rate), jnp.zeros((), x_rld.dtype))
+        return _drop(x_rld, keep_rld, self.rate)
 
 
 class AttentionDropout(nn.Module):
@@ -81,7 +85,7 @@ class AttentionDropout(nn.Module):
         keep_rqph = _keep(context.keys_rl(self.make_rng("dropout")), self.rate, (slots, heads))
         keep_rqkh = jnp.take_along_axis(keep_rqph, context.position_rl[:, None, :, None], axis=2)
         keep_rhqk = keep_rqkh.transpose(0, 3, 1, 2)
-        return jnp.where(keep_rhqk, weight_rhqk / (1.0 - self.rate), jnp.zeros((), weight_rhqk.dtype))
+        return _drop(weight_rhqk, keep_rhqk, self.rate)
 
 
 class Convolution(nn.Module):
