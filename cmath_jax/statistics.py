@@ -1,0 +1,230 @@
+"""How sure a score is, and whether two models differ: over seeds, and over the conversations of a test split.
+
+Two kinds of chance are kept apart. `t_interval` and `compare_seeds` ask what other seeds would give on the same test
+split. `bootstrap_interval` and `compare_utterances` ask what other conversations would give to the same trained
+models. The utterances of a conversation are not independent, so a conversation is always drawn or swapped as a whole.
+
+Scores and their differences are in percent. k is a conversation, s a seed, d a draw.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.errors import InputError
+
+DECIMALS = 9  # of a score in percent that mean something; what comes after them is float64 rounding
+DRAWS_AT_ONCE = 256  # bounds the memory of many draws of many conversations
+
+
+@dataclass(frozen=True)
+class Interval:
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Model a against model b.
+
+    Attributes:
+      difference: the mean of a - b, in points of percent.
+      interval: of the difference; None where it cannot be known.
+      p_value: two-sided; None where it cannot be known.
+    """
+
+    difference: float
+    interval: Interval | None
+    p_value: float | None
+
+
+def accuracy(confusion_cc: np.ndarray) -> np.ndarray:
+    """[...] of the confusion counts [..., C, C], with a label in each of them."""
+    return 100 * np.trace(confusion_cc, axis1=-2, axis2=-1) / confusion_cc.sum((-2, -1))
+
+
+def weighted_f1(confusion_cc: np.ndarray) -> np.ndarray:
+    """[...] of the confusion counts [..., C, C], with a label in each of them; as in `metrics.Scores`."""
+    true_c, predicted_c = confusion_cc.sum(-1), confusion_cc.sum(-2)
+    f1_c = 100 * 2 * np.diagonal(confusion_cc, axis1=-2, axis2=-1) / np.maximum(true_c + predicted_c, 1)
+    return (f1_c * true_c).sum(-1) / true_c.sum(-1)
+
+
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"accuracy": accuracy, "weighted_f1": weighted_f1}
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
+    """Of the mean over seeds, by Student's t with n - 1 degrees of freedom; None for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(n)
+    reach = stats.t.ppf((1 + level) / 2, n - 1) * error
+    return Interval(float(mean - reach), float(mean + reach))
+
+
+def bootstrap_interval(
+    label_n: np.ndarray,
+    prediction_n: np.ndarray,
+    conversation_n: np.ndarray,
+    classes: int,
+    score: str = "weighted_f1",
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Of one run's score: the percentile interval of a bootstrap that draws conversations with replacement.
+
+    Unlabelled utterances are left out. A single conversation gives an interval without width.
+
+    Args:
+      label_n, prediction_n: int [N], classes; `UNLABELLED` where there is no label.
+      conversation_n: int [N], which utterances belong together; any numbers.
+      score: one of `SCORES`.
+
+    Raises:
+      InputError: without labels, or where not all are of the same utterances.
+    """
+    count_kscc = _counts(label_n, prediction_n[np.newaxis], conversation_n, classes)
+    rng = np.random.default_rng(seed)
+    score_d = [SCORES[score](_total(times_dk, count_kscc))[:, 0] for times_dk in _times(len(count_kscc), draws, rng)]
+    return _percentiles(np.concatenate(score_d), level)
+
+
+def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Comparison:
+    """The paired t-test of two models' scores with the same seeds, in the same order.
+
+    A single seed gives neither interval nor p-value. Where all differences are equal, the interval has no width and
+    the p-value is what t comes to in the limit: 1 without a difference, 0 with one.
+
+    Raises:
+      InputError: without seeds, or for different numbers of them.
+    """
+    if len(a) != len(b) or not len(a):
+        raise InputError(f"a paired test needs the scores of the same seeds, not of {len(a)} and {len(b)}")
+    difference_s = np.round(np.subtract(a, b), DECIMALS)
+    mean, n = float(difference_s.mean()), len(difference_s)
+    if n < 2:
+        return Comparison(mean, None, None)
+    if np.ptp(difference_s) == 0:
+        p_value = float(mean == 0)
+    else:
+        t = mean / (difference_s.std(ddof=1) / np.sqrt(n))
+        p_value = float(2 * stats.t.sf(abs(t), n - 1))
+    return Comparison(mean, t_interval(difference_s.tolist(), level), p_value)
+
+
+def compare_utterances(
+    label_n: np.ndarray,
+    a_sn: np.ndarray,
+    b_sn: np.ndarray,
+    conversation_n: np.ndarray,
+    classes: int,
+    score: str = "weighted_f1",
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Comparison:
+    """Two models on the same test utterances: the mean over seeds of the score of a minus that of b.
+
+    The interval is of a bootstrap over conversations, which all seeds of both models share. The p-value is of a
+    permutation test, (1 + hits) / (1 + draws): if the models are alike, either of them could have said what was said
+    in a conversation. A draw swaps them in each conversation by the toss of a coin, each seed of a with the same seed
+    of b. Models with different numbers of seeds are paired in all ways: the mean over all pairs is the same difference,
+    and every seed counts. For accuracy this is the sign-flip test of the conversations' differences. It is exact where
+    the seeds are as many, and close to it with tens of conversations where they are not.
+
+    Unlabelled utterances are left out. A single conversation says nothing of others: no interval and no p-value.
+
+    Args:
+      label_n: int [N], classes; `UNLABELLED` where there is no label.
+      a_sn, b_sn: int [S, N], predictions; S may differ.
+      conversation_n: int [N], which utterances belong together; any numbers.
+      score: one of `SCORES`.
+
+    Raises:
+      InputError: without labels, or where not all are of the same utterances.
+    """
+    a_kscc = _counts(label_n, a_sn, conversation_n, classes)
+    b_kscc = _counts(label_n, b_sn, conversation_n, classes)
+
+    def difference(a_scc: np.ndarray, b_scc: np.ndarray) -> np.ndarray:
+        return SCORES[score](a_scc).mean(-1) - SCORES[score](b_scc).mean(-1)
+
+    observed = float(difference(a_kscc.sum(0), b_kscc.sum(0)))
+    conversations = len(a_kscc)
+    if conversations < 2:
+        return Comparison(observed, None, None)
+    rng = np.random.default_rng(seed)
+    bootstrap_d = np.concatenate(
+        [
+            difference(_total(times_dk, a_kscc), _total(times_dk, b_kscc))
+            for times_dk in _times(conversations, draws, rng)
+        ]
+    )
+    if len(a_sn) != len(b_sn):
+        a_kscc, b_kscc = np.repeat(a_kscc, len(b_sn), axis=1), np.tile(b_kscc, (1, len(a_sn), 1, 1))
+    a_scc, b_scc, change_kscc = a_kscc.sum(0), b_kscc.sum(0), b_kscc - a_kscc
+    hits = 0
+    for size in _chunks(draws):
+        change_dscc = _total(rng.integers(2, size=(size, conversations)), change_kscc)
+        swapped_d = difference(a_scc + change_dscc, b_scc - change_dscc)
+        hits += int((np.abs(swapped_d) >= abs(observed) - 10**-DECIMALS).sum())
+    return Comparison(observed, _percentiles(bootstrap_d, level), (1 + hits) / (1 + draws))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjusted p-values, in the order given; None stays None and does not count.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _counts(label_n: np.ndarray, prediction_sn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
+    """float64 [K, S, C, C]: the confusion counts of each conversation that has a label, for each seed."""
+    n = len(label_n)
+    if prediction_sn.shape[1] != n or len(conversation_n) != n:
+        raise InputError(
+            f"there are {n} labels, but predictions for {prediction_sn.shape[1]} utterances and conversations for "
+            f"{len(conversation_n)}: compare runs on the same test split"
+        )
+    labelled_n = label_n != UNLABELLED
+    if not labelled_n.any():
+        raise InputError("no utterance has a label: there is nothing to score")
+    ids_k, k_n = np.unique(conversation_n[labelled_n], return_inverse=True)
+    seeds = len(prediction_sn)
+    # float64 holds such counts exactly, and BLAS adds them up: the same result on any machine.
+    count_kscc = np.zeros((len(ids_k), seeds, classes, classes))
+    np.add.at(count_kscc, (k_n, np.arange(seeds)[:, np.newaxis], label_n[labelled_n], prediction_sn[:, labelled_n]), 1)
+    return count_kscc
+
+
+def _chunks(draws: int) -> Iterator[int]:
+    for start in range(0, draws, DRAWS_AT_ONCE):
+        yield min(DRAWS_AT_ONCE, draws - start)
+
+
+def _times(conversations: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Chunks of int64 [d, K]: how many times each conversation is in each resample."""
+    for size in _chunks(draws):
+        yield rng.multinomial(conversations, np.full(conversations, 1 / conversations), size=size)
+
+
+def _total(times_dk: np.ndarray, count_kscc: np.ndarray) -> np.ndarray:
+    """float64 [d, S, C, C]."""
+    return np.tensordot(times_dk.astype(np.float64), count_kscc, axes=1)
+
+
+def _percentiles(value_d: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(value_d, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
