@@ -6,14 +6,10 @@ A config is a tree of frozen dataclasses. `override` changes options by their do
 
 import dataclasses
 import difflib
-import json
-import runpy
-import traceback
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from pathlib import Path
 from typing import Any, TypeVar
 
 from cmath_jax.data.conversations import MODALITIES
@@ -22,7 +18,7 @@ from cmath_jax.data.published import COUNT_CHECKS
 from cmath_jax.data.simulate import Simulation
 from cmath_jax.errors import InputError
 
-INJECTIONS = ("attention", "block")
+INJECTIONS = ("attention", "block", "nothing")
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 ENGINES = ("auto", "jit", "pmap")
@@ -76,7 +72,8 @@ class ModelConfig:
     kernel: int = 1  # of the convolutions, odd
     reconstruction: bool = True  # False: w/o MR
     cross_attention: bool = True  # False: w/o CMA-T
-    inject: str = "attention"  # what eq. 11 adds: attention or block
+    inject: str = "attention"  # what eq. 11 adds: attention, block or nothing
+    noise: bool = True  # False: the fusion is deterministic
 
     def __post_init__(self) -> None:
         _require(self.width > 0, f"model.width={self.width} must be positive")
@@ -97,12 +94,14 @@ class LossConfig:
     gamma2: float = 1.2  # of the high-level distillation; 0: w/o HLD
     reconstruction: float = 1.0  # of L_rec
     stop_teacher: bool = True  # no gradient from the distillation terms into the teacher
+    temperature: float = 1.0  # of both softmaxes in the high-level distillation
     class_weights: bool = False  # cross-entropy by inverse frequency in the training split
 
     def __post_init__(self) -> None:
         for name in ("gamma1", "gamma2", "reconstruction"):
             value = getattr(self, name)
             _require(0 <= value < inf, f"loss.{name}={value} must be a number of 0 or more")
+        _require(0 < self.temperature < inf, f"loss.temperature={self.temperature} must be positive and finite")
 
 
 @dataclass(frozen=True)
@@ -145,10 +144,12 @@ class ParallelConfig:
 
     engine: str = "auto"  # jit on one device, pmap on several; auto takes what fits
     devices: int = 0  # how many of the devices at hand; 0 is all of them
+    population: int = 0  # runs trained side by side as one program; 1: one after another; 0: as many as memory holds
 
     def __post_init__(self) -> None:
         _one_of("parallel.engine", self.engine, ENGINES)
-        _require(self.devices >= 0, f"parallel.devices={self.devices} must not be negative")
+        for name in ("devices", "population"):
+            _require(getattr(self, name) >= 0, f"parallel.{name}={getattr(self, name)} must not be negative")
         _require(self.engine != "jit" or self.devices <= 1, "parallel.engine=jit runs on one device; use pmap for more")
 
 
@@ -226,34 +227,6 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     return _merge(Config(), values, "")
 
 
-def load(path: str | Path) -> Config:
-    """The config of an experiment file (`.py`, with `get_config()`) or of a run (`config.json`).
-
-    Raises:
-      InputError: if there is no such file, or nothing that is a config in it.
-    """
-    path = Path(path)
-    _require(path.is_file(), f"--config {path}: there is no such file")
-    if path.suffix == ".json":
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not JSON: {error}") from error
-        _require(isinstance(values, dict), f"{path}: holds no config")
-        return from_dict(values)
-    try:
-        namespace = runpy.run_path(str(path))
-        _require(callable(namespace.get("get_config")), "an experiment file defines get_config()")
-        config = namespace["get_config"]()
-        _require(isinstance(config, Config), f"get_config() returned {type(config).__name__}, not a Config")
-        return from_dict(to_dict(config))  # a dataclass takes a value of any type; this does not
-    except Exception as error:  # a user's file is input, and may raise anything
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        what = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        raise InputError(f"{path}{f', line {line}' if line else ''}: {what}") from error
-
-
 def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
     types = typing.get_type_hints(type(config))
     changes = {}
@@ -267,11 +240,12 @@ def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
             _require(isinstance(value, Mapping), f"{full} is a group of options, not one; set {full}.NAME")
             changes[name] = _merge(getattr(config, name), value, f"{full}.")
         else:
-            changes[name] = _convert(full, value, types[name])
+            changes[name] = convert(full, value, types[name])
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
 
-def _convert(name: str, value: Any, wanted: type) -> Any:
+def convert(name: str, value: Any, wanted: type) -> Any:
+    """The value of an option in its type; a string stands for the value that it spells. Raises InputError."""
     if wanted is bool and value in ("true", "True", "false", "False"):
         return value in ("true", "True")
     # A bool is an int to Python, but not to a reader of the config.

@@ -10,11 +10,37 @@ from collections.abc import Iterable
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cmath_jax.config import LossConfig
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.models.cmath import Outputs
+
+
+@flax.struct.dataclass
+class LossWeights:
+    """The numbers of a `LossConfig` as data: runs that differ in them alone share a compiled step.
+
+    Attributes:
+      gamma1, gamma2, reconstruction, temperature: float32 scalars, as in `LossConfig`.
+      stop_teacher: 1 or 0.
+      class_weight_c: float32 [C], of the cross-entropy.
+    """
+
+    gamma1: jax.Array
+    gamma2: jax.Array
+    reconstruction: jax.Array
+    stop_teacher: jax.Array
+    temperature: jax.Array
+    class_weight_c: jax.Array
+
+    @classmethod
+    def of(cls, config: LossConfig, class_weight_c: np.ndarray) -> "LossWeights":
+        """`class_weight_c` counts only if the config asks for class weights."""
+        weight_c = class_weight_c if config.class_weights else np.ones_like(class_weight_c)
+        names = ("gamma1", "gamma2", "reconstruction", "stop_teacher", "temperature")
+        return cls(**{name: np.float32(getattr(config, name)) for name in names}, class_weight_c=weight_c)
 
 
 @flax.struct.dataclass
@@ -33,21 +59,24 @@ class Mean:
         return self.total / jnp.maximum(self.count, 1e-12)
 
 
-def loss_terms(
-    outputs: Outputs, batch: Batch, config: LossConfig, class_weight_c: jax.Array | None = None
-) -> dict[str, Mean]:
+def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str, Mean]:
     """`ce`, `reconstruction`, `mse`, `kl`: each summed over modalities, over the labelled utterances of the batch."""
     valid_rl = batch.label_rl != UNLABELLED
     outputs, features = jax.tree.map(
         lambda x_rlx: jnp.where(valid_rl[..., None], x_rlx, jnp.zeros((), x_rlx.dtype)), (outputs, batch.features)
     )
-    teacher = jax.lax.stop_gradient if config.stop_teacher else lambda x: x
+
+    def teacher(x: jax.Array) -> jax.Array:
+        """x, whose gradient is stopped or not."""
+        still = jax.lax.stop_gradient(x)
+        return still + (1 - weights.stop_teacher) * (x - still)
+
     log_y_k = jax.nn.log_softmax(outputs.logits_rlc)
     log_y = {m: jax.nn.log_softmax(logits_rlc) for m, logits_rlc in outputs.modality_logits.items()}
 
     # Eqs 19-21: the fused classifier and every modality's, against the label.
     label_rl = jnp.where(valid_rl, batch.label_rl, 0)
-    weight_rl = jnp.ones_like(label_rl, jnp.float32) if class_weight_c is None else class_weight_c[label_rl]
+    weight_rl = jnp.asarray(weights.class_weight_c)[label_rl]
 
     def surprise(log_y_rlc: jax.Array) -> jax.Array:
         return -jnp.take_along_axis(log_y_rlc, label_rl[..., None], axis=-1)[..., 0]
@@ -55,8 +84,9 @@ def loss_terms(
     ce_rl = _sum(surprise(log_y_x) for log_y_x in (log_y_k, *log_y.values()))
 
     # Eqs 22, 23: the fused classifier teaches the others.
-    log_teacher = teacher(log_y_k)
-    kl_rl = _sum((jnp.exp(log_teacher) * (log_teacher - log_y_m)).sum(-1) for log_y_m in log_y.values())
+    log_teacher = jax.nn.log_softmax(teacher(outputs.logits_rlc) / weights.temperature)
+    log_students = [jax.nn.log_softmax(x_rlc / weights.temperature) for x_rlc in outputs.modality_logits.values()]
+    kl_rl = _sum((jnp.exp(log_teacher) * (log_teacher - log_y_m)).sum(-1) for log_y_m in log_students)
 
     # Eq. 18: the fused representation teaches the others.
     h_k = teacher(outputs.sample_rld)
@@ -72,11 +102,12 @@ def loss_terms(
     return terms | ({"reconstruction": Mean.of(rec_rl, valid_rl)} if outputs.reconstructions else {})
 
 
-def total_loss(terms: dict[str, jax.Array], config: LossConfig) -> jax.Array:
+def total_loss(terms: dict[str, jax.Array], weights: LossWeights) -> jax.Array:
     """L = L_ce + L_rec + gamma1 L_mse + gamma2 L_kl (eq. 24)."""
-    weights = {"ce": 1.0, "reconstruction": config.reconstruction, "mse": config.gamma1, "kl": config.gamma2}
+    weighted = {"reconstruction": weights.reconstruction, "mse": weights.gamma1, "kl": weights.gamma2}
     # What has no weight is left out: 0 times infinity would be NaN.
-    return _sum(weight * terms[name] for name, weight in weights.items() if weight and name in terms)
+    parts = (jnp.where(weight > 0, weight * terms[n], 0.0) for n, weight in weighted.items() if n in terms)
+    return terms["ce"] + _sum(parts)
 
 
 def _sum(terms: Iterable[jax.Array]) -> jax.Array:

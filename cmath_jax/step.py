@@ -10,13 +10,14 @@ from typing import Any, cast
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
-from cmath_jax.config import LossConfig
+from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import UNLABELLED
-from cmath_jax.losses import Mean, loss_terms, total_loss
+from cmath_jax.losses import LossWeights, Mean, loss_terms, total_loss
 from cmath_jax.models.cmath import Outputs
 
 
@@ -44,6 +45,26 @@ class TrainState:
         return self.params if self.average is None else self.average
 
 
+@flax.struct.dataclass
+class Settings:
+    """The numbers of a config as data: runs that differ in them alone share a compiled step.
+
+    Attributes:
+      learning_rate: float32, at its highest.
+      dropout: float32, or None where nothing is dropped, which saves the drawing.
+    """
+
+    learning_rate: jax.Array
+    dropout: jax.Array | None
+    loss: LossWeights
+
+    @classmethod
+    def of(cls, config: Config, class_weight_c: np.ndarray) -> "Settings":
+        """On the host; `class_weight_c` as for `LossWeights.of`."""
+        dropout = np.float32(config.model.dropout) if config.model.dropout else None
+        return cls(np.float32(config.optim.learning_rate), dropout, LossWeights.of(config.loss, class_weight_c))
+
+
 def stream(seed: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
     """The random key of (seed, name, step). A new stream leaves the others as they are."""
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
@@ -62,12 +83,11 @@ def init_state(
 def train_step(
     state: TrainState,
     batch: Batch,
+    settings: Settings,
     *,
     model: nn.Module,
     tx: optax.GradientTransformation,
-    loss: LossConfig,
     average: float,
-    class_weight_c: jax.Array | None,
     axis: str | None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of training, on this device's share of the batch.
@@ -83,20 +103,21 @@ def train_step(
     def over_devices(x: Any) -> Any:
         return x if axis is None else jax.lax.psum(x, axis)
 
+    options = {"train": True, "dropout": settings.dropout}
     rngs = {name: stream(state.seed, name, state.step) for name in ("dropout", "noise")}
 
     def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        outputs = cast(Outputs, model.apply({"params": params}, batch, train=True, rngs=rngs))
-        terms = loss_terms(outputs, batch, loss, class_weight_c)
+        outputs = cast(Outputs, model.apply({"params": params}, batch, **options, rngs=rngs))
+        terms = loss_terms(outputs, batch, settings.loss)
         # Divided by the counts of all devices: the sum of these losses over devices is the loss of the whole batch.
         terms["deviation"] = Mean.of(outputs.deviation_rld.mean(-1), batch.label_rl != UNLABELLED)
         shares = {name: Mean(term.total, over_devices(term.count)).value() for name, term in terms.items()}
-        return total_loss(shares, loss), shares
+        return total_loss(shares, settings.loss), shares
 
     (total, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     (total, terms, grads) = over_devices((total, terms, grads))
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params = optax.apply_updates(state.params, jax.tree.map(lambda x: settings.learning_rate * x, updates))
     averaged = state.average
     if averaged is not None:
         # A young average forgets faster, so that it does not remember the initial parameters.
@@ -106,6 +127,23 @@ def train_step(
     return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
 
 
-def eval_step(params: Any, batch: Batch, *, model: nn.Module) -> jax.Array:
-    """float32 [r, l, c]: the probabilities Y_k of every slot."""
-    return nn.softmax(cast(Outputs, model.apply({"params": params}, batch, train=False)).logits_rlc)
+@flax.struct.dataclass
+class Evaluation:
+    """What a model says of every slot of a batch, or of every utterance of a split.
+
+    Attributes:
+      probability: float32 [..., c], Y_k.
+      fused: float32 [..., d], the mean of the fused Gaussian.
+      gates: centre -> modality -> float32 [...], the mean of the gate's weights over features.
+    """
+
+    probability: jax.Array
+    fused: jax.Array
+    gates: dict[str, dict[str, jax.Array]]
+
+
+def eval_step(params: Any, batch: Batch, *, model: nn.Module) -> Evaluation:
+    """The model without dropout or noise."""
+    outputs = cast(Outputs, model.apply({"params": params}, batch, train=False))
+    gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
+    return Evaluation(nn.softmax(outputs.logits_rlc), outputs.mean_rld, gates)

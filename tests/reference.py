@@ -25,7 +25,9 @@ DEFAULTS: dict[str, Any] = {
     "kernel": 1,
     "reconstruction": True,  # False: wo_mr
     "cross_attention": True,  # False: wo_cma
-    "inject": "attention",  # or "block"
+    "inject": "attention",  # or "block", "nothing"
+    "noise": True,  # False: the fusion has no deviation
+    "temperature": 1.0,
     "gamma1": 1.0,
     "gamma2": 1.0,
     "reconstruction_weight": 1.0,
@@ -45,8 +47,8 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     modalities = list(merged["modalities"])
     if not modalities or len(set(modalities)) != len(modalities) or not set(modalities) <= set("tav"):
         raise ValueError(f"modalities must be a non-empty subset of t, a, v: {merged['modalities']!r}")
-    if merged["inject"] not in ("attention", "block"):
-        raise ValueError(f"inject must be 'attention' or 'block': {merged['inject']!r}")
+    if merged["inject"] not in ("attention", "block", "nothing"):
+        raise ValueError(f"inject must be 'attention', 'block' or 'nothing': {merged['inject']!r}")
     if merged["kernel"] < 1 or merged["kernel"] % 2 == 0:
         raise ValueError(f"kernel must be odd: {merged['kernel']}")
     return merged
@@ -168,7 +170,8 @@ def cma_transformer(
             continue
         a_xc_nd = attention(h_c_nd, h_x_nd, layers[f"attention_{name}"], heads)  # eqs 9-10
         finished[name] = cma_block(a_xc_nd + h_c_nd, name, layers)
-        a_cc_nd = a_cc_nd + (a_xc_nd if inject == "attention" else finished[name])
+        if inject != "nothing":
+            a_cc_nd = a_cc_nd + (a_xc_nd if inject == "attention" else finished[name])
     finished[centre] = cma_block(a_cc_nd + h_c_nd, centre, layers)
     if len(finished) == 1:
         return finished[centre], {}
@@ -233,8 +236,11 @@ def forward(params: Params, conversation: Conversation, settings: Mapping[str, A
     for m in modalities:
         fusion = params[f"fusion_{m}"]
         means.append(perceptron(augmented[m], fusion["mean_hidden"], fusion["mean_output"]))
-        raw_nd = perceptron(augmented[m], fusion["deviation_hidden"], fusion["deviation_output"])
-        deviations.append(softplus(raw_nd) + DEVIATION_FLOOR)
+        if settings["noise"]:
+            raw_nd = perceptron(augmented[m], fusion["deviation_hidden"], fusion["deviation_output"])
+            deviations.append(softplus(raw_nd) + DEVIATION_FLOOR)
+        else:
+            deviations.append(np.zeros_like(means[-1]))
     mean_nd = np.mean(means, axis=0)
     deviation_nd = np.mean(deviations, axis=0)
     if noise is None:
@@ -321,7 +327,8 @@ def losses(
         student_logits_nc = np.concatenate([output["modality_logits"][m] for output in outputs])
         ce += cross_entropy(student_logits_nc, labels_n, settings["class_weights"])
         mse += squared_error(teacher_nd, student_nd, labels_n)  # eq. 18
-        kl += divergence(teacher_logits_nc, student_logits_nc, labels_n)
+        temperature = settings["temperature"]
+        kl += divergence(teacher_logits_nc / temperature, student_logits_nc / temperature, labels_n)
         if settings["reconstruction"]:  # eq. 3
             u_nf = np.concatenate([np.asarray(talk["features"][m], dtype=np.float64) for talk in conversations])
             restored_nf = np.concatenate([output["reconstructions"][m] for output in outputs])
@@ -451,9 +458,9 @@ def random_params(
             if len(modalities) > 1:
                 block["gate"] = kernel(width, width)
             params[f"cma_{m}"] = block
+        moments = ("mean", "deviation") if settings["noise"] else ("mean",)
         params[f"fusion_{m}"] = {
-            name: affine(width, width)
-            for name in ("mean_hidden", "mean_output", "deviation_hidden", "deviation_output")
+            f"{moment}_{layer}": affine(width, width) for moment in moments for layer in ("hidden", "output")
         }
         params[f"classifier_{m}"] = affine(width, classes)
     params["classifier"] = affine(width, classes)

@@ -13,20 +13,22 @@ import reference
 from samples import CLASSES, DIMS, HEADS, SPEAKERS, WIDTH, conversations, float32, make_model, pack, unpack
 
 from cmath_jax.config import LossConfig
-from cmath_jax.losses import loss_terms, total_loss
+from cmath_jax.losses import LossWeights, loss_terms, total_loss
 from cmath_jax.models.cmath import CMATH, Outputs
 
 SUBSETS = ["t", "a", "v", "ta", "tv", "av", "tav"]
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {"kernel": 3},
     "block": {"inject": "block"},
+    "symmetric": {"inject": "nothing"},
+    "deterministic": {"noise": False},
     "wo_mr": {"reconstruction": False},
     "wo_cma": {"cross_attention": False, "kernel": 3},
     "wo_mr_cma": {"reconstruction": False, "cross_attention": False},
 }
 LENGTHS = (5, 1, 4, 7)
 ROWS = ((0, 2), (3, 1), ())  # several conversations to a row, one of a single utterance, an empty row
-WEIGHTS = {"gamma1": 0.7, "gamma2": 1.3}
+WEIGHTS = {"gamma1": 0.7, "gamma2": 1.3, "temperature": 1.5}
 LOSS = LossConfig(**WEIGHTS, reconstruction=0.9)
 KEYS = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
 
@@ -43,9 +45,12 @@ def talks_of(talks: Any) -> list[dict[str, Any]]:
     return [{"features": t.features, "speakers": t.speakers, "labels": t.labels} for t in talks]
 
 
-def losses_of(outputs: Outputs, batch: Any, loss: LossConfig, weights: Any = None) -> dict[str, jax.Array]:
-    terms = {name: term.value() for name, term in loss_terms(outputs, batch, loss, weights).items()}
-    return {**terms, "total": total_loss(terms, loss)}
+def losses_of(outputs: Outputs, batch: Any, loss: LossConfig, class_weight_c: Any = None) -> dict[str, jax.Array]:
+    weighted = class_weight_c is not None
+    loss = replace(loss, class_weights=weighted)
+    weights = LossWeights.of(loss, class_weight_c if weighted else np.ones(CLASSES, np.float32))
+    terms = {name: term.value() for name, term in loss_terms(outputs, batch, weights).items()}
+    return {**terms, "total": total_loss(terms, weights)}
 
 
 @pytest.mark.parametrize(
@@ -69,8 +74,10 @@ def test_matches_reference(variant: str, modalities: str, stop_teacher: bool) ->
     (_, (outputs, losses)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
 
     # The noise that was drawn, conversation by conversation.
-    eps_nd = unpack((outputs.sample_rld - outputs.mean_rld) / outputs.deviation_rld, batch)
-    assert 0.3 < eps_nd.std() < 2
+    noisy = settings.get("noise", True)
+    deviation_rld = outputs.deviation_rld if noisy else jnp.ones(())
+    eps_nd = unpack((outputs.sample_rld - outputs.mean_rld) / deviation_rld, batch)
+    assert 0.3 < eps_nd.std() < 2 if noisy else not eps_nd.any()
     noises = np.split(eps_nd, np.cumsum(LENGTHS)[:-1])
     settings["class_weights"] = class_weights
     expected = [
@@ -158,14 +165,14 @@ def test_dropout_differs_by_utterance_and_step_and_keeps_the_mean() -> None:
     assert not np.allclose(outputs[0].mean_rld, outputs[2].mean_rld)
     from cmath_jax.models.layers import AttentionDropout, Context, Dropout
 
-    context = Context.of(batch, train=True)
+    context = Context.of(batch, 0.3, train=True)
     ones = jnp.ones((1, 30, 60))
-    dropped = Dropout(0.3).apply({}, ones, context, rngs={"dropout": jax.random.key(0)})
+    dropped = Dropout().apply({}, ones, context, rngs={"dropout": jax.random.key(0)})
     values = np.unique(np.asarray(dropped))
     np.testing.assert_allclose(values, [0, 1 / 0.7], rtol=1e-6)
     assert abs(float(dropped.mean()) - 1) < 0.05
     assert len(np.unique(np.asarray(dropped[0]), axis=0)) == 30  # no two utterances alike
-    weights = AttentionDropout(0.3).apply({}, jnp.ones((1, 2, 30, 30)), context, rngs={"dropout": jax.random.key(0)})
+    weights = AttentionDropout().apply({}, jnp.ones((1, 2, 30, 30)), context, rngs={"dropout": jax.random.key(0)})
     assert abs(float(weights.mean()) - 1) < 0.05
     assert len(np.unique(np.asarray(weights).reshape(60, 30), axis=0)) == 60  # nor two heads
 
@@ -191,10 +198,10 @@ def test_swapping_the_auxiliaries_changes_nothing() -> None:
     from cmath_jax.models.layers import Context
 
     batch = pack(conversations(LENGTHS), ROWS, 12)
-    context = Context.of(batch, train=False)
+    context = Context.of(batch, 0.0, train=False)
     rng = np.random.default_rng(0)
     h = {m: jnp.asarray(rng.normal(size=(3, 12, WIDTH)), jnp.float32) for m in "tav"}
-    module = CMATransformer("t", HEADS, 0.0, "attention", jnp.float32)
+    module = CMATransformer("t", HEADS, "attention", jnp.float32)
     params = module.init(jax.random.key(0), h, context)["params"]
     swap = {"a": "v", "v": "a"}
     swapped = {(name[:-1] + swap.get(name[-1], name[-1]) if "_" in name else name): p for name, p in params.items()}
@@ -223,7 +230,7 @@ def test_reparameterization() -> None:
     rng = np.random.default_rng(0)
     mean, upstream = (jnp.asarray(rng.normal(size=(1, 8, WIDTH)), jnp.float32) for _ in range(2))
     deviation = jnp.abs(mean) + 0.1
-    key, training = jax.random.key(5), Context.of(batch, train=True)
+    key, training = jax.random.key(5), Context.of(batch, 0.3, train=True)
     drawn, pull = jax.vjp(lambda mean, deviation: sample(mean, deviation, key, training), mean, deviation)
     eps = (drawn - mean) / deviation
     to_mean, to_deviation = pull(upstream)

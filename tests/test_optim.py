@@ -1,4 +1,4 @@
-"""The optimizer against a plain Adam, and the learning rate step by step."""
+"""The optimizer against a plain Adam, and the schedule step by step."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ import optax
 import pytest
 
 from cmath_jax.config import OptimConfig
-from cmath_jax.optim import learning_rate, make_optimizer
+from cmath_jax.optim import make_optimizer, schedule
 
 
 def rates(steps: int, **options: float | str) -> np.ndarray:
-    schedule = learning_rate(OptimConfig(learning_rate=0.1, **options), steps_per_epoch=10, epochs=4)  # type: ignore[arg-type]
-    return np.array([schedule(step) for step in range(steps)])
+    share = schedule(OptimConfig(**options), steps_per_epoch=10, epochs=4)  # type: ignore[arg-type]
+    return np.array([0.1 * share(step) for step in range(steps)])
 
 
 def test_schedules() -> None:
@@ -29,7 +29,7 @@ def test_schedules() -> None:
 
 def test_adam_with_coupled_decay_and_clipping() -> None:
     """Clip, then add L2, then Adam's moments: by hand, for three steps."""
-    config = OptimConfig(learning_rate=0.1, weight_decay=0.3, clip_norm=1.0)
+    config = OptimConfig(weight_decay=0.3, clip_norm=1.0)
     tx = make_optimizer(config, steps_per_epoch=10, epochs=4)
     x = np.array([1.0, -2.0])
     params = jnp.asarray(x, jnp.float32)
@@ -38,7 +38,7 @@ def test_adam_with_coupled_decay_and_clipping() -> None:
     for step in range(1, 4):
         gradient = np.array([3.0, 4.0]) * step
         updates, state = tx.update(jnp.asarray(gradient, jnp.float32), state, params)
-        params = optax.apply_updates(params, updates)
+        params = optax.apply_updates(params, 0.1 * updates)
         clipped = gradient / np.linalg.norm(gradient) + 0.3 * x
         first, second = 0.9 * first + 0.1 * clipped, 0.999 * second + 0.001 * clipped**2
         x = x - 0.1 * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
@@ -46,9 +46,9 @@ def test_adam_with_coupled_decay_and_clipping() -> None:
 
 
 def test_a_small_gradient_is_not_clipped() -> None:
-    config = OptimConfig(learning_rate=0.1, clip_norm=10.0)
+    config = OptimConfig(clip_norm=10.0)
     params = jnp.ones(2)
-    clipped, plain = make_optimizer(config, 1, 1), make_optimizer(OptimConfig(learning_rate=0.1), 1, 1)
+    clipped, plain = make_optimizer(config, 1, 1), make_optimizer(OptimConfig(), 1, 1)
     gradient = jnp.array([3.0, 4.0])
     for tx in (clipped, plain):
         assert len(jax.tree.leaves(tx.init(params))) == 4  # two moments, two counts

@@ -154,7 +154,7 @@ def test_numbers_of_a_model_of_one_modality_by_hand() -> None:
 
 @pytest.mark.parametrize("length", [1, 5])
 @pytest.mark.parametrize("modalities", SUBSETS)
-@pytest.mark.parametrize("inject", ["attention", "block"])
+@pytest.mark.parametrize("inject", ["attention", "block", "nothing"])
 def test_shapes_and_gates(rng: np.random.Generator, modalities: str, inject: str, length: int) -> None:
     settings = {**SETTINGS, "modalities": modalities, "inject": inject}
     talk = make_conversation(rng, length)
@@ -211,7 +211,7 @@ def test_inject_adds_the_attention_output_or_the_finished_block(rng: np.random.G
     cross = reference.attention(h["t"], h["a"], layers["attention_a"], 2)
     own = reference.attention(h["t"], h["t"], layers["attention_t"], 2)
     block = reference.cma_block(cross + h["t"], "a", layers)
-    for inject, added in (("attention", cross), ("block", block)):
+    for inject, added in (("attention", cross), ("block", block), ("nothing", 0.0)):
         centre = reference.cma_block(own + added + h["t"], "t", layers)
         # Over two inputs the softmax is a sigmoid of the difference.
         weight = 1 / (1 + np.exp((block - centre) @ layers["gate"]["kernel"]))
@@ -220,7 +220,7 @@ def test_inject_adds_the_attention_output_or_the_finished_block(rng: np.random.G
         np.testing.assert_allclose(augmented, weight * centre + (1 - weight) * block)
 
 
-@pytest.mark.parametrize("inject", ["attention", "block"])
+@pytest.mark.parametrize("inject", ["attention", "block", "nothing"])
 def test_order_of_modalities_does_not_matter(rng: np.random.Generator, inject: str) -> None:
     settings = {**SETTINGS, "inject": inject}
     params, talk = make_params(rng, settings), make_conversation(rng, 4)
@@ -231,7 +231,7 @@ def test_order_of_modalities_does_not_matter(rng: np.random.Generator, inject: s
         np.testing.assert_allclose(output["augmented"]["a"], expected["augmented"]["a"])
 
 
-@pytest.mark.parametrize("inject", ["attention", "block"])
+@pytest.mark.parametrize("inject", ["attention", "block", "nothing"])
 def test_swapped_auxiliaries_with_their_parameters_change_nothing(rng: np.random.Generator, inject: str) -> None:
     layers = make_params(rng, SETTINGS)["cma_t"]
     h = {m: rng.normal(size=(3, WIDTH)) for m in "tav"}

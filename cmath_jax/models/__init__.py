@@ -2,33 +2,20 @@
 
 from collections.abc import Callable
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.config import Config
 from cmath_jax.data.conversations import Corpus
 from cmath_jax.errors import InputError
+from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.cmath import CMATH
 
 
-def _cmath(config: Config, corpus: Corpus) -> nn.Module:
-    return CMATH(
-        classes=len(corpus.classes),
-        speakers=corpus.speakers,
-        width=config.model.width,
-        heads=config.model.heads,
-        dropout=config.model.dropout,
-        modalities=config.data.modalities,
-        kernel=config.model.kernel,
-        reconstruction=config.model.reconstruction,
-        cross_attention=config.model.cross_attention,
-        inject=config.model.inject,
-        dtype=jnp.dtype(config.precision),
-    )
-
-
-# A model is called with (batch, train=...) and returns `Outputs`.
-MODELS: dict[str, Callable[[Config, Corpus], nn.Module]] = {"cmath": _cmath}
+# A model is called with (batch, train=..., dropout=...) and returns `Outputs`.
+MODELS: dict[str, Callable[[Config, Corpus], nn.Module]] = {
+    "cmath": CMATH.of,
+    "sdt": SDT.of,
+}
 
 
 def make_model(config: Config, corpus: Corpus) -> nn.Module:

@@ -15,15 +15,13 @@ class CMATransformer(nn.Module):
     Attributes:
       central: the letter of the central modality; every other one is an auxiliary.
       heads: attention heads; they divide the width.
-      dropout: rate on attention weights, attention output, hidden and output units of the feed-forward layers.
       inject: what eq. 11 adds to the self-attention of the centre: the auxiliaries' raw `attention`, as the symbols
-        of the equation say, or their finished `block`.
+        of the equation say, their finished `block`, or `nothing`, which treats the centre as any auxiliary.
       dtype: of the computation.
     """
 
     central: str
     heads: int
-    dropout: float
     inject: str
     dtype: jnp.dtype
 
@@ -34,15 +32,15 @@ class CMATransformer(nn.Module):
         width = h_c.shape[-1]
 
         def attend(x: str) -> jax.Array:
-            return Attention(self.heads, self.dropout, self.dtype, name=f"attention_{x}")(h_c, h[x], context)
+            return Attention(self.heads, self.dtype, name=f"attention_{x}")(h_c, h[x], context)
 
         def norm(name: str, x_rld: jax.Array) -> jax.Array:
             return nn.LayerNorm(use_fast_variance=False, dtype=self.dtype, name=name)(x_rld)
 
         def feed_forward(x: str, b_rld: jax.Array) -> jax.Array:
             hidden_rld = nn.gelu(nn.Dense(width, dtype=self.dtype, name=f"hidden_{x}")(b_rld), approximate=False)
-            hidden_rld = Dropout(self.dropout)(hidden_rld, context)
-            return Dropout(self.dropout)(nn.Dense(width, dtype=self.dtype, name=f"project_{x}")(hidden_rld), context)
+            hidden_rld = Dropout()(hidden_rld, context)
+            return Dropout()(nn.Dense(width, dtype=self.dtype, name=f"project_{x}")(hidden_rld), context)
 
         def finish(x: str, a_rld: jax.Array) -> jax.Array:
             b_rld = norm(f"attention_norm_{x}", a_rld + h_c)
@@ -50,7 +48,7 @@ class CMATransformer(nn.Module):
 
         attended = {x: attend(x) for x in h if x != self.central}  # A_xc, eq. 9
         finished = {x: finish(x, a_xc) for x, a_xc in attended.items()}  # H_xc, eq. 10
-        injected = attended if self.inject == "attention" else finished
+        injected = {"attention": attended, "block": finished, "nothing": {}}[self.inject]
         a_cc = attend(self.central) + sum(injected.values())  # eq. 11
         z = {self.central: finish(self.central, a_cc), **finished}
         if len(z) == 1:

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.conversations import MODALITIES, Corpus
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
 from cmath_jax.models.layers import Context, Convolution, Dropout, SpeakerEmbedding, sinusoids
@@ -23,7 +24,7 @@ class Outputs:
     Attributes:
       logits_rlc: of the fused representation; softmax gives Y_k, argmax the prediction.
       modality_logits: m -> [r, l, c]; softmax gives Y_m.
-      mean_rld, deviation_rld: of the fused Gaussian.
+      mean_rld, deviation_rld: of the fused Gaussian; a deviation of 0 where the fusion has no noise.
       sample_rld: H'_k: a draw from it in training, its mean otherwise.
       augmented: m -> H'_m [r, l, d].
       reconstructions: m -> U''_m [r, l, d_m]; empty without modality reconstruction.
@@ -50,12 +51,13 @@ class CMATH(nn.Module):
       speakers: number of speaker indices.
       width: d of the paper.
       heads: attention heads; they divide the width.
-      dropout: rate, everywhere.
+      dropout: rate, everywhere; a call may give another one.
       modalities: which of t, a, v take part; a modality that is left out has no parameters.
       kernel: odd kernel size of the convolutions (eqs 1, 2).
       reconstruction: False is the paper's "w/o MR": a linear layer instead, and nothing is reconstructed.
       cross_attention: False is the paper's "w/o CMA-T": H'_m = H_m.
       inject: see `CMATransformer`.
+      noise: False fuses the means alone: no deviation is learned, nothing is drawn.
       dtype: of the computation; parameters are float32.
     """
 
@@ -69,11 +71,31 @@ class CMATH(nn.Module):
     reconstruction: bool = True
     cross_attention: bool = True
     inject: str = "attention"
+    noise: bool = True
     dtype: jnp.dtype = jnp.float32
 
+    @classmethod
+    def of(cls, config: Config, corpus: Corpus) -> "CMATH":
+        """The model of a config, sized by the data."""
+        return cls(
+            classes=len(corpus.classes),
+            speakers=corpus.speakers,
+            width=config.model.width,
+            heads=config.model.heads,
+            dropout=config.model.dropout,
+            modalities=config.data.modalities,
+            kernel=config.model.kernel,
+            reconstruction=config.model.reconstruction,
+            cross_attention=config.model.cross_attention,
+            inject=config.model.inject,
+            noise=config.model.noise,
+            dtype=jnp.dtype(config.precision),
+        )
+
     @nn.compact
-    def __call__(self, batch: Batch, *, train: bool) -> Outputs:
-        context = Context.of(batch, train)
+    def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
+        """With `dropout` as the rate of this call, which may be traced; None takes the attribute."""
+        context = Context.of(batch, self.dropout if dropout is None else dropout, train)
         present = [m for m in MODALITIES if m in self.modalities]
 
         # Modality reconstruction: compress and restore (eqs 1, 2).
@@ -90,19 +112,20 @@ class CMATH(nn.Module):
         # Who speaks, and when (eqs 4-8): the same for all modalities.
         speaker_rld = SpeakerEmbedding(self.speakers, self.width, self.dtype, name="speaker")(batch.speaker_rl)
         position_rld = jnp.asarray(sinusoids(batch.position_rl.shape[1], self.width), self.dtype)[batch.position_rl]
-        h = {m: Dropout(self.dropout)(compressed[m] + speaker_rld + position_rld, context) for m in present}
+        h = {m: Dropout()(compressed[m] + speaker_rld + position_rld, context) for m in present}
 
         # Cross-modality augmented transformers, one per central modality (eqs 9-14).
         augmented, gates = dict(h), {}
         if self.cross_attention:
             for m in present:
-                transformer = CMATransformer(m, self.heads, self.dropout, self.inject, self.dtype, name=f"cma_{m}")
+                transformer = CMATransformer(m, self.heads, self.inject, self.dtype, name=f"cma_{m}")
                 augmented[m], gates[m] = transformer(h, context)
 
         # Variational fusion (eqs 15-17).
-        gaussians = [fusion.Gaussian(self.dtype, name=f"fusion_{m}")(augmented[m]) for m in present]
+        gaussians = [fusion.Gaussian(self.noise, self.dtype, name=f"fusion_{m}")(augmented[m]) for m in present]
         mean_rld, deviation_rld = (sum(parts) / len(present) for parts in zip(*gaussians, strict=True))
-        sample_rld = fusion.sample(mean_rld, deviation_rld, self.make_rng("noise"), context) if train else mean_rld
+        noisy = train and self.noise
+        sample_rld = fusion.sample(mean_rld, deviation_rld, self.make_rng("noise"), context) if noisy else mean_rld
 
         # Classifiers (eqs 19, 20).
         return Outputs(
@@ -120,5 +143,5 @@ class CMATH(nn.Module):
         return Convolution(features, self.kernel, use_bias, self.dtype, name=name)
 
     def _classify(self, name: str, h_rld: jax.Array, context: Context) -> jax.Array:
-        h_rld = Dropout(self.dropout)(h_rld, context)
+        h_rld = Dropout()(h_rld, context)
         return nn.Dense(self.classes, dtype=self.dtype, name=name)(h_rld).astype(jnp.float32)

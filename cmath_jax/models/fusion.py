@@ -10,8 +10,9 @@ SMALLEST_DEVIATION = 1e-6
 
 
 class Gaussian(nn.Module):
-    """mu_m and sigma_m of one modality: two MLPs, Linear-ReLU-Linear (eq. 15)."""
+    """mu_m and sigma_m of one modality: two MLPs, Linear-ReLU-Linear (eq. 15); sigma_m is 0 if it is not `noisy`."""
 
+    noisy: bool
     dtype: jnp.dtype
 
     @nn.compact
@@ -22,8 +23,11 @@ class Gaussian(nn.Module):
             hidden_rld = nn.relu(nn.Dense(width, dtype=self.dtype, name=f"{name}_hidden")(h_rld))
             return nn.Dense(width, dtype=self.dtype, name=f"{name}_output")(hidden_rld).astype(jnp.float32)
 
+        mean_rld = mlp("mean")
+        if not self.noisy:
+            return mean_rld, jnp.zeros_like(mean_rld)
         # The paper asks for a standard deviation, so it is made positive.
-        return mlp("mean"), nn.softplus(mlp("deviation")) + SMALLEST_DEVIATION
+        return mean_rld, nn.softplus(mlp("deviation")) + SMALLEST_DEVIATION
 
 
 def sample(mean_rld: jax.Array, deviation_rld: jax.Array, key: jax.Array, context: Context) -> jax.Array:

@@ -24,17 +24,24 @@ class Context:
       utterance_rl: int32, the number of the utterance in its split; addresses its random draws.
       position_rl: int32, its place in its conversation, from 0.
       segment_rl: int32, which conversation of the row it belongs to; 0 for padding.
+      dropout: the rate, everywhere; a number, or a traced one.
       train: whether to draw dropout masks and noise.
     """
 
     utterance_rl: jax.Array
     position_rl: jax.Array
     segment_rl: jax.Array
+    dropout: jax.Array | float
     train: bool = flax.struct.field(pytree_node=False)
 
     @classmethod
-    def of(cls, batch: Batch, train: bool) -> "Context":
-        return cls(batch.utterance_rl, batch.position_rl, batch.segment_rl, train)
+    def of(cls, batch: Batch, dropout: jax.Array | float, train: bool) -> "Context":
+        return cls(batch.utterance_rl, batch.position_rl, batch.segment_rl, dropout, train)
+
+    @property
+    def drops(self) -> bool:
+        """Whether there is anything to drop. A traced rate may be anything."""
+        return self.train and (isinstance(self.dropout, jax.Array) or self.dropout != 0)
 
     @property
     def same_rqk(self) -> jax.Array:
@@ -48,44 +55,40 @@ class Context:
         return fold(key, self.utterance_rl)
 
 
-def _keep(keys_rl: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+def _keep(keys_rl: jax.Array, rate: jax.Array | float, shape: tuple[int, ...]) -> jax.Array:
     # Integers are compared, of 16 bits: no conversion to float, half the memory, and a rate exact to 1/65536.
     draw = jax.vmap(jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint16)))
-    return draw(keys_rl) >= round(rate * 65536)
+    return draw(keys_rl) >= jnp.minimum(jnp.round(rate * 65536), 65535).astype(jnp.uint16)
 
 
-def _drop(x: jax.Array, keep: jax.Array, rate: float) -> jax.Array:
-    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
+def _drop(x: jax.Array, keep: jax.Array, rate: jax.Array | float) -> jax.Array:
+    return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
 class Dropout(nn.Module):
     """Inverted dropout on [r, l, d], drawn per utterance."""
 
-    rate: float
-
     @nn.compact
     def __call__(self, x_rld: jax.Array, context: Context) -> jax.Array:
-        if not context.train or self.rate == 0.0:
+        if not context.drops:
             return x_rld
-        keep_rld = _keep(context.keys_rl(self.make_rng("dropout")), self.rate, x_rld.shape[2:])
-        return _drop(x_rld, keep_rld, self.rate)
+        keep_rld = _keep(context.keys_rl(self.make_rng("dropout")), context.dropout, x_rld.shape[2:])
+        return _drop(x_rld, keep_rld, context.dropout)
 
 
 class AttentionDropout(nn.Module):
     """Inverted dropout on attention weights [r, h, q, k], drawn per asking utterance and position of the answering."""
 
-    rate: float
-
     @nn.compact
     def __call__(self, weight_rhqk: jax.Array, context: Context) -> jax.Array:
-        if not context.train or self.rate == 0.0:
+        if not context.drops:
             return weight_rhqk
         _, heads, _, slots = weight_rhqk.shape
         # Positions before heads: the draw for a position is then the same in rows of any length.
-        keep_rqph = _keep(context.keys_rl(self.make_rng("dropout")), self.rate, (slots, heads))
+        keep_rqph = _keep(context.keys_rl(self.make_rng("dropout")), context.dropout, (slots, heads))
         keep_rqkh = jnp.take_along_axis(keep_rqph, context.position_rl[:, None, :, None], axis=2)
         keep_rhqk = keep_rqkh.transpose(0, 3, 1, 2)
-        return _drop(weight_rhqk, keep_rhqk, self.rate)
+        return _drop(weight_rhqk, keep_rhqk, context.dropout)
 
 
 class Convolution(nn.Module):
@@ -133,7 +136,6 @@ class Attention(nn.Module):
     """
 
     heads: int
-    dropout: float
     dtype: jnp.dtype
 
     @nn.compact
@@ -151,10 +153,10 @@ class Attention(nn.Module):
         score_rhqk = jnp.einsum("rqhx,rkhx->rhqk", query_rqhx, key_rkhx, preferred_element_type=jnp.float32)
         score_rhqk = jnp.where(context.same_rqk[:, None], score_rhqk, MASKED)
         weight_rhqk = nn.softmax(score_rhqk).astype(self.dtype)
-        weight_rhqk = AttentionDropout(self.dropout)(weight_rhqk, context)
+        weight_rhqk = AttentionDropout()(weight_rhqk, context)
         mixed_rqhx = jnp.einsum("rhqk,rkhx->rqhx", weight_rhqk, value_rkhx)
         output_rld = nn.Dense(width, dtype=self.dtype, name="output")(mixed_rqhx.reshape(rows, slots, width))
-        return Dropout(self.dropout)(output_rld, context)
+        return Dropout()(output_rld, context)
 
 
 class SpeakerEmbedding(nn.Module):

@@ -1,0 +1,1 @@
+"""Models of others with the interface of CMATH, one file each; docs/baselines.md says how to add one."""
