@@ -49,6 +49,7 @@ def measure(name: str, steps: int) -> None:
         "packed": lambda step: packed[step],
         "bucketed": lambda step: bucketed(program.batches, step),
     }
+    settings = program.settings([config])
     states: dict[str, TrainState] = {layout: program.initialize(0) for layout in layouts}
     seconds: dict[str, list[float]] = {layout: [] for layout in layouts}
     compiling = dict.fromkeys(layouts, 0.0)
@@ -60,7 +61,9 @@ def measure(name: str, steps: int) -> None:
                 batch = batch_of(step)
                 before = program.train_step.seconds
                 began = time.perf_counter()
-                states[layout], metrics = program.train_step(states[layout], program.engine.put_batch(batch))
+                states[layout], metrics = program.train_step(
+                    states[layout], program.engine.put_batches([batch]), settings
+                )
                 jax.block_until_ready(metrics)
                 compiling[layout] += program.train_step.seconds - before
                 if timed:

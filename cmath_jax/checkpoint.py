@@ -86,17 +86,18 @@ class Checkpoints:
         return self._orbax.load(checkpoint.step, abstract)
 
 
-def saved_history(folder: Path, stamp: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The epochs that the checkpoints of a folder have behind them; none where there are no checkpoints.
+def saved_record(folder: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
+    """How far the latest checkpoint of a folder is: `history`, `sums` and `done` of a `train.Member`.
 
     Raises:
-      InputError: if they are of another config or other data; it names what differs.
+      InputError: if it is of another config or other data; it names what differs.
     """
+    nothing = {"history": [], "sums": {}, "done": 0}
     if not folder.exists():
-        return []
+        return nothing
     with Checkpoints(folder) as checkpoints:
         if checkpoints.empty:
-            return []
+            return nothing
         record = checkpoints.record()
     saved, wanted = flat(record["config"]), flat(stamp["config"])
     free = FREE if wanted["dataset"] == "simulated" else (*FREE, "data.simulation.")
@@ -106,4 +107,4 @@ def saved_history(folder: Path, stamp: Mapping[str, Any]) -> list[dict[str, Any]
         differing.append(f"fingerprint of the data: {record['fingerprint']} there, {stamp['fingerprint']} now")
     if differing:
         raise InputError(f"{folder} holds another run; use another --workdir ({'; '.join(differing)})")
-    return list(record["history"])
+    return {name: record[name] for name in nothing}

@@ -1,12 +1,11 @@
 """An experiment made ready to run: its data in batches, its model, its compiled steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cmath_jax.config import Config
@@ -19,70 +18,100 @@ from cmath_jax.metrics import Scores
 from cmath_jax.models import make_model
 from cmath_jax.optim import make_optimizer
 from cmath_jax.parallel import Compiled, Engine, make_engine
-from cmath_jax.step import TrainState, eval_step, init_state, train_step
+from cmath_jax.step import Evaluation, Settings, TrainState, eval_step, init_state, train_step
 
 
 @dataclass(frozen=True)
 class Program:
-    """An experiment made ready: its data and its compiled steps. All seeds of a run go through one program."""
+    """An experiment made ready: its data and its compiled steps, for so many runs ("members") at once.
+
+    The runs may differ in their seeds and in their `Settings`; all else is that of the config.
+    """
 
     config: Config
     corpus: Corpus
     scaling: Scaling
     batches: TrainingBatches  # of seed 0; every seed has its own order and the same shape
     evaluation: Mapping[str, list[tuple[np.ndarray, Batch]]]  # split -> utterance_rl and the batch on its devices
+    class_weight_c: np.ndarray
     engine: Engine
     initialize: Callable[[int], TrainState]
     train_step: Compiled
     eval_step: Compiled
 
     @classmethod
-    def of(cls, config: Config, corpus: Corpus) -> "Program":
+    def of(cls, config: Config, corpus: Corpus, members: int = 1) -> "Program":
         """Raises InputError for options and data that do not go together."""
         check_usable(config, corpus)
-        engine = make_engine(config.parallel, config.train.batch_size)
+        engine = make_engine(config.parallel, config.train.batch_size, members)
         scaling = Scaling.of(corpus, config.data.standardize)
         splits = scaling.apply(corpus).splits
         tables = {split: Table.of(splits[split], config.data.modalities) for split in SPLITS}
-        batches = TrainingBatches(tables["train"], config.train.batch_size, 0, len(engine.devices))
-        shape = evaluation_shape([tables["validation"], tables["test"]], len(engine.devices))
+        batches = TrainingBatches(tables["train"], config.train.batch_size, 0, engine.row_multiple)
+        shape = evaluation_shape([tables["validation"], tables["test"]], engine.row_multiple)
         evaluation = {
-            split: [(batch.utterance_rl, engine.put_batch(batch)) for batch in evaluation_batches(tables[split], shape)]
-            for split in ("validation", "test")
+            split: [(batch.utterance_rl, engine.put_shared(batch)) for batch in evaluation_batches(table, shape)]
+            for split, table in tables.items()
+            if split != "train"
         }
         model = make_model(config, corpus)
         tx = make_optimizer(config.optim, batches.steps, config.train.epochs)
-        weights = jnp.asarray(class_weights(corpus)) if config.loss.class_weights else None
         one_row = jax.tree.map(lambda x: x[:1], next(batches.epoch(0)))
         average = config.optim.average
-        init = jax.jit(partial(init_state, batch=one_row, model=model, tx=tx, average=average))
-        step = partial(train_step, model=model, tx=tx, loss=config.loss, average=average, class_weight_c=weights)
-        compiled = engine.compile_train(step), engine.compile_eval(partial(eval_step, model=model))
-        return cls(config, corpus, scaling, batches, evaluation, engine, init, *compiled)
+        return cls(
+            config=config,
+            corpus=corpus,
+            scaling=scaling,
+            batches=batches,
+            evaluation=evaluation,
+            class_weight_c=class_weights(corpus),
+            engine=engine,
+            initialize=jax.jit(partial(init_state, batch=one_row, model=model, tx=tx, average=average)),
+            train_step=engine.compile_train(partial(train_step, model=model, tx=tx, average=average)),
+            eval_step=engine.compile_eval(partial(eval_step, model=model)),
+        )
 
-    def evaluate(self, params: Any, split: str) -> tuple[Scores, dict[str, float], np.ndarray]:
-        """Scores of a split, the same as a row of `metrics.jsonl` has them, and probabilities [N, C].
+    def settings(self, configs: Sequence[Config]) -> Any:
+        """The settings of every member, on the devices."""
+        return self.engine.put([Settings.of(config, self.class_weight_c) for config in configs])
+
+    def probabilities(self, params: Any, split: str) -> np.ndarray:
+        """float32 [members, N, C] of the utterances of a split."""
+        return self._rows(split, [self.eval_step(params, batch).probability for _, batch in self.evaluation[split]])
+
+    def evaluate(self, params: Any, split: str) -> Evaluation:
+        """Of the utterances of a split: [members, N, ...]."""
+        parts = [self.eval_step(params, batch) for _, batch in self.evaluation[split]]
+        return jax.tree.map(lambda *x: self._rows(split, x), *parts)
+
+    def _rows(self, split: str, parts: Sequence[jax.Array]) -> np.ndarray:
+        """[members, N, ...]: rows of batches, [r, l, ...] for each member, in the order of the utterances."""
+        utterances = [utterance_rl for utterance_rl, _ in self.evaluation[split]]
+        there = [utterance_rl != PADDING for utterance_rl in utterances]
+        utterance_n = np.concatenate([x_rl[there_rl] for x_rl, there_rl in zip(utterances, there, strict=True)])
+        hosts = [self.engine.get_rows(part) for part in parts]
+        value_mn = np.concatenate([x_mrl[:, there_rl] for x_mrl, there_rl in zip(hosts, there, strict=True)], axis=1)
+        return value_mn[:, np.argsort(utterance_n)]
+
+    def score(self, split: str, probability_nc: np.ndarray) -> tuple[Scores, dict[str, float]]:
+        """Scores of a member on a split, whole and as a row of `metrics.jsonl` has them.
 
         Raises:
-          TrainingDivergedError: if the parameters give anything but probabilities.
+          TrainingDivergedError: if they are anything but probabilities.
         """
-        label_n = self.corpus.labels(split)
-        probability_nc = np.full((len(label_n), len(self.corpus.classes)), np.nan, np.float32)
-        for utterance_rl, batch in self.evaluation[split]:
-            there_rl = utterance_rl != PADDING
-            probability_rlc = self.engine.get_rows(self.eval_step(params, batch))
-            probability_nc[utterance_rl[there_rl]] = probability_rlc[there_rl]
-        if not np.isfinite(probability_nc).all():
+        lost_n = ~np.isfinite(probability_nc).all(-1)
+        if lost_n.any():
             raise TrainingDivergedError(
-                f"the parameters give no probabilities for {(~np.isfinite(probability_nc).all(-1)).sum()} of "
-                f"{len(label_n)} utterances of the {split} split: they are no longer finite. The last good checkpoint "
-                "is kept; try a lower optim.learning_rate, or optim.clip_norm"
+                f"the parameters give no probabilities for {lost_n.sum()} of {len(lost_n)} utterances of the {split} "
+                "split: they are no longer finite. The last good checkpoint is kept; try a lower optim.learning_rate, "
+                "or optim.clip_norm"
             )
+        label_n = self.corpus.labels(split)
         scores = Scores.of(label_n, probability_nc.argmax(-1), len(self.corpus.classes))
         labelled_n = np.flatnonzero(label_n != UNLABELLED)
         surprise_n = -np.log(np.maximum(probability_nc[labelled_n, label_n[labelled_n]], 1e-12))
         row = {"loss": float(surprise_n.mean()), "accuracy": scores.accuracy, "weighted_f1": scores.weighted_f1}
-        return scores, row, probability_nc
+        return scores, row
 
 
 def check_usable(config: Config, corpus: Corpus) -> None:

@@ -1,8 +1,8 @@
-"""What a person sees of a run: a bar on a terminal, a line per epoch otherwise."""
+"""What a person sees of training: a bar on a terminal, a line per run and epoch otherwise."""
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -10,36 +10,39 @@ from tqdm import tqdm
 
 
 class Progress:
-    """The progress of one seed.
+    """The progress of runs that are trained side by side.
 
     Args:
-      seed: shown in front.
+      name: shown in front of the bar.
       epochs: at most this many; the time left is counted to the last of them.
       steps: of an epoch.
       done: steps that an earlier run has done.
     """
 
-    def __init__(self, seed: int, epochs: int, steps: int, done: int, file: TextIO | None = None) -> None:
+    def __init__(self, name: str, epochs: int, steps: int, done: int, file: TextIO | None = None) -> None:
         self._file = file or sys.stderr
-        self._seed, self._epochs, self._total, self._done = seed, epochs, epochs * steps, done
+        self._epochs, self._total, self._done = epochs, epochs * steps, done
         self._first, self._start = done, time.monotonic()
         self._validation = "-"
         self._bar = None
         if self._file.isatty():
-            self._bar = tqdm(total=self._total, initial=done, desc=f"seed {seed}", unit="step", file=self._file)
+            self._bar = tqdm(total=self._total, initial=done, desc=name, unit="step", file=self._file)
 
-    def step(self, loss: float) -> None:
+    def step(self, losses: Sequence[float]) -> None:
+        """One more step, with the loss of each run."""
         self._done += 1
-        if self._bar is not None:
+        if self._bar is not None and losses:
+            loss = sum(losses) / len(losses)
             self._bar.set_postfix_str(f"loss {loss:.3f}, validation F1 {self._validation}", refresh=False)
             self._bar.update()
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
+    def epoch(self, name: str, row: Mapping[str, Any]) -> None:
+        """A run has done an epoch."""
         self._validation = f"{row['validation']['weighted_f1']:.2f}"
         if self._bar is None:
             left = (time.monotonic() - self._start) / max(self._done - self._first, 1) * (self._total - self._done)
             print(
-                f"seed {self._seed}  epoch {row['epoch']}/{self._epochs}  loss {row['train']['loss']:.3f}  "
+                f"{name}  epoch {row['epoch']}/{self._epochs}  loss {row['train']['loss']:.3f}  "
                 f"validation F1 {self._validation}  {row['seconds']:.1f} s  at most {_duration(left)} left",
                 file=self._file,
                 flush=True,

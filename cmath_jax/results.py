@@ -1,7 +1,9 @@
 """`result.json` and `predictions.jsonl` from what the seeds of a run came to."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from cmath_jax import reference_points
 from cmath_jax.config import Config
 from cmath_jax.data.conversations import Corpus
 from cmath_jax.metrics import Scores, over_seeds
+from cmath_jax.step import Evaluation
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class SeedResult:
     Attributes:
       history: the rows of `metrics.jsonl`.
       test, validation: scores of the best epoch.
-      probability_nc: float32 [N, C], of every test utterance.
+      evaluation: of every test utterance; `probability` is float32 [N, C].
       parameters: how many numbers the model learns.
     """
 
@@ -27,7 +30,7 @@ class SeedResult:
     history: list[dict[str, Any]]
     test: Scores
     validation: Scores
-    probability_nc: np.ndarray
+    evaluation: Evaluation
     parameters: int
 
 
@@ -36,13 +39,20 @@ def best_epoch(history: Sequence[Mapping[str, Any]]) -> int:
     return 1 + int(np.argmax([row["validation"]["weighted_f1"] for row in history]))
 
 
-def references(config: Config, corpus: Corpus) -> dict[str, Any]:
-    """What the model has to beat on this corpus: `majority`, and `linear` if the config asks for it."""
-    points: dict[str, Any] = {"majority": reference_points.majority(corpus)}
-    modalities = "".join(m for m in config.linear_reference if m in config.data.modalities)
-    if modalities:
-        points["linear"] = {"modalities": modalities, **reference_points.linear(corpus, modalities)}
-    return points
+class References:
+    """What any model has to beat on a corpus; computed once for all runs that ask."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._majority = reference_points.majority(corpus)
+        self._linear: dict[str, dict[str, Any]] = {}
+
+    def of(self, config: Config) -> dict[str, Any]:
+        """`majority`, and `linear` if the config asks for it."""
+        modalities = "".join(m for m in config.linear_reference if m in config.data.modalities)
+        if modalities and modalities not in self._linear:
+            self._linear[modalities] = {"modalities": modalities, **reference_points.linear(self._corpus, modalities)}
+        return {"majority": self._majority} | ({"linear": self._linear[modalities]} if modalities else {})
 
 
 def summarize(
@@ -56,6 +66,7 @@ def summarize(
         },
         **references,
         "collapsed": any(seed.test.collapsed for seed in seeds),
+        "collapsed_seeds": [seed.seed for seed in seeds if seed.test.collapsed],
     }
     return {
         "experiment": config.experiment,
@@ -86,43 +97,56 @@ def summarize(
 
 
 def predictions(corpus: Corpus, seeds: Sequence[SeedResult]) -> Iterator[dict[str, Any]]:
-    """A row per seed and test utterance; emotions by name."""
+    """A row per seed and test utterance; emotions by name. `text` is there where the corpus has sentences."""
     for seed in seeds:
         n = 0
         for conversation in corpus.splits["test"]:
             for i, label in enumerate(conversation.labels):
-                probability_c = seed.probability_nc[n]
+                probability_c = seed.evaluation.probability[n]
                 n += 1
+                text = {"text": conversation.sentences[i]} if conversation.sentences else {}
                 yield {
                     "seed": seed.seed,
                     "conversation": conversation.id,
                     "utterance": i,
+                    "speaker": int(conversation.speakers[i]),
+                    **text,
                     "label": corpus.classes[label] if label >= 0 else None,
                     "prediction": corpus.classes[int(probability_c.argmax())],
                     "probabilities": [round(float(p), 6) for p in probability_c],
                 }
 
 
+def readable_sweep(result: Mapping[str, Any], folder: Path) -> str:
+    """The scores of a sweep in a line per point, for the terminal."""
+    lines = [f"{'test of ' + result['dataset']:<38}{'accuracy':>8}  weighted F1"]
+    for section in result["sections"]:
+        lines.append(section["kind"])
+        for point, place in section["points"].items():
+            path = folder / "runs" / place["run"] / "result.json"
+            if not path.exists():
+                lines.append(f"  {point:<36}  failed: {result['failed'].get(place['run'], 'not run yet')}")
+                continue
+            run = json.loads(path.read_text(encoding="utf-8"))
+            lines.append(
+                _line(point, run["test"]["accuracy"]["mean"], run["test"]["weighted_f1"]["mean"], _spread(run))
+            )
+    return "\n".join(lines)
+
+
 def readable(result: dict[str, Any]) -> str:
     """The result in a few lines, for the terminal."""
     test, diagnostics = result["test"], result["diagnostics"]
-
-    def line(name: str, accuracy: float, weighted_f1: float, note: str = "") -> str:
-        return f"  {name:<36}{accuracy:>8.2f}  {weighted_f1:>11.2f}{note}"
-
-    spread = (
-        f" ± {test['weighted_f1']['std']:.2f} over {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
-    )
     lines = [
         f"{'test of ' + result['dataset']:<38}{'accuracy':>8}  weighted F1",
-        line(result["experiment"], test["accuracy"]["mean"], test["weighted_f1"]["mean"], spread),
+        _line(result["experiment"], test["accuracy"]["mean"], test["weighted_f1"]["mean"], _spread(result)),
     ]
     if "linear" in diagnostics:
         linear = diagnostics["linear"]
         letters = linear["modalities"]
-        lines.append(line(f"linear, one utterance ({letters})", linear["accuracy"], linear["weighted_f1"]))
+        lines.append(_line(f"linear, one utterance ({letters})", linear["accuracy"], linear["weighted_f1"]))
     majority = diagnostics["majority"]
-    lines.append(line("always the most frequent emotion", majority["accuracy"], majority["weighted_f1"]))
+    lines.append(_line("always the most frequent emotion", majority["accuracy"], majority["weighted_f1"]))
     lines += [
         f"chosen by validation F1 {result['validation']['weighted_f1']['mean']:.2f} "
         f"(epoch {', '.join(map(str, result['validation']['best_epoch']))}); "
@@ -131,3 +155,13 @@ def readable(result: dict[str, Any]) -> str:
     if diagnostics["collapsed"]:
         lines.append("WARNING: a seed has collapsed: it predicts one emotion for every utterance")
     return "\n".join(lines)
+
+
+def _line(name: str, accuracy: float, weighted_f1: float, note: str = "") -> str:
+    return f"  {name:<36}{accuracy:>8.2f}  {weighted_f1:>11.2f}{note}"
+
+
+def _spread(result: Mapping[str, Any]) -> str:
+    seeds, collapsed = len(result["seeds"]), result["diagnostics"]["collapsed_seeds"]
+    spread = f" ± {result['test']['weighted_f1']['std']:.2f} over {seeds} seeds" if seeds > 1 else ""
+    return spread + (f", COLLAPSED: seed {', '.join(map(str, collapsed))}" if collapsed else "")

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 from tensorboardX import SummaryWriter
 
 from cmath_jax.config import Config, to_dict
@@ -45,6 +46,33 @@ class RunFolder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lock.close()
 
+    def run(self, name: str) -> "RunFolder":
+        """The folder of a run of a sweep."""
+        return RunFolder(self.path / "runs" / name)
+
+    @property
+    def has_result(self) -> bool:
+        return (self.path / "result.json").exists()
+
+    def holds_result_of(self, config: Mapping[str, Any], fingerprint: str) -> bool:
+        """Whether there is a result of exactly this config, on exactly these data."""
+        return (
+            self.has_result
+            and _read_json(self.path / "config.json") == config
+            and _read_json(self.path / "environment.json")["data"]["fingerprint"] == fingerprint
+        )
+
+    def claim(self, experiment: Mapping[str, Any]) -> None:
+        """Writes the `config.json` of a sweep.
+
+        Raises:
+          InputError: if the folder holds another one, or a single run.
+        """
+        path = self.path / "config.json"
+        if path.exists() and _read_json(path) != experiment:
+            raise InputError(f"--workdir {self.path} holds another experiment, or other options; use another --workdir")
+        self._write_json("config.json", experiment)
+
     def checkpoints(self, seed: int) -> Path:
         return self.path / "checkpoints" / f"seed_{seed}"
 
@@ -60,7 +88,7 @@ class RunFolder:
 
     def remove_result(self) -> None:
         """A result beside a run that goes on would be taken for its own."""
-        for name in ("result.json", "predictions.jsonl"):
+        for name in ("result.json", "predictions.jsonl", "representations.npz", "report.html"):
             (self.path / name).unlink(missing_ok=True)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -71,6 +99,11 @@ class RunFolder:
             "predictions.jsonl",
             "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions),
         )
+
+    def write_representations(self, arrays: Mapping[str, np.ndarray]) -> None:
+        partial = self.path / ".representations.partial.npz"
+        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
+        partial.replace(self.path / "representations.npz")
 
     def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog":
         """The log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
@@ -112,6 +145,10 @@ class MetricsLog:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._events.close()
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _whole(line: str) -> bool:

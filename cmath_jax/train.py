@@ -1,8 +1,9 @@
 """Training: `fit(config, workdir)` takes an experiment from its config to its result.
 
 Data -> batches -> { epoch of train steps -> evaluation -> checkpoint } -> best epoch -> result. The step is in
-`step.py`, what it needs around it in `program.py`. Every random number and every batch is addressed by the seed and
-the step: a run that was interrupted and resumed is the run that was not.
+`step.py`, what it needs around it in `program.py`. Seeds, and the runs of a sweep, are trained side by side: a crew of
+members goes through one program (`population.py`). Every random number and every batch is addressed by the seed and the
+step: a run that was interrupted and resumed is the run that was not.
 """
 
 import math
@@ -10,23 +11,60 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from cmath_jax import results
-from cmath_jax.checkpoint import Checkpoints, saved_history
+from cmath_jax.checkpoint import Checkpoints, saved_record
 from cmath_jax.config import Config, to_dict
-from cmath_jax.data.batches import TrainingBatches
+from cmath_jax.data.conversations import Corpus
 from cmath_jax.errors import Terminated, TrainingDivergedError
 from cmath_jax.parallel import host_copy
+from cmath_jax.population import crews, make_program
 from cmath_jax.program import Program, load_configured
 from cmath_jax.progress import Progress
+from cmath_jax.representations import representations
 from cmath_jax.run_folder import RunFolder
 from cmath_jax.step import TrainState
 from cmath_jax.termination import Termination
+
+
+@dataclass
+class Member:
+    """One seed of a run, and how far it is.
+
+    Attributes:
+      stamp: what its checkpoints must have been made with.
+      history: the rows of its whole epochs.
+      sums: of the metrics of an epoch that SIGTERM cut short.
+      done: steps in all.
+      failure: why it went no further.
+    """
+
+    config: Config
+    seed: int
+    folder: RunFolder
+    stamp: Mapping[str, Any]
+    history: list[dict[str, Any]]
+    sums: dict[str, float] = field(default_factory=dict)
+    done: int = 0
+    failure: TrainingDivergedError | None = None
+
+    @property
+    def active(self) -> bool:
+        return self.failure is None and not finished(self.history, self.config)
+
+    @property
+    def name(self) -> str:
+        return f"{self.config.experiment}, seed {self.seed}"
+
+    def save(self, store: Checkpoints, arrays: Any, best: float | None) -> None:
+        record = {**self.stamp, "history": self.history, "sums": self.sums, "done": self.done}
+        store.save(self.done, arrays, record, best)
 
 
 def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
@@ -42,138 +80,229 @@ def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
     """
     with Termination() as termination, RunFolder(workdir) as folder:
         corpus = load_configured(config)
-        stamp = {"config": to_dict(config), "fingerprint": corpus.fingerprint()}
-        histories = [saved_history(folder.checkpoints(seed), stamp) for seed in range(config.seeds)]
-        program = Program.of(config, corpus)
-        if not all(finished(history, config) for history in histories):
+        (outcome,) = train_runs([(config, folder)], corpus, results.References(corpus), termination)
+    if isinstance(outcome, TrainingDivergedError):
+        raise outcome
+    return outcome
+
+
+def train_runs(
+    runs: Sequence[tuple[Config, RunFolder]], corpus: Corpus, references: results.References, termination: Termination
+) -> list[dict[str, Any] | TrainingDivergedError]:
+    """Trains and tests every seed of runs of one structure, and writes their folders.
+
+    Returns:
+      For each run the content of its `result.json`, or what stopped one of its seeds; the others are trained to their
+      end.
+
+    Raises:
+      InputError, Terminated: as `fit`.
+    """
+    fingerprint = corpus.fingerprint()
+    members_r: list[list[Member]] = []
+    for config, folder in runs:
+        stamp = {"config": to_dict(config), "fingerprint": fingerprint}
+        records = [saved_record(folder.checkpoints(seed), stamp) for seed in range(config.seeds)]
+        members_r.append([Member(config, seed, folder, stamp, **record) for seed, record in enumerate(records)])
+    everyone = [member for members in members_r for member in members]
+    waiting = [member for member in everyone if member.active]
+    program = make_program(runs[0][0], corpus, len(waiting) or len(everyone))
+    for (config, folder), members in zip(runs, members_r, strict=True):
+        if any(member.active for member in members):
             folder.remove_result()
         folder.write_config(config)
-        folder.write_environment({"data": {"source": corpus.source, "fingerprint": stamp["fingerprint"]}})
-        with termination.deferred():
-            seeds = [run_seed(program, seed, folder, termination, stamp) for seed in range(config.seeds)]
-        result = results.summarize(config, corpus, seeds, results.references(config, corpus))
+        folder.write_environment({"data": {"source": corpus.source, "fingerprint": fingerprint}})
+    with termination.deferred():
+        while waiting:
+            # The crew is at one and the same step of an epoch; an interruption may have scattered them.
+            steps = program.batches.steps
+            crew = [member for member in waiting if member.done % steps == waiting[0].done % steps]
+            if len(crew) < program.engine.members:
+                program = make_program(runs[0][0], corpus, len(crew))
+            train_crew(program, crew[: program.engine.members], termination)
+            waiting = [member for member in waiting if member.active]
+        sound = [member for member in everyone if member.failure is None]
+        tested: dict[int, results.SeedResult] = {}
+        for crew in crews(sound, program.engine.members):
+            tested |= zip(map(id, crew), test_crew(program, crew), strict=True)
+    outcomes: list[dict[str, Any] | TrainingDivergedError] = []
+    for (config, folder), members in zip(runs, members_r, strict=True):
+        failures = [member.failure for member in members if member.failure is not None]
+        if failures:
+            outcomes.append(failures[0])
+            continue
+        seeds = [tested[id(member)] for member in members]
+        result = results.summarize(config, corpus, seeds, references.of(config))
         folder.write_predictions(results.predictions(corpus, seeds))
+        folder.write_representations(representations(corpus, program.scaling, config, seeds[0]))
         folder.write_result(result)
-    return result
+        outcomes.append(result)
+    return outcomes
 
 
-def run_seed(
-    program: Program, seed: int, folder: RunFolder, termination: Termination, stamp: Mapping[str, Any]
-) -> results.SeedResult:
-    """Trains one seed to its end, from wherever its checkpoints stand, and tests its best epoch."""
-    config, engine = program.config, program.engine
-    batches = replace(program.batches, seed=seed)
+def train_crew(program: Program, crew: Sequence[Member], termination: Termination) -> None:
+    """Trains members side by side, each from where its checkpoints stand, until half of them have stopped.
+
+    A smaller crew is then faster, since the places of those that have stopped are computed too.
+
+    Raises:
+      Terminated: after SIGTERM, when all are saved.
+    """
+    engine, steps = program.engine, program.batches.steps
     scaling = program.scaling.tree()
-    like = {"state": jax.eval_shape(program.initialize, seed), "scaling": scaling}
-    with Checkpoints(folder.checkpoints(seed)) as checkpoints:
-        # `history` is the rows of whole epochs; `sums` are of the metrics of an epoch that SIGTERM cut short.
-        if checkpoints.empty:
-            host, history, sums = host_copy(program.initialize(seed)), [], {}
-        else:
-            record = checkpoints.record()
-            host, history, sums = checkpoints.latest(like)["state"], record["history"], record["sums"]
-        state, done = engine.put_state(host), int(host.step)
-
-        def save(best: float | None) -> None:
-            record = {**stamp, "history": history, "sums": sums}
-            checkpoints.save(done, {"state": engine.get_state(state), "scaling": scaling}, record, best)
-
-        progress = Progress(seed, config.train.epochs, batches.steps, done)
-        with folder.metrics(seed, history) as log, progress:
-            while not finished(history, config):
-                epoch = len(history)
-                if termination.requested:
-                    raise Terminated(f"seed {seed} is stopped after {epoch} epochs; all of them are saved")
-                first = done - epoch * batches.steps
-                state, sums, done = train_epoch(program, batches, state, epoch, first, sums, progress, termination)
-                if done < (epoch + 1) * batches.steps:
-                    save(None)
-                    raise Terminated(f"seed {seed} is stopped in epoch {epoch + 1}; all of its {done} steps are saved")
-                row = epoch_row(program, state, seed, epoch, done, sums)
+    with ExitStack() as stack:
+        stores = [stack.enter_context(Checkpoints(m.folder.checkpoints(m.seed))) for m in crew]
+        states = [restore(program, member, store) for member, store in zip(crew, stores, strict=True)]
+        logs = [stack.enter_context(m.folder.metrics(m.seed, m.history)) for m in crew]
+        progress = stack.enter_context(Progress(_title(crew), crew[0].config.train.epochs, steps, crew[0].done))
+        state, settings = engine.put(states), program.settings([m.config for m in crew])
+        # All are at the same step of an epoch, though not always of the same one.
+        while sum(member.active for member in crew) > len(crew) // 2:
+            if termination.requested:
+                raise Terminated(f"{_title(crew)}: stopped after step {crew[0].done}, which is saved")
+            first = next(member.done for member in crew if member.active) % steps
+            state, done = train_epoch(program, crew, state, settings, first, progress, termination)
+            arrays = [{"state": host, "scaling": scaling} for host in engine.get(state)]
+            running = [i for i, member in enumerate(crew) if member.active]
+            if done < steps and running:
+                for i in running:
+                    crew[i].save(stores[i], arrays[i], best=None)
+                raise Terminated(
+                    f"{_title(crew)}: stopped in an epoch, after step {crew[running[0]].done}, which is saved"
+                )
+            for i, row in epoch_rows(program, state, crew, running).items():
                 # Saved before it is logged: a row that no checkpoint holds would be written twice after a resume.
-                history, sums = [*history, row], {}
-                save(row["validation"]["weighted_f1"] if results.best_epoch(history) == row["epoch"] else None)
-                log.write(row)
-                progress.epoch(row)
-        params = engine.put_state(checkpoints.best(like)["state"].evaluated)
-    validation, _, _ = program.evaluate(params, "validation")
-    test, _, probability_nc = program.evaluate(params, "test")
-    parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(like["state"].params))
-    return results.SeedResult(seed, history, test, validation, probability_nc, parameters)
+                crew[i].history, crew[i].sums = [*crew[i].history, row], {}
+                is_best = results.best_epoch(crew[i].history) == row["epoch"]
+                crew[i].save(stores[i], arrays[i], row["validation"]["weighted_f1"] if is_best else None)
+                logs[i].write(row)
+                progress.epoch(crew[i].name, row)
 
 
-def epoch_row(
-    program: Program, state: TrainState, seed: int, epoch: int, done: int, sums: Mapping[str, float]
-) -> dict[str, Any]:
-    """The row of `metrics.jsonl` of an epoch that is done; `sums` as `train_epoch` returns them."""
-    macos = sys.platform == "darwin"  # counts bytes where Linux counts kilobytes
-    compiling = program.eval_step.seconds
-    scores = {split: program.evaluate(state.evaluated, split)[1] for split in ("validation", "test")}
-    train = {name: sums[name] / program.batches.steps for name in sums if name not in ("seconds", "compile_seconds")}
-    return {
-        "seed": seed,
-        "epoch": epoch + 1,
-        "step": done,
-        "train": train,
-        **scores,
-        "seconds": sums["seconds"],
-        "compile_seconds": sums["compile_seconds"] + program.eval_step.seconds - compiling,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if macos else 2**10),
-    }
+def restore(program: Program, member: Member, store: Checkpoints) -> TrainState:
+    """The latest state of a member, in the memory of the host; a fresh one where nothing is saved."""
+    return host_copy(program.initialize(member.seed)) if store.empty else store.latest(_like(program))["state"]
 
 
 def train_epoch(
     program: Program,
-    batches: TrainingBatches,
+    crew: Sequence[Member],
     state: TrainState,
-    epoch: int,
+    settings: Any,
     first: int,
-    sums: Mapping[str, float],
     progress: Progress,
     termination: Termination,
-) -> tuple[TrainState, dict[str, float], int]:
+) -> tuple[TrainState, int]:
     """The steps of an epoch from `first` on, to its end or to a request to terminate.
 
+    Counts steps, and sums up metrics, `seconds` without compilation and `compile_seconds`, in every active member. One
+    whose loss or gradient is not finite gets a `failure` that names step and conversations.
+
     Returns:
-      The state, sums, and the number of steps done in all. The sums go on from those given: of the metrics, of
-      `seconds` without compilation, and of `compile_seconds`.
-
-    Raises:
-      TrainingDivergedError: naming step and conversations, when a loss or a gradient is not finite.
+      The state, and how many steps of the epoch are done.
     """
-    sums, done = dict(sums), epoch * batches.steps + first
+    running = [member for member in crew if member.active]
+    orders = [replace(program.batches, seed=member.seed) for member in crew]
+    epochs = [len(member.history) for member in crew]
+    slots = max(order.slots(epoch) for order, epoch in zip(orders, epochs, strict=True))
+    streams = [order.epoch(epoch, first, slots) for order, epoch in zip(orders, epochs, strict=True)]
 
-    def collect(step: int, metrics: Mapping[str, jax.Array]) -> None:
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-            raise TrainingDivergedError(
-                f"seed {batches.seed}, epoch {epoch + 1}, step {done}: the loss is "
-                f"{values['loss']}, the norm of its gradient {values['gradient_norm']}; conversations "
-                f"{', '.join(batches.conversations(epoch, step))}. The last good checkpoint is kept; try a lower "
-                "optim.learning_rate, or optim.clip_norm"
-            )
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value
-        progress.step(values["loss"])
+    def collect(step: int, metrics: Any) -> None:
+        losses = []
+        for member, order, epoch, values in zip(crew, orders, epochs, program.engine.get_metrics(metrics), strict=True):
+            if not member.active:
+                continue
+            member.done += 1
+            if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+                member.failure = TrainingDivergedError(
+                    f"{member.name}, epoch {epoch + 1}, step {member.done}: the loss is {values['loss']}, the norm of "
+                    f"its gradient {values['gradient_norm']}; conversations "
+                    f"{', '.join(order.conversations(epoch, step))}. The last good checkpoint is kept; try a lower "
+                    "optim.learning_rate, or optim.clip_norm"
+                )
+                continue
+            losses.append(values["loss"])
+            for name, value in values.items():
+                member.sums[name] = member.sums.get(name, 0.0) + value
+        progress.step(losses)
 
     began, compiling = time.monotonic(), program.train_step.seconds
-    pending = None
+    pending, done = None, first
     # Nothing travels between host and device but the batches that go and the numbers that come.
     with jax.transfer_guard("disallow"):
-        for step, batch in enumerate(batches.epoch(epoch, first), start=first):
-            state, metrics = program.train_step(state, program.engine.put_batch(batch))
+        for step, batches in enumerate(zip(*streams, strict=True), start=first):
+            state, metrics = program.train_step(state, program.engine.put_batches(batches), settings)
             # The host runs one step behind: it reads the numbers of a step while the device is busy with the next.
             if pending is not None:
                 collect(*pending)
-            pending, done = (step, metrics), done + 1
-            if termination.requested:
+            pending, done = (step, metrics), step + 1
+            if termination.requested or not any(member.active for member in running):
                 break
         if pending is not None:
             collect(*pending)
     compiled = program.train_step.seconds - compiling
-    sums["compile_seconds"] = sums.get("compile_seconds", 0.0) + compiled
-    sums["seconds"] = sums.get("seconds", 0.0) + time.monotonic() - began - compiled
-    return state, sums, done
+    for member in running:
+        # A member's share: over all members they add up to the time that it took.
+        _add(member.sums, "compile_seconds", compiled / len(running))
+        _add(member.sums, "seconds", (time.monotonic() - began - compiled) / len(running))
+    return state, done
+
+
+def epoch_rows(program: Program, state: TrainState, crew: Sequence[Member], running: Sequence[int]) -> dict[int, Any]:
+    """By the place of a running member in its crew: its row of `metrics.jsonl` for the epoch that is done.
+
+    One whose parameters give no probabilities gets a `failure` instead.
+    """
+    macos = sys.platform == "darwin"  # counts bytes where Linux counts kilobytes
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if macos else 2**10)
+    compiling = program.eval_step.seconds
+    probability = {split: program.probabilities(state.evaluated, split) for split in ("validation", "test")}
+    compiled = (program.eval_step.seconds - compiling) / max(len(running), 1)
+    rows = {}
+    for i in running:
+        member, sums = crew[i], crew[i].sums
+        try:
+            scores = {
+                split: program.score(split, probability_mnc[i])[1] for split, probability_mnc in probability.items()
+            }
+        except TrainingDivergedError as error:
+            member.failure = TrainingDivergedError(f"{member.name}, epoch {len(member.history) + 1}: {error}")
+            continue
+        measured = ("seconds", "compile_seconds")
+        rows[i] = {
+            "seed": member.seed,
+            "epoch": len(member.history) + 1,
+            "step": member.done,
+            "train": {name: sums[name] / program.batches.steps for name in sums if name not in measured},
+            **scores,
+            "seconds": sums["seconds"],
+            "compile_seconds": sums["compile_seconds"] + compiled,
+            "peak_memory_mb": memory,
+        }
+    return rows
+
+
+def test_crew(program: Program, crew: Sequence[Member]) -> list[results.SeedResult]:
+    """What the best epoch of each member is worth."""
+    best = []
+    for member in crew:
+        with Checkpoints(member.folder.checkpoints(member.seed)) as store:
+            best.append(store.best(_like(program))["state"].evaluated)
+    missing = program.engine.members - len(crew)
+    params = program.engine.put([*best, *best[-1:] * missing])
+    validation_mnc = program.probabilities(params, "validation")
+    test = program.evaluate(params, "test")
+    return [
+        results.SeedResult(
+            seed=member.seed,
+            history=member.history,
+            test=program.score("test", test.probability[i])[0],
+            validation=program.score("validation", validation_mnc[i])[0],
+            evaluation=jax.tree.map(lambda x_mn, i=i: x_mn[i], test),
+            parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(best[i])),
+        )
+        for i, member in enumerate(crew)
+    ]
 
 
 def finished(history: Sequence[Mapping[str, Any]], config: Config) -> bool:
@@ -181,3 +310,15 @@ def finished(history: Sequence[Mapping[str, Any]], config: Config) -> bool:
     if not history or len(history) >= config.train.epochs:
         return bool(history)
     return 0 < config.train.patience <= len(history) - results.best_epoch(history)
+
+
+def _like(program: Program) -> dict[str, Any]:
+    return {"state": jax.eval_shape(program.initialize, 0), "scaling": program.scaling.tree()}
+
+
+def _title(crew: Sequence[Member]) -> str:
+    return crew[0].name if len(crew) == 1 else f"{crew[0].name} and {len(crew) - 1} beside it"
+
+
+def _add(sums: dict[str, float], name: str, value: float) -> None:
+    sums[name] = sums.get(name, 0.0) + value

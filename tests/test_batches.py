@@ -40,7 +40,7 @@ LENGTHS = {"meld": (meld_lengths, 4), "iemocap": (iemocap_lengths, 16)}
 @pytest.mark.parametrize("devices", [1, 2, 4, 8])
 def test_groups_hold_every_conversation_once_and_fit(name: str, devices: int) -> None:
     lengths, size = LENGTHS[name][0](), LENGTHS[name][1]
-    shape = training_shape(lengths, size, devices)
+    shape = training_shape(tuple(lengths), size, devices)
     assert shape.rows % devices == 0
     for epoch in (0, 1, 50):
         groups = groups_of_epoch(lengths, size, seed=3, epoch=epoch)
@@ -54,7 +54,7 @@ def test_groups_hold_every_conversation_once_and_fit(name: str, devices: int) ->
 @pytest.mark.parametrize("name", LENGTHS)
 def test_one_shape_with_little_padding_at_the_settings_of_the_paper(name: str) -> None:
     lengths, size = LENGTHS[name][0](), LENGTHS[name][1]
-    shape = training_shape(lengths, size)
+    shape = training_shape(tuple(lengths), size)
     for seed, epoch in itertools.product(range(3), range(20)):
         groups = groups_of_epoch(lengths, size, seed, epoch)
         assert slots_needed(lengths, groups, shape.rows) <= shape.slots

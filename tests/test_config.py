@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from samples import tiny
 
-from cmath_jax.config import Config, flat, from_dict, load, override, to_dict
+from cmath_jax.config import Config, flat, from_dict, override, to_dict
 from cmath_jax.errors import InputError
+from cmath_jax.experiment import load
 
 
 def test_overrides_take_values_and_their_spelling() -> None:
@@ -75,7 +76,7 @@ def test_wrong_options_are_refused_by_name(name: str, value: Any, words: str) ->
 
 
 def test_an_experiment_takes_fewer_modalities() -> None:
-    meld = load(Path(__file__).parents[1] / "experiments" / "meld.py")
+    meld = load(Path(__file__).parents[1] / "experiments" / "meld.py").config
     assert override(meld, {"data.modalities": "t", "model.width": "200", "seeds": "5"}).data.modalities == "t"
 
 
@@ -83,7 +84,7 @@ def test_through_json_and_back(tmp_path: Path) -> None:
     config = tiny(loss__gamma1=0.25, data__modalities="tv")
     path = tmp_path / "config.json"
     path.write_text(json.dumps(to_dict(config)))
-    assert load(path) == config
+    assert load(path).config == config
     assert from_dict(to_dict(config)) == config
     names = flat(to_dict(config))
     assert names["model.width"] == 8

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from cmath_jax.data.batches import TrainingBatches
 from cmath_jax.data.conversations import SPLITS
 from cmath_jax.data.load import load_corpus
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
-from cmath_jax.losses import loss_terms, total_loss
+from cmath_jax.losses import LossWeights, loss_terms, total_loss
 from cmath_jax.models import make_model
-from cmath_jax.parallel import host_copy, make_engine
+from cmath_jax.parallel import DataParallel, OneDevice, host_copy, make_engine
 from cmath_jax.program import Program
 from cmath_jax.progress import Progress
 from cmath_jax.run_folder import RunFolder
@@ -38,11 +39,11 @@ def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
     """This process gets a SIGTERM while it does that step."""
     real, left = Progress.step, [steps]
 
-    def step(self: Progress, loss: float) -> None:
+    def step(self: Progress, losses: Sequence[float]) -> None:
         left[0] -= 1
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGTERM)
-        real(self, loss)
+        real(self, losses)
 
     patch.setattr(Progress, "step", step)
 
@@ -82,7 +83,7 @@ def test_run_folder(undisturbed: tuple[Path, dict[str, Any]]) -> None:
     assert result["test"]["weighted_f1"]["values"] == [test[best - 1]]
     assert result["diagnostics"]["test_peak"]["weighted_f1"]["mean"] == max(test)
     assert set(result["test"]["f1"]) == set(corpus.classes)
-    assert set(result["diagnostics"]) == {"test_peak", "majority", "collapsed"}
+    assert set(result["diagnostics"]) == {"test_peak", "majority", "collapsed", "collapsed_seeds"}
     assert set(result["seconds"]) == {"compile", "train", "per_epoch"}
 
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
@@ -156,11 +157,12 @@ def test_one_run_at_a_time_in_a_folder(tmp_path: Path) -> None:
 def test_seeds_differ_extend_and_compile_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More seeds later keep the earlier ones; all of them and all epochs go through one compiled step."""
     monkeypatch.setattr(program, "train_step", chex.assert_max_traces(step.train_step, n=1))
-    one = train.fit(tiny(train__epochs=2, parallel__devices=1), tmp_path / "extended")
+    config = tiny(train__epochs=2, parallel__devices=1, parallel__population=1)
+    one = train.fit(config, tmp_path / "extended")
     chex.clear_trace_counter()
-    three = train.fit(tiny(train__epochs=2, parallel__devices=1, seeds=3), tmp_path / "extended")
+    three = train.fit(override(config, {"seeds": 3}), tmp_path / "extended")
     chex.clear_trace_counter()
-    train.fit(tiny(train__epochs=2, parallel__devices=1, seeds=3), tmp_path / "at_once")
+    train.fit(override(config, {"seeds": 3}), tmp_path / "at_once")
     chex.clear_trace_counter()
     assert rows(tmp_path / "extended") == rows(tmp_path / "at_once")
     tmp_path = tmp_path / "extended"
@@ -178,8 +180,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 ) -> None:
     real = TrainingBatches.epoch
 
-    def epoch(self: TrainingBatches, epoch: int, first: int = 0) -> Any:
-        for number, batch in enumerate(real(self, epoch, first), start=first):
+    def epoch(self: TrainingBatches, epoch: int, first: int = 0, slots: int | None = None) -> Any:
+        for number, batch in enumerate(real(self, epoch, first, slots), start=first):
             if (epoch, number) == (1, 2):
                 batch.features["a"][batch.segment_rl > 0] = np.inf
             yield batch
@@ -216,16 +218,17 @@ def test_a_step_on_many_devices_is_a_step_on_one(average: float) -> None:
     for devices in (1, 2, 4):
         # Batches of three conversations: on four devices one of them has nothing but padding.
         made = Program.of(tiny(parallel__devices=devices, optim__average=average, loss__class_weights=True), corpus)
-        assert made.engine.mapped == (devices > 1)
-        state = made.engine.put_state(host_copy(made.initialize(0)))
+        assert isinstance(made.engine, DataParallel if devices > 1 else OneDevice)
+        state, settings = made.engine.put([host_copy(made.initialize(0))]), made.settings([made.config])
         losses = []
         for batch in [*made.batches.epoch(0)][:3]:
             with jax.transfer_guard("disallow"):
-                placed = made.engine.put_batch(batch)
-                state, metrics = made.train_step(state, placed)
+                placed = made.engine.put_batches([batch])
+                state, metrics = made.train_step(state, placed, settings)
             losses.append(jax.device_get(metrics))
-        _, scores, probability_nc = made.evaluate(state.evaluated, "test")
-        results[devices] = losses, made.engine.get_state(state), probability_nc, scores["loss"]
+        probability_nc = made.probabilities(state.evaluated, "test")[0]
+        _, scores = made.score("test", probability_nc)
+        results[devices] = losses, made.engine.get(state)[0], probability_nc, scores["loss"]
     for devices in (2, 4):
         for ours, theirs in zip(results[devices], results[1], strict=True):
             chex.assert_trees_all_close(ours, theirs, rtol=2e-5, atol=2e-5)
@@ -249,8 +252,8 @@ def test_too_many_devices_are_refused() -> None:
         make_engine(tiny(parallel__devices=5).parallel, 3)
     assert len(make_engine(tiny().parallel, 16).devices) == 4
     assert len(make_engine(tiny().parallel, 3).devices) == 3  # a fourth would have nothing but padding
-    assert not make_engine(tiny(parallel__engine="jit").parallel, 16).mapped
-    assert make_engine(tiny(parallel__engine="pmap", parallel__devices=1).parallel, 16).mapped
+    assert isinstance(make_engine(tiny(parallel__engine="jit").parallel, 16), OneDevice)
+    assert isinstance(make_engine(tiny(parallel__engine="pmap", parallel__devices=1).parallel, 16), DataParallel)
 
 
 def test_random_streams_are_addressed() -> None:
@@ -265,7 +268,7 @@ def test_the_average_follows_the_parameters() -> None:
     state = made.initialize(0)
     expected = jax.tree.map(np.array, state.params)
     for number, batch in enumerate([*made.batches.epoch(0)][:3]):
-        state, _ = made.train_step(state, made.engine.put_batch(batch))
+        state, _ = made.train_step(state, made.engine.put_batches([batch]), made.settings([config]))
         decay = min(0.5, (1 + number) / (10 + number))
         expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * np.array(new), expected, state.params)
     chex.assert_trees_all_close(state.average, expected, rtol=1e-5, atol=1e-6)
@@ -282,15 +285,17 @@ def test_a_step_is_adam_on_the_loss_of_the_reference_tests() -> None:
     batch = next(made.batches.epoch(0))
     rngs = {name: step.stream(jnp.int32(0), name, 0) for name in ("dropout", "noise")}
 
+    weights = LossWeights.of(config.loss, program.class_weights(corpus))
+
     def loss_of(params: Any) -> jax.Array:
         outputs = make_model(config, corpus).apply({"params": params}, batch, train=True, rngs=rngs)
-        terms = loss_terms(outputs, batch, config.loss, jnp.asarray(program.class_weights(corpus)))
-        return total_loss({name: term.value() for name, term in terms.items()}, config.loss)
+        terms = {name: term.value() for name, term in loss_terms(outputs, batch, weights).items()}
+        return total_loss(terms, weights)
 
     loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.optim.learning_rate))
     updates, _ = tx.update(grads, tx.init(params), params)
-    state, metrics = made.train_step(state, made.engine.put_batch(batch))
+    state, metrics = made.train_step(state, made.engine.put_batches([batch]), made.settings([config]))
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
     chex.assert_trees_all_close(state.params, optax.apply_updates(params, updates), rtol=1e-4, atol=1e-4)
@@ -317,7 +322,7 @@ def test_parameters_that_are_not_finite_have_no_score() -> None:
     made = Program.of(ONE_DEVICE, train.load_configured(ONE_DEVICE))
     params = jax.tree.map(lambda x: x * np.nan, made.initialize(0).params)
     with pytest.raises(TrainingDivergedError, match="no longer finite"):
-        made.evaluate(params, "validation")
+        made.score("validation", made.probabilities(params, "validation")[0])
 
 
 def test_remains_of_a_deleted_checkpoint_do_no_harm(

@@ -99,19 +99,19 @@ class Table:
 class TrainingBatches:
     """Batches of `size` conversations; each a pure function of (seed, epoch, step).
 
-    The rows of a batch are a multiple of `devices`. One shape serves every epoch, unless a rare unlucky draw needs a
-    longer row: that epoch is given one, for it and by itself, so that a resumed run has the same shapes.
+    The rows of a batch are a multiple of `devices`. One shape serves every epoch, unless a rare unlucky draw needs
+    longer rows: that epoch has them, for it and by itself, so that a resumed run has the same shapes.
     """
 
     table: Table
     size: int
     seed: int
     devices: int = 1
-    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+    _epochs: dict[int, list[list[np.ndarray]]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def shape(self) -> Shape:
-        return training_shape(self.table.length_c, self.size, self.devices)
+        return training_shape(tuple(self.table.length_c.tolist()), self.size, self.devices)
 
     @property
     def steps(self) -> int:
@@ -120,20 +120,24 @@ class TrainingBatches:
 
     def conversations(self, epoch: int, step: int) -> list[str]:
         """The ids of the conversations of a step, for messages."""
-        return [self.table.ids[c] for c in self._groups(epoch)[step]]
+        return [self.table.ids[c] for row in self._rows(epoch)[step] for c in row]
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from step `first` on."""
-        length_c, shape = self.table.length_c, self.shape
-        rows_s = [rows_of_group(length_c, group, shape.rows) for group in self._groups(epoch)]
-        slots = max(shape.slots, longest_row(length_c, rows_s))
-        for rows in rows_s[first:]:
-            yield self.table.batch(rows, Shape(shape.rows, slots))
+    def slots(self, epoch: int) -> int:
+        """How long the rows of an epoch are."""
+        return max(self.shape.slots, longest_row(self.table.length_c, self._rows(epoch)))
 
-    def _groups(self, epoch: int) -> list[np.ndarray]:
+    def epoch(self, epoch: int, first: int = 0, slots: int | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, from step `first` on; in longer rows than it needs, if `slots` says so."""
+        slots = slots or self.slots(epoch)
+        for rows in self._rows(epoch)[first:]:
+            yield self.table.batch(rows, Shape(self.shape.rows, slots))
+
+    def _rows(self, epoch: int) -> list[list[np.ndarray]]:
+        """The conversations of each row of each step."""
         if epoch not in self._epochs:
+            groups = groups_of_epoch(self.table.length_c, self.size, self.seed, epoch)
             self._epochs.clear()
-            self._epochs[epoch] = groups_of_epoch(self.table.length_c, self.size, self.seed, epoch)
+            self._epochs[epoch] = [rows_of_group(self.table.length_c, group, self.shape.rows) for group in groups]
         return self._epochs[epoch]
 
 

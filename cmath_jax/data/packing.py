@@ -5,6 +5,7 @@ are drawn at random and then mended by a few swaps, so that no group is much lon
 padding low with one compiled shape. The groups do not depend on the number of devices; only their rows do.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -80,8 +81,10 @@ def longest_row(length_c: np.ndarray, rows_s: Iterable[Sequence[np.ndarray]]) ->
     return max(int(length_c[row].sum()) for rows in rows_s for row in rows)
 
 
-def training_shape(length_c: np.ndarray, size: int, devices: int = 1) -> Shape:
+@functools.lru_cache(maxsize=8)
+def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1) -> Shape:
     """The cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
+    length_c = np.array(lengths, np.int64)
     probes = [group for epoch in range(PROBED_EPOCHS) for group in groups_of_epoch(length_c, size, 0, epoch)]
     most = max(devices, -(-min(size, len(length_c)) // devices) * devices)
     shapes = []
