@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmath_jax import config as config_lib
+from cmath_jax import experiment as experiments
+from cmath_jax.config import flat, to_dict
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 
 USAGE = """usage: python launch.py --config FILE [--workdir DIR] [--config.NAME=VALUE ...]
@@ -39,23 +40,32 @@ def _run(arguments: list[str]) -> int:
             raise InputError("--config FILE is missing; --help says more")
         print(USAGE, end="")
         return 0
-    config = config_lib.override(config_lib.load(path), overrides)
+    experiment = experiments.load(path, overrides)
+    config = experiment.config
     if wants_help:
         print(USAGE)
-        for name, value in config_lib.flat(config_lib.to_dict(config)).items():
+        for name, value in (experiments.parameters(path) | flat(to_dict(config))).items():
             print(f"  --config.{name}={value}")
         return 0
     logger = logging.getLogger("cmath_jax")
     logger.setLevel(logging.INFO)
     logger.addHandler(logging.StreamHandler())
     # Only now, so that a slip of the pen is answered at once.
-    from cmath_jax.results import readable
+    from cmath_jax.report import write_report
+    from cmath_jax.results import readable, readable_sweep
+    from cmath_jax.sweep import run_sweep
     from cmath_jax.train import fit
 
     folder = Path(workdir or Path("runs") / config.experiment)
-    print(readable(fit(config, folder)))
-    print(f"run folder: {folder}")
-    return 0
+    failed = {}
+    if experiment.sections:
+        result = run_sweep(experiment, folder)
+        failed = result["failed"]
+        print(readable_sweep(result, folder))
+    else:
+        print(readable(fit(config, folder)))
+    print(f"report: {write_report([folder])}")
+    return 1 if failed else 0
 
 
 def _parse(arguments: list[str]) -> tuple[str | None, str | None, dict[str, str], bool]:

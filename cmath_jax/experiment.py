@@ -1,0 +1,143 @@
+"""Experiment files: a config, and the points of a sweep around it.
+
+An experiment file defines `get_config()`, and for a sweep `sweep(config)`, which returns `Section`s. Parameters of
+either function are options of the command line: `get_config(dataset="meld", quick=False)` is called with the values of
+`--config.dataset` and `--config.quick`.
+"""
+
+import inspect
+import json
+import runpy
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cmath_jax.config import Config, convert, from_dict, override, to_dict
+from cmath_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table or a figure.
+
+    Attributes:
+      kind: which one, for the report: main_results, ablations, modalities, width, lengths, gammas.
+      points: name of a row or a point -> the options, by dotted names, in which its config differs.
+    """
+
+    kind: str
+    points: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config and the sections around it; none for a single run.
+
+    Raises:
+      InputError: on construction, for a point with an unknown or a wrong option.
+    """
+
+    config: Config
+    sections: tuple[Section, ...] = ()
+
+    def __post_init__(self) -> None:
+        _ = self.runs
+
+    @cached_property
+    def runs(self) -> dict[tuple[str, str], tuple[str, Config]]:
+        """(kind, point) -> name and config of its run. Points of the same config share one run."""
+        names: dict[Config, str] = {self.config: self.config.model.name}
+        runs = {}
+        for section in self.sections:
+            for point, options in section.points.items():
+                try:
+                    config = override(self.config, options)
+                except InputError as error:
+                    raise InputError(f"point {point!r} of {section.kind}: {error}") from error
+                name = names.setdefault(config, f"{section.kind}_{point.replace(',', '_')}")
+                runs[section.kind, point] = name, override(config, {"experiment": name})
+        return runs
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `config.json` holds it, ready for JSON."""
+        sections = [{"kind": section.kind, "points": section.points} for section in self.sections]
+        return {"config": to_dict(self.config), "sections": sections} if sections else to_dict(self.config)
+
+
+def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of a file (`.py`) or of a run (`config.json`), with options changed by their dotted names.
+
+    Raises:
+      InputError: if there is no such file, nothing in it that is a config, or an option is unknown or wrong.
+    """
+    path, options = Path(path), dict(options or {})
+    if not path.is_file():
+        raise InputError(f"--config {path}: there is no such file")
+    if path.suffix == ".json":
+        return _from_json(path, options)
+    namespace = _blamed(path, lambda: runpy.run_path(str(path)))
+    if not callable(namespace.get("get_config")):
+        raise InputError(f"{path}: an experiment file defines get_config()")
+    arguments = _arguments(namespace, options)
+
+    def call(name: str, *first: Any) -> Any:
+        wanted = inspect.signature(namespace[name]).parameters
+        return namespace[name](*first, **{key: value for key, value in arguments.items() if key in wanted})
+
+    def get_config() -> Config:
+        config = call("get_config")
+        if not isinstance(config, Config):
+            raise InputError(f"get_config() returned {type(config).__name__}, not a Config")
+        return from_dict(to_dict(config))  # a dataclass takes a value of any type; this does not
+
+    config = override(_blamed(path, get_config), {key: v for key, v in options.items() if key not in arguments})
+    if "dataset" in arguments:
+        config = override(config, {"dataset": arguments["dataset"]})
+    if "sweep" not in namespace:
+        return Experiment(config)
+    return _blamed(path, lambda: Experiment(config, tuple(call("sweep", config))))
+
+
+def parameters(path: str | Path) -> dict[str, Any]:
+    """The parameters of an experiment file that are options of the command line, with their defaults."""
+    path = Path(path)
+    return {} if path.suffix == ".json" else _parameters(_blamed(path, lambda: runpy.run_path(str(path))))
+
+
+def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    functions = [namespace[name] for name in ("get_config", "sweep") if callable(namespace.get(name))]
+    found = [parameter for function in functions for parameter in inspect.signature(function).parameters.values()]
+    return {parameter.name: parameter.default for parameter in found if parameter.default is not parameter.empty}
+
+
+def _arguments(namespace: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are parameters of the file's functions, in the type of their defaults."""
+    defaults = _parameters(namespace)
+    return {key: convert(key, options[key], type(default)) for key, default in defaults.items() if key in options}
+
+
+def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds no config")
+    if "sections" not in values:
+        return Experiment(override(from_dict(values), options))
+    sections = tuple(Section(section["kind"], section["points"]) for section in values["sections"])
+    return Experiment(override(from_dict(values["config"]), options), sections)
+
+
+def _blamed(path: Path, call: Callable[[], Any]) -> Any:
+    """What the call returns; what it raises is blamed on a line of the file, as input that may raise anything."""
+    try:
+        return call()
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        what = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}{f', line {line}' if line else ''}: {what}") from error
