@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmath_jax.config import LossConfig
-from cmath_jax.data.batches import Batch
+from cmath_jax.data.batches import Array, Batch
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.models.cmath import Outputs
 
@@ -28,12 +28,12 @@ class LossWeights:
       class_weight_c: float32 [C], of the cross-entropy.
     """
 
-    gamma1: jax.Array
-    gamma2: jax.Array
-    reconstruction: jax.Array
-    stop_teacher: jax.Array
-    temperature: jax.Array
-    class_weight_c: jax.Array
+    gamma1: Array
+    gamma2: Array
+    reconstruction: Array
+    stop_teacher: Array
+    temperature: Array
+    class_weight_c: Array
 
     @classmethod
     def of(cls, config: LossConfig, class_weight_c: np.ndarray) -> "LossWeights":

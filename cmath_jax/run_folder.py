@@ -50,14 +50,15 @@ class RunFolder:
         """The folder of a run of a sweep."""
         return RunFolder(self.path / "runs" / name)
 
-    @property
-    def has_result(self) -> bool:
-        return (self.path / "result.json").exists()
+    def read_result(self) -> dict[str, Any]:
+        """The content of `result.json`; empty where there is none."""
+        path = self.path / "result.json"
+        return _read_json(path) if path.exists() else {}
 
     def holds_result_of(self, config: Mapping[str, Any], fingerprint: str) -> bool:
         """Whether there is a result of exactly this config, on exactly these data."""
         return (
-            self.has_result
+            bool(self.read_result())
             and _read_json(self.path / "config.json") == config
             and _read_json(self.path / "environment.json")["data"]["fingerprint"] == fingerprint
         )

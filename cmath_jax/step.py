@@ -15,7 +15,7 @@ import optax
 from flax import linen as nn
 
 from cmath_jax.config import Config
-from cmath_jax.data.batches import Batch
+from cmath_jax.data.batches import Array, Batch
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.losses import LossWeights, Mean, loss_terms, total_loss
 from cmath_jax.models.cmath import Outputs
@@ -54,8 +54,8 @@ class Settings:
       dropout: float32, or None where nothing is dropped, which saves the drawing.
     """
 
-    learning_rate: jax.Array
-    dropout: jax.Array | None
+    learning_rate: Array
+    dropout: Array | None
     loss: LossWeights
 
     @classmethod
@@ -103,7 +103,7 @@ def train_step(
     def over_devices(x: Any) -> Any:
         return x if axis is None else jax.lax.psum(x, axis)
 
-    options = {"train": True, "dropout": settings.dropout}
+    options: dict[str, Any] = {"train": True, "dropout": settings.dropout}
     rngs = {name: stream(state.seed, name, state.step) for name in ("dropout", "noise")}
 
     def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -137,9 +137,9 @@ class Evaluation:
       gates: centre -> modality -> float32 [...], the mean of the gate's weights over features.
     """
 
-    probability: jax.Array
-    fused: jax.Array
-    gates: dict[str, dict[str, jax.Array]]
+    probability: Array
+    fused: Array
+    gates: dict[str, dict[str, Array]]
 
 
 def eval_step(params: Any, batch: Batch, *, model: nn.Module) -> Evaluation:

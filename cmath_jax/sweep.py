@@ -50,17 +50,20 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
         folder.write_environment({"data": {"source": base.source, "fingerprint": base.fingerprint()}})
         failed: dict[str, str] = {}
 
-        def summary() -> dict[str, Any]:
-            missing = [name for name in configs if not folder.run(name).has_result and name not in failed]
-            seconds = time.monotonic() - began
-            return _summary(experiment, base, failed, missing, seconds)
+        earlier = folder.read_result().get("seconds", 0.0)
 
-        folder.write_result(summary())
+        def write() -> dict[str, Any]:
+            missing = [name for name in configs if not folder.run(name).read_result() and name not in failed]
+            result = _summary(experiment, base, failed, missing, earlier + time.monotonic() - began)
+            folder.write_result(result)
+            return result
+
+        result = write()
         for group in _groups(folder, configs, corpora):
             source = _source(next(iter(group.values())))
             failed |= _train_group(folder, group, corpora[source], references[source], termination)
-            folder.write_result(summary())
-        return summary()
+            result = write()
+        return result
 
 
 def _train_group(

@@ -123,8 +123,8 @@ def train_runs(
             waiting = [member for member in waiting if member.active]
         sound = [member for member in everyone if member.failure is None]
         tested: dict[int, results.SeedResult] = {}
-        for crew in crews(sound, program.engine.members):
-            tested |= zip(map(id, crew), test_crew(program, crew), strict=True)
+        for group in crews(sound, program.engine.members):
+            tested |= zip(map(id, group), test_crew(program, group), strict=True)
     outcomes: list[dict[str, Any] | TrainingDivergedError] = []
     for (config, folder), members in zip(runs, members_r, strict=True):
         failures = [member.failure for member in members if member.failure is not None]

@@ -17,18 +17,14 @@ from samples import final_arrays, rows, tiny
 
 from cmath_jax.checkpoint import Checkpoints
 from cmath_jax.config import flat, to_dict
+from cmath_jax.experiment import parameters
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
 RUN = tiny(
     train__epochs=7, train__patience=0, parallel__devices=1, seeds=2, optim__average=0.9, optim__schedule="cosine"
 )
-QUICK = [
-    "--config.train.epochs=1",
-    "--config.model.width=20",
-    "--config.parallel.devices=1",
-    "--config.optim.warmup_epochs=0",
-]
+QUICK = ["--config.train.epochs=1", "--config.model.width=20", "--config.optim.warmup_epochs=0"]
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -37,7 +33,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 def launch(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), cwd=ROOT, env=os.environ | environment, text=True, capture_output=True, timeout=300
+        command(*arguments), cwd=ROOT, env=os.environ | environment, text=True, capture_output=True, timeout=900
     )
 
 
@@ -62,21 +58,60 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> None:
-    """Each file of experiments/, its own settings but for size and length, to its scores."""
+    """Each file of experiments/ to its scores: by its quick preset, or its own settings but for size and length."""
     options = [f"--config.data.features_dir={features}", "--config.data.check_counts=warn"]
-    options += [f"--config.data.prepared_dir={tmp_path / 'prepared'}", "--config.data.simulation.train=9"]
-    done = launch("--config", path, "--workdir", tmp_path / "run", *QUICK, *options)
+    options += [f"--config.data.prepared_dir={tmp_path / 'prepared'}", "--config.parallel.devices=1"]
+    small = ["--config.quick=true"] if "quick" in parameters(path) else [*QUICK, "--config.data.simulation.train=9"]
+    done = launch("--config", path, "--workdir", tmp_path / "run", *small, *options)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["experiment"] == path.stem
     assert "weighted F1" in done.stdout
-    assert "epoch 1/1" in done.stderr
+    assert "epoch 1/" in done.stderr
+    for section in result.get("sections", []):
+        for point in section["points"].values():
+            assert (tmp_path / "run" / "runs" / point["run"] / "result.json").exists()
+    assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
     # The config that it wrote runs again, and finds nothing left to do.
     again = launch("--config", tmp_path / "run" / "config.json", "--workdir", tmp_path / "run")
     assert again.returncode == 0, again.stderr
     assert again.stdout == done.stdout
+    assert "epoch" not in again.stderr
+
+
+@pytest.mark.parametrize("dataset", ["meld", "iemocap"])
+def test_a_sweep_on_a_published_file(dataset: str, tmp_path: Path, features: Path) -> None:
+    """The settings of the data set that the command line names."""
+    options = [f"--config.data.features_dir={features}", "--config.data.check_counts=warn", "--config.quick=true"]
+    options += [f"--config.data.prepared_dir={tmp_path / 'prepared'}", "--config.train.epochs=1", "--config.seeds=1"]
+    settings = ROOT / "experiments" / "main_results.py"
+    done = launch("--config", settings, "--workdir", tmp_path / "run", f"--config.dataset={dataset}", *options)
+    assert done.returncode == 0, done.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["config"]["loss"]["gamma2"] == {"meld": 1.2, "iemocap": 1.8}[dataset]
+    sdt = json.loads((tmp_path / "run" / "runs" / "main_results_sdt" / "config.json").read_text())
+    assert (sdt["model"]["name"], sdt["loss"]["temperature"]) == ("sdt", {"meld": 8.0, "iemocap": 1.0}[dataset])
+
+
+def test_a_sweep_with_a_failed_point_exits_with_1(experiment: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.py"
+    sweep = """
+from cmath_jax.experiment import Section
+
+def sweep(config):
+    points = {"cmath": {}, "lost": {"optim.learning_rate": 1e38}}
+    return [Section("ablations", points)]
+"""
+    path.write_text(experiment.read_text() + sweep)
+    options = ["--config.seeds=1", "--config.train.epochs=1", "--config.optim.schedule=constant"]
+    failed = launch("--config", path, "--workdir", tmp_path / "run", *options)
+    assert failed.returncode == 1, failed.stderr
+    assert "failed: ablations_lost, seed 0" in failed.stdout
+    assert "Traceback" not in failed.stderr
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -92,6 +127,10 @@ def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> No
         (["--config", "DEMO", "--config.model.width=101"], "not a multiple of model.heads"),
         (["--config", "DEMO", "--config.model.width=20", "--config.model.width=40"], "given twice"),
         (["--config", "DEMO", "--config.model.name=bert"], "model.name='bert' is not one of cmath"),
+        (["--config", "PAPER", "--config.dataset=melt"], "dataset='melt' is not one of simulated, meld, iemocap"),
+        (["--config", "PAPER", "--config.parts=width,wdith"], "parts='width,wdith' has wdith"),
+        (["--config", "PAPER", "--config.quick=maybe"], "quick='maybe' is not of type bool"),
+        (["--config", "PAPER", "--config.model.width=101"], "model.width=101 is not a multiple"),
         (["--config", "DEMO", "--config.dataset=melt"], "melt"),
         (["--config", "DEMO", "--config.dataset=gone.pkl"], "gone.pkl"),
         (["--config", "DEMO", "--config.parallel.devices=99"], "parallel.devices=99"),
@@ -102,6 +141,7 @@ def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> No
 )
 def test_bad_input_is_one_readable_line(arguments: list[str], words: str, tmp_path: Path) -> None:
     names = {"DEMO": str(ROOT / "experiments" / "demo.py"), "MELD": str(ROOT / "experiments" / "meld.py")}
+    names["PAPER"] = str(ROOT / "experiments" / "paper.py")
     workdir = [] if "--workdir" in arguments else ["--workdir", str(tmp_path)]
     refused = launch(*(names.get(a, a) for a in arguments), *(workdir if arguments[1:] else []))
     assert refused.returncode == 2, refused.stderr
@@ -126,6 +166,7 @@ def test_help_lists_every_option() -> None:
     assert shown.returncode == 0
     assert "--config.optim.learning_rate=0.0002" in shown.stdout
     assert "usage" in launch("--help").stdout
+    assert "--config.quick=False" in launch("--help", "--config", ROOT / "experiments" / "paper.py").stdout
 
 
 def test_a_run_that_diverges_exits_with_1(experiment: Path, tmp_path: Path) -> None:

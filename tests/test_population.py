@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from samples import rows, tiny
+from test_train import stop_after
 
 from cmath_jax import population, train
 from cmath_jax.config import Config, override
@@ -17,7 +18,6 @@ from cmath_jax.program import Program
 from cmath_jax.results import References
 from cmath_jax.run_folder import RunFolder
 from cmath_jax.termination import Termination
-from test_train import stop_after
 
 # Everything in which the members of one program may differ.
 VARIANTS: dict[str, dict[str, Any]] = {
