@@ -55,8 +55,9 @@ def measure(name: str, members: int, steps: int) -> None:
     one_by_one = sum(np.median(single.seconds[1:]) for single in singles)
     side_by_side = np.median(population.seconds[1:])
     print(
-        f"{name:<8} {members} members  one by one {1000 * one_by_one:7.1f} ms  side by side {1000 * side_by_side:7.1f} ms  "
-        f"ratio {side_by_side / one_by_one:.2f}  against one alone {members * side_by_side / one_by_one:.2f}  "
+        f"{name:<8} {members} members  "
+        f"one by one {1000 * one_by_one:7.1f} ms  side by side {1000 * side_by_side:7.1f} ms  "
+        f"ratio {side_by_side / one_by_one:.2f}, to one alone {members * side_by_side / one_by_one:.2f}  "
         f"compilation {alone.train_step.seconds:.1f} and {together.train_step.seconds:.1f} s  "
         f"memory {memory / 2**20:.0f} MB"
     )

@@ -9,10 +9,11 @@ The step itself does not know. Every engine takes lists with one entry per run (
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,48 +48,54 @@ class Compiled:
         return self._executables[shape]
 
 
-class Engine(Protocol):
+@dataclass(frozen=True)
+class Engine(ABC):
     """Compiles steps for its devices, and takes states and batches there and back."""
 
     devices: tuple[jax.Device, ...]
-    members: int
+    members: int = 1
 
     @property
     def row_multiple(self) -> int:
         """The rows of a batch are a multiple of this."""
+        return 1
 
+    @abstractmethod
     def compile_train(self, step: Callable[..., Any]) -> Compiled:
         """`step(state, batch, settings, axis=)` returns (state, metrics). The state that it is given is used up."""
 
+    @abstractmethod
     def compile_eval(self, step: Callable[..., Any]) -> Compiled:
         """`step(params, batch)` returns rows; one batch for all members. The parameters are needed again."""
 
+    @abstractmethod
     def put(self, trees: Sequence[Any]) -> Any:
         """A tree per member (states, parameters, settings), on the devices."""
 
+    @abstractmethod
     def get(self, tree: Any) -> list[Any]:
         """The tree of each member, in memory of the host that no later step can touch."""
 
+    @abstractmethod
     def put_batches(self, batches: Sequence[Batch]) -> Any:
         """A training batch per member."""
 
+    @abstractmethod
     def put_shared(self, batch: Batch) -> Any:
         """An evaluation batch for all members."""
 
+    @abstractmethod
     def get_rows(self, x: jax.Array) -> np.ndarray:
         """[members, rows, ...] of a result of evaluation, in the order of the batch."""
 
     def get_metrics(self, metrics: Any) -> list[dict[str, float]]:
         """The scalars of a training step, for each member."""
+        return [{name: float(value) for name, value in jax.device_get(metrics).items()}]
 
 
 @dataclass(frozen=True)
-class OneDevice:
+class OneDevice(Engine):
     """See the module."""
-
-    devices: tuple[jax.Device, ...]
-    members: int = 1
-    row_multiple: int = 1
 
     def compile_train(self, step: Callable[..., Any]) -> Compiled:
         return Compiled(jax.jit(partial(step, axis=None), donate_argnums=0))
@@ -112,16 +119,10 @@ class OneDevice:
     def get_rows(self, x: jax.Array) -> np.ndarray:
         return np.asarray(x)[None]
 
-    def get_metrics(self, metrics: Any) -> list[dict[str, float]]:
-        return [{name: float(value) for name, value in jax.device_get(metrics).items()}]
-
 
 @dataclass(frozen=True)
-class DataParallel:
+class DataParallel(Engine):
     """See the module."""
-
-    devices: tuple[jax.Device, ...]
-    members: int = 1
 
     @property
     def row_multiple(self) -> int:
@@ -159,17 +160,10 @@ class DataParallel:
         host = np.asarray(x)
         return host.reshape(1, -1, *host.shape[2:])
 
-    def get_metrics(self, metrics: Any) -> list[dict[str, float]]:
-        return [{name: float(value) for name, value in jax.device_get(metrics).items()}]
-
 
 @dataclass(frozen=True)
-class Population:
+class Population(Engine):
     """See the module. Where the members do not divide among the devices, the last one is there more than once."""
-
-    devices: tuple[jax.Device, ...]
-    members: int
-    row_multiple: int = 1
 
     @property
     def _mesh(self) -> Mesh:

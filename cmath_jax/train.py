@@ -107,6 +107,7 @@ def train_runs(
     everyone = [member for members in members_r for member in members]
     waiting = [member for member in everyone if member.active]
     program = make_program(runs[0][0], corpus, len(waiting) or len(everyone))
+    capacity = program.engine.members
     for (config, folder), members in zip(runs, members_r, strict=True):
         if any(member.active for member in members):
             folder.remove_result()
@@ -117,8 +118,9 @@ def train_runs(
             # The crew is at one and the same step of an epoch; an interruption may have scattered them.
             steps = program.batches.steps
             crew = [member for member in waiting if member.done % steps == waiting[0].done % steps]
-            if len(crew) < program.engine.members:
-                program = make_program(runs[0][0], corpus, len(crew))
+            size = min(len(crew), capacity)
+            if size != program.engine.members:
+                program = make_program(runs[0][0], corpus, size)
             train_crew(program, crew[: program.engine.members], termination)
             waiting = [member for member in waiting if member.active]
         sound = [member for member in everyone if member.failure is None]

@@ -10,7 +10,6 @@ from cmath_jax.errors import InputError
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.cmath import CMATH
 
-
 # A model is called with (batch, train=..., dropout=...) and returns `Outputs`.
 MODELS: dict[str, Callable[[Config, Corpus], nn.Module]] = {
     "cmath": CMATH.of,
