@@ -1,0 +1,132 @@
+"""Scores beside those of the main tables: what the best test epoch would have given, and scores by length."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.metrics import Scores, over_seeds
+from cmath_jax.report import paper
+from cmath_jax.report.load import Predictions, Run, Score
+from cmath_jax.report.studies import Section, Study
+from cmath_jax.report.tables import label_of
+from cmath_jax.statistics import Comparison, Interval, compare_utterances
+
+
+@dataclass(frozen=True)
+class Peak:
+    """How much choosing the epoch on the test set would have added to a run's weighted F1."""
+
+    label: str
+    selected: Score
+    peak: Score
+    gap: Score
+
+
+@dataclass(frozen=True)
+class LengthGroup:
+    """Weighted F1 of the test conversations of some lengths.
+
+    Attributes:
+      lengths: shortest and longest, in utterances; None is without an end.
+      conversations, utterances: how many there are; utterances with a label.
+      scores: by the label of the model, over seeds.
+      intervals: by the label of the model: of the mean over seeds, if other conversations had been drawn; None where
+        there is only one.
+      comparison: of the first model with the second, on these utterances; None where there are not two.
+    """
+
+    name: str
+    lengths: tuple[int, int | None]
+    conversations: int
+    utterances: int
+    scores: dict[str, Score]
+    intervals: dict[str, Interval | None]
+    comparison: Comparison | None
+
+
+def named_runs(study: Study) -> dict[str, Run]:
+    """Every run of the study once, by the label of the first point that has it."""
+    labels: dict[int, str] = {}
+    for section in study.sections:
+        for name, run in section.runs.items():
+            labels.setdefault(id(run), label_of(section.kind, name))
+    named: dict[str, Run] = {}
+    for key, run in study.runs.items():
+        label, number = labels[key], 2
+        while label in named:
+            label, number = f"{labels[key]} ({number})", number + 1
+        named[label] = run
+    return named
+
+
+def peaks(study: Study) -> list[Peak]:
+    """One for each run; the gap is taken seed by seed."""
+    rows = []
+    for label, run in named_runs(study).items():
+        gaps = [peak - chosen for peak, chosen in zip(run.test_peak.values, run.weighted_f1.values, strict=True)]
+        rows.append(Peak(label, run.weighted_f1, run.test_peak, Score.of(over_seeds(gaps))))
+    return rows
+
+
+def length_groups(section: Section, study: Study) -> list[LengthGroup]:
+    """The groups of the paper for this data set, with the points of the section as models."""
+    runs = {label_of(section.kind, name): run for name, run in section.runs.items()}
+    if not runs:
+        return []
+    first = next(iter(runs.values())).predictions
+    runs = {label: run for label, run in runs.items() if run.predictions.same_utterances(first)}
+    length_k = np.bincount(first.conversation_n)
+    groups = []
+    for name, (shortest, longest) in paper.length_groups(study.dataset).items():
+        chosen_k = (length_k >= shortest) & (length_k <= (np.inf if longest is None else longest))
+        chosen_n = chosen_k[first.conversation_n] & (first.label_n != UNLABELLED)
+        groups.append(_group(name, (shortest, longest), int(chosen_k.sum()), chosen_n, runs))
+    return groups
+
+
+def _group(
+    name: str, lengths: tuple[int, int | None], conversations: int, chosen_n: np.ndarray, runs: dict[str, Run]
+) -> LengthGroup:
+    utterances = int(chosen_n.sum())
+    if not utterances:
+        return LengthGroup(name, lengths, conversations, 0, {}, {}, None)
+    classes = len(next(iter(runs.values())).classes)
+    chosen = {label: _Chosen.of(run.predictions, chosen_n) for label, run in runs.items()}
+    comparison = None
+    if len(chosen) == 2:
+        a, b = chosen.values()
+        comparison = compare_utterances(a.label_n, a.prediction_sn, b.prediction_sn, a.conversation_n, classes)
+    return LengthGroup(
+        name=name,
+        lengths=lengths,
+        conversations=conversations,
+        utterances=utterances,
+        scores={label: each.score(classes) for label, each in chosen.items()},
+        intervals={label: each.interval(classes) for label, each in chosen.items()},
+        comparison=comparison,
+    )
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The predictions of some utterances."""
+
+    label_n: np.ndarray
+    prediction_sn: np.ndarray
+    conversation_n: np.ndarray
+
+    @classmethod
+    def of(cls, p: Predictions, chosen_n: np.ndarray) -> "_Chosen":
+        return cls(p.label_n[chosen_n], p.prediction_sn[:, chosen_n], p.conversation_n[chosen_n])
+
+    def score(self, classes: int) -> Score:
+        values: Sequence[float] = [Scores.of(self.label_n, n, classes).weighted_f1 for n in self.prediction_sn]
+        return Score.of(over_seeds(values))
+
+    def interval(self, classes: int) -> Interval | None:
+        # Against predictions without an error, whose score is 100 in every resample.
+        perfect_1n = self.label_n[np.newaxis]
+        gap = compare_utterances(self.label_n, self.prediction_sn, perfect_1n, self.conversation_n, classes).interval
+        return Interval(100 + gap.low, 100 + gap.high) if gap else None

@@ -1,0 +1,75 @@
+"""The test conversations that a run reads worst, line by line."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.report.load import Run
+
+SHOWN = 8
+LIKELIEST = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance.
+
+    Attributes:
+      speaker, text: "" where the run did not keep them.
+      label: the true emotion; "" where there is none.
+      likeliest: the emotions with the highest probabilities, the highest first, which is the prediction.
+    """
+
+    number: int
+    speaker: str
+    text: str
+    label: str
+    prediction: str
+    probability: float
+    likeliest: tuple[tuple[str, float], ...]
+
+    @property
+    def wrong(self) -> bool:
+        return bool(self.label) and self.label != self.prediction
+
+
+@dataclass(frozen=True)
+class Conversation:
+    name: str
+    lines: tuple[Line, ...]
+
+    @property
+    def errors(self) -> int:
+        return sum(line.wrong for line in self.lines)
+
+    @property
+    def labelled(self) -> int:
+        return sum(bool(line.label) for line in self.lines)
+
+
+def worst(run: Run, count: int = SHOWN) -> list[Conversation]:
+    """The conversations with the most errors of the first seed; of equals, the first in the order of the data."""
+    p = run.predictions
+    wrong_n = (p.prediction_sn[0] != p.label_n) & (p.label_n != UNLABELLED)
+    errors_k = np.bincount(p.conversation_n, weights=wrong_n, minlength=len(p.conversations))
+    chosen = [k for k in np.argsort(-errors_k, kind="stable")[:count] if errors_k[k]]
+    return [
+        Conversation(p.conversations[k], tuple(_line(run, int(n)) for n in np.flatnonzero(p.conversation_n == k)))
+        for k in chosen
+    ]
+
+
+def _line(run: Run, n: int) -> Line:
+    p, classes = run.predictions, run.classes
+    probability_c, prediction = p.probability_snc[0, n], p.prediction_sn[0, n]
+    likeliest = np.argsort(-probability_c, kind="stable")[:LIKELIEST]
+    return Line(
+        number=int(p.utterance_n[n]),
+        speaker=p.speaker_n[n] if p.speaker_n else "",
+        text=p.text_n[n] if p.text_n else "",
+        label=classes[p.label_n[n]] if p.label_n[n] != UNLABELLED else "",
+        prediction=classes[prediction],
+        probability=float(probability_c[prediction]),
+        likeliest=tuple((classes[c], float(probability_c[c])) for c in likeliest),
+    )

@@ -1,0 +1,267 @@
+"""A run folder as it is read: scores, curves, predictions and representations. n is a test utterance, s a seed.
+
+What is in the files was written by others: names and texts are made printable here, once, and everything that the
+report relies on is checked.
+"""
+
+import json
+import unicodedata
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.errors import InputError
+from cmath_jax.metrics import Scores
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score in percent over the seeds of a run: mean, standard deviation (n - 1), the values."""
+
+    mean: float
+    std: float
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "Score":
+        return cls(float(entry["mean"]), float(entry["std"]), tuple(float(value) for value in entry["values"]))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of `metrics.jsonl`: training loss, and weighted F1 in percent."""
+
+    number: int
+    loss: float
+    validation: float
+    test: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Epoch":
+        scores = (float(row[split]["weighted_f1"]) for split in ("validation", "test"))
+        return cls(int(row["epoch"]), float(row["train"]["loss"]), *scores)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a model has to beat; `modalities` is "" for the majority."""
+
+    modalities: str
+    accuracy: float
+    weighted_f1: float
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> "Reference":
+        return cls(str(entry.get("modalities", "")), float(entry["accuracy"]), float(entry["weighted_f1"]))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run says of every test utterance.
+
+    Attributes:
+      conversations: the name of each conversation, in their order.
+      conversation_n, utterance_n: int [N], the number of the conversation and of the utterance inside it.
+      label_n: int [N], `UNLABELLED` where there is none.
+      prediction_sn: int [S, N].
+      probability_snc: float32 [S, N, C].
+      speaker_n, text_n: of each utterance, or () where the run did not keep them.
+    """
+
+    conversations: tuple[str, ...]
+    conversation_n: np.ndarray
+    utterance_n: np.ndarray
+    label_n: np.ndarray
+    prediction_sn: np.ndarray
+    probability_snc: np.ndarray
+    speaker_n: tuple[str, ...]
+    text_n: tuple[str, ...]
+
+    def same_utterances(self, other: "Predictions") -> bool:
+        return self.conversations == other.conversations and all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("conversation_n", "utterance_n", "label_n")
+        )
+
+
+@dataclass(frozen=True, eq=False)  # two runs are the same if they are of the same folder
+class Run:
+    """One configuration, trained with several seeds.
+
+    Attributes:
+      fingerprint: of the corpus; equal data, equal fingerprint.
+      f1: of each class.
+      test_peak: the best test epoch, a diagnostic.
+      references: `majority` and, if it was asked for, `linear`.
+      curves: the epochs of each seed.
+      representations: the arrays of `representations.npz`, of the first seed; empty where there is none.
+    """
+
+    name: str
+    experiment: str
+    dataset: str
+    source: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    parameters: int
+    seeds: tuple[int, ...]
+    accuracy: Score
+    weighted_f1: Score
+    f1: tuple[Score, ...]
+    confusion_cc: np.ndarray
+    validation_f1: Score
+    best_epochs: tuple[int, ...]
+    test_peak: Score
+    references: Mapping[str, Reference]
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    curves: Mapping[int, tuple[Epoch, ...]]
+    predictions: Predictions
+    representations: Mapping[str, np.ndarray]
+
+    @cached_property
+    def collapsed_seeds(self) -> tuple[int, ...]:
+        """The seeds that predict one emotion for every labelled utterance."""
+        label_n, classes = self.predictions.label_n, len(self.classes)
+        pairs = zip(self.seeds, self.predictions.prediction_sn, strict=True)
+        return tuple(seed for seed, prediction_n in pairs if Scores.of(label_n, prediction_n, classes).collapsed)
+
+
+def printable(value: Any) -> str:
+    """A string without the control characters that neither HTML nor SVG can hold, on one line."""
+    return "".join(" " if c.isspace() else "\N{REPLACEMENT CHARACTER}" if _control(c) else c for c in str(value))
+
+
+def read_json(path: Path) -> Any:
+    """Raises InputError if there is no such file, or no JSON in it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+
+
+def load_run(folder: Path, name: str) -> Run:
+    """The run in a folder, under the name by which its sweep or its reader knows it.
+
+    Raises:
+      InputError: naming the file that is not there, or not as a run writes it.
+    """
+    result = read_json(folder / "result.json")
+    try:
+        return _run(folder, name, result)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder}: not as a run writes it: {type(error).__name__}: {error}") from error
+
+
+def _run(folder: Path, name: str, result: Mapping[str, Any]) -> Run:
+    classes, seeds = tuple(result["classes"]), tuple(int(seed) for seed in result["seeds"])
+    test, diagnostics = result["test"], result["diagnostics"]
+    environment = read_json(folder / "environment.json")
+    predictions = _predictions(folder / "predictions.jsonl", classes, seeds)
+    rows = list(_rows(folder / "metrics.jsonl"))
+    run = Run(
+        name=printable(name),
+        experiment=printable(result["experiment"]),
+        dataset=printable(result["dataset"]),
+        source=printable(result["source"]),
+        fingerprint=str(environment.get("data", {}).get("fingerprint", "")),
+        classes=tuple(map(printable, classes)),
+        parameters=int(result["parameters"]),
+        seeds=seeds,
+        accuracy=Score.of(test["accuracy"]),
+        weighted_f1=Score.of(test["weighted_f1"]),
+        f1=tuple(Score.of(test["f1"][c]) for c in classes),
+        confusion_cc=np.array(test["confusion_matrix"], dtype=np.int64).reshape(len(classes), len(classes)),
+        validation_f1=Score.of(result["validation"]["weighted_f1"]),
+        best_epochs=tuple(int(epoch) for epoch in result["validation"]["best_epoch"]),
+        test_peak=Score.of(diagnostics["test_peak"]["weighted_f1"]),
+        references={k: Reference.of(diagnostics[k]) for k in ("majority", "linear") if k in diagnostics},
+        config=read_json(folder / "config.json"),
+        environment=environment,
+        curves={seed: tuple(Epoch.of(row) for row in rows if row["seed"] == seed) for seed in seeds},
+        predictions=predictions,
+        representations=_representations(folder / "representations.npz", len(predictions.label_n)),
+    )
+    per_seed = [run.best_epochs, *(s.values for s in (run.accuracy, run.weighted_f1, run.test_peak, *run.f1))]
+    if any(len(values) != len(seeds) for values in per_seed):
+        raise ValueError(f"result.json does not have a value for each of {len(seeds)} seeds")
+    return run
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        # Not splitlines(), which also breaks at separators that a text may hold.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: not JSON: {error}") from error
+
+
+def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Predictions:
+    by_seed: dict[int, list[Mapping[str, Any]]] = {seed: [] for seed in seeds}
+    for row in _rows(path):
+        by_seed[row["seed"]].append(row)
+    index = {name: c for c, name in enumerate(classes)}
+
+    def utterances(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, str | None]]:
+        return [(row["conversation"], row["utterance"], row["label"]) for row in rows]
+
+    first = by_seed[seeds[0]]
+    for seed in seeds:
+        if not by_seed[seed] or utterances(by_seed[seed]) != utterances(first):
+            raise InputError(f"{path}: seed {seed} does not have the utterances of seed {seeds[0]}")
+    names = tuple(dict.fromkeys(row["conversation"] for row in first))
+    number = {name: k for k, name in enumerate(names)}
+    probabilities = [[row["probabilities"] for row in by_seed[seed]] for seed in seeds]
+
+    def of_all(key: str) -> tuple[str, ...]:
+        return tuple(printable(row[key]) for row in first) if all(row.get(key) is not None for row in first) else ()
+
+    return Predictions(
+        conversations=tuple(map(printable, names)),
+        conversation_n=np.array([number[row["conversation"]] for row in first]),
+        utterance_n=np.array([row["utterance"] for row in first]),
+        label_n=np.array([UNLABELLED if row["label"] is None else index[row["label"]] for row in first]),
+        prediction_sn=np.array([[index[row["prediction"]] for row in by_seed[seed]] for seed in seeds]),
+        probability_snc=np.array(probabilities, dtype=np.float32).reshape(len(seeds), len(first), len(classes)),
+        speaker_n=of_all("speaker"),
+        text_n=of_all("text"),
+    )
+
+
+def _representations(path: Path, utterances: int) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name].astype(np.float32) for name in sorted(file.files)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a file of arrays: {error}") from error
+    for name, array in arrays.items():
+        if len(array) != utterances or not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} is not a finite row for each of {utterances} test utterances")
+    return arrays
+
+
+def _control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff"

@@ -1,0 +1,246 @@
+"""The page: studies as HTML, figures and tables as files beside it. Equal input gives equal bytes."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cmath_jax.errors import InputError
+from cmath_jax.report import paper
+from cmath_jax.report.drawing import Graphic, css_variable, css_variables, emotion_colours
+from cmath_jax.report.load import Reference, Run, printable
+from cmath_jax.report.studies import Section, Study, load_studies
+from cmath_jax.report.tables import MEASURES, Measure, intervals, label_of, reference_label
+from cmath_jax.report.views import View, slug, view_title, views
+from cmath_jax.statistics import Interval
+
+DATA_SETS = {"meld": "MELD", "iemocap": "IEMOCAP", "simulated": "simulated conversations"}
+MOST_NAMED = 8  # runs without a result
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The scores that a reader came for.
+
+    Attributes:
+      intervals: of accuracy and weighted F1; how they were made is in `method`.
+      references: what it has to beat, by label.
+    """
+
+    label: str
+    run: Run
+    measures: Mapping[str, Measure]
+    intervals: Mapping[str, Interval]
+    method: str
+    references: Mapping[str, Reference]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A study as the page shows it."""
+
+    name: str
+    title: str
+    study: Study
+    headline: Headline | None
+    warnings: tuple[str, ...]
+    views: tuple[View, ...]
+    colours: Mapping[str, str]
+
+    @property
+    def graphics(self) -> list[Graphic]:
+        return [graphic for view in self.views for graphic in (*view.graphics, *((view.wide,) if view.wide else ()))]
+
+
+def write(folders: Sequence[Path], output: Path | None) -> Path:
+    """See `cmath_jax.report.write_report`."""
+    folders = [Path(folder) for folder in folders]
+    if not folders:
+        raise InputError("a report needs at least one folder")
+    if output is None:
+        output = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
+    studies = load_studies(folders)
+    figures = output.parent / "figures"
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+        chapters = [_chapter(study, _prefix(study, i, len(studies))) for i, study in enumerate(studies)]
+        for chapter in chapters:
+            for graphic in chapter.graphics:
+                _put(figures / f"{graphic.name}.svg", graphic.svg)
+                _put(figures / f"{graphic.name}.csv", _csv(graphic.data))
+            for name, rows in (file for view in chapter.views for file in view.files()):
+                _put(figures / f"{name}.csv", _csv(rows))
+        _put(output, render(chapters))
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}") from error
+    return output
+
+
+def _prefix(study: Study, index: int, count: int) -> str:
+    return f"{slug(study.dataset)}-{index + 1}-" if count > 1 else ""
+
+
+def render(chapters: Sequence[Chapter]) -> str:
+    """The HTML of the whole page. Whatever comes from a folder is escaped; only our own drawings are not."""
+    environment = Environment(
+        loader=PackageLoader("cmath_jax.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": _number,
+        "signed": _signed,
+        "p_value": _p_value,
+        "interval": _interval,
+        "svg": lambda graphic: Markup(graphic.inline),
+    }
+    runs = [run for chapter in chapters for run in chapter.study.runs.values()]
+    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    colours = {"light": Markup(css_variables(dark=False)), "dark": Markup(css_variables(dark=True))}
+    return environment.get_template("page.html.j2").render(
+        title=_title(chapters),
+        chapters=chapters,
+        measures=MEASURES,
+        machines=_machines(runs),
+        options=_options(chapters[0].headline.run) if len(runs) == 1 and chapters[0].headline else {},
+        protocol=paper.PROTOCOL if any(paper.knows(chapter.study.dataset) for chapter in chapters) else "",
+        style=Markup(style),
+        colours=colours,
+        variable=css_variable,
+    )
+
+
+def _chapter(study: Study, prefix: str) -> Chapter:
+    return Chapter(
+        name=prefix + "summary",
+        title=DATA_SETS.get(study.dataset, study.dataset),
+        study=study,
+        headline=_headline(study),
+        warnings=tuple(_warnings(study)),
+        views=tuple(views(study, prefix)),
+        colours=emotion_colours(study.classes),
+    )
+
+
+def _headline(study: Study) -> Headline | None:
+    run, only_plain = study.full_model, all(section.kind == "runs" for section in study.sections)
+    if run is None or (only_plain and len(study.runs) > 1):
+        return None
+    sweep_label = next(
+        (label_of(s.kind, n) for s in study.sections for n, r in s.runs.items() if r is run and s.kind != "runs"), ""
+    )
+    quoted = paper.scores(study.dataset, "main_results").get("cmath", {}) if sweep_label == "CMATH" else {}
+    scores = {"accuracy": run.accuracy, "weighted_f1": run.weighted_f1}
+    seeds = len(run.seeds)
+    return Headline(
+        label=sweep_label or run.name,
+        run=run,
+        measures={name: Measure(quoted.get(name), score) for name, score in scores.items()},
+        intervals=intervals(run),
+        method=f"Student's t over {seeds} seeds" if seeds > 1 else "bootstrap over the conversations of the one seed",
+        references={reference_label(kind, reference): reference for kind, reference in run.references.items()},
+    )
+
+
+def _warnings(study: Study) -> list[str]:
+    collapsed: dict[int, tuple[str, tuple[int, ...]]] = {}
+    failed: dict[str, str] = {}
+    absent: dict[str, str] = {}
+    for section in study.sections:
+        for point in section.points:
+            label = _where(section, point.name)
+            if point.run and point.run.collapsed_seeds:
+                collapsed.setdefault(id(point.run), (label, point.run.collapsed_seeds))
+            elif point.failure:
+                failed.setdefault(point.run_name, f"{label} failed: {point.failure}")
+            elif not point.run:
+                absent.setdefault(point.run_name, label)
+    said = []
+    for label, seeds in collapsed.values():
+        which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+        said.append(f"{label} has collapsed ({which}): it predicts one and the same emotion for every utterance.")
+    said += failed.values()
+    if len(absent) > MOST_NAMED:
+        said.append(f"{len(absent)} runs have no result as yet, {len(study.runs)} have one.")
+    elif absent:
+        said.append(f"Without a result as yet: {'; '.join(absent.values())}.")
+    return said
+
+
+def _where(section: Section, name: str) -> str:
+    label = label_of(section.kind, name)
+    return label if section.kind in ("runs", "main_results") else f"{label} ({view_title(section.kind).lower()})"
+
+
+def _title(chapters: Sequence[Chapter]) -> str:
+    names = list(dict.fromkeys(chapter.title for chapter in chapters))
+    runs = [run for chapter in chapters for run in chapter.study.runs.values()]
+    if len(runs) == 1:
+        return f"{runs[0].experiment} on {names[0]}" if runs[0].experiment != chapters[0].study.dataset else names[0]
+    return f"CMATH on {' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}"
+
+
+def _machines(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Devices and versions, each combination once."""
+    seen: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        facts = run.environment
+        devices = [printable(device) for device in facts.get("devices", [])]
+        counted = [f"{devices.count(d)} × {d}" if devices.count(d) > 1 else d for d in dict.fromkeys(devices)]
+        versions = {printable(name): printable(version) for name, version in facts.get("versions", {}).items()}
+        machine = {
+            "devices": ", ".join(counted),
+            "versions": {"python": printable(facts.get("python", "")), **versions},
+        }
+        seen[json.dumps(machine)] = machine
+    return list(seen.values())
+
+
+def _options(run: Run) -> dict[str, str]:
+    def flat(values: Mapping[str, Any], prefix: str) -> dict[str, str]:
+        options: dict[str, str] = {}
+        for name, value in values.items():
+            key = prefix + printable(name)
+            options |= flat(value, f"{key}.") if isinstance(value, Mapping) else {key: printable(value)}
+        return options
+
+    return flat(run.config, "")
+
+
+def _number(value: float, decimals: int = 2) -> str:
+    return f"{value:.{decimals}f}".replace("-", MINUS)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", MINUS)
+
+
+def _interval(interval: Interval) -> str:
+    return f"{_number(interval.low)} to {_number(interval.high)}"
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _put(path: Path, text: str) -> None:
+    # Under its name a file is whole or not there: a reader never sees half of one.
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,252 @@
+"""What the page shows of a study, in its order, before it is written as HTML."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cmath_jax.report import conversations, figures, paper, representation_figures, sweep_figures
+from cmath_jax.report.breakdowns import LengthGroup, Peak, length_groups, named_runs, peaks
+from cmath_jax.report.conversations import Conversation
+from cmath_jax.report.drawing import Graphic
+from cmath_jax.report.load import Run
+from cmath_jax.report.studies import Section, Study
+from cmath_jax.report.tables import ScoreTable, score_table
+
+MOST_PLAIN_RUNS = 3  # that are shown in detail
+MOST_ROWS = 16  # of a table that is not folded
+TITLES = {
+    "runs": ("Scores", ""),
+    "main_results": ("Main results", ""),
+    "ablations": ("Ablations", "Table 4 of the paper. Each row changes one thing of the full model."),
+    "modalities": ("Modalities", "Table 5 of the paper."),
+    "width": ("Width of the model", "Figure 4 of the paper."),
+    "lengths": ("Length of the conversation", "Figure 5 of the paper."),
+    "gammas": ("Weights of the distillations", "Figure 6 of the paper."),
+}
+MAIN_TABLES = {"meld": "Table 3 of the paper.", "iemocap": "Table 2 of the paper."}
+
+
+@dataclass(frozen=True)
+class View:
+    """A section of the page.
+
+    Attributes:
+      name: of its anchor, and of its table's file.
+      intro: sentences above it.
+      folded: what a table that opens only when asked for is called; "" for one that is open.
+      wide: a figure that takes the whole width, and whether it is unfolded.
+      stories: label of a run -> its conversations.
+    """
+
+    name: str
+    title: str
+    intro: tuple[str, ...] = ()
+    table: ScoreTable | None = None
+    folded: str = ""
+    with_emotions: bool = False
+    peaks: tuple[Peak, ...] = ()
+    lengths: tuple[LengthGroup, ...] = ()
+    graphics: tuple[Graphic, ...] = ()
+    wide: Graphic | None = None
+    wide_open: bool = True
+    stories: dict[str, list[Conversation]] | None = None
+
+    def files(self) -> Iterator[tuple[str, Sequence[Sequence[Any]]]]:
+        """Name and content of the CSV files of its tables; those of figures come with the figures."""
+        if self.table:
+            yield self.name, self.table.csv()
+        if self.peaks:
+            rows = [[p.label, *(x for s in (p.selected, p.peak, p.gap) for x in (s.mean, s.std))] for p in self.peaks]
+            parts = ("selected on validation", "best test epoch", "gap")
+            yield self.name, [["run", *(f"{part} {x}" for part in parts for x in ("mean", "std"))], *rows]
+
+
+def slug(text: str) -> str:
+    """A name for a file or an anchor."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
+
+
+def view_title(kind: str) -> str:
+    return TITLES.get(kind, (kind, ""))[0]
+
+
+def views(study: Study, prefix: str) -> list[View]:
+    """All sections of the page on one study; `prefix` keeps the names of several studies apart."""
+    made: list[View | None] = [_section(section, study, prefix) for section in study.sections]
+    shown = _subjects(study)
+    made += [_peaks(study, prefix), _emotions(study, shown, prefix), _curves(study, shown, prefix)]
+    full = {label: run for label, (run, in_full) in shown.items() if in_full}
+    made += [_representations(full, prefix), _gates(full, prefix), _stories(full, prefix)]
+    return [view for view in made if view]
+
+
+def _subjects(study: Study) -> dict[str, tuple[Run, bool]]:
+    """The runs that are shown in detail, by label; the second is whether in full, or curves and confusions only."""
+    chosen: dict[int, bool] = {}
+    if any(section.kind != "runs" for section in study.sections):
+        if study.full_model:
+            chosen[id(study.full_model)] = True
+        sdt = study.find("main_results", "sdt") or study.find("lengths", "sdt")
+        if sdt:
+            chosen.setdefault(id(sdt), False)
+    plain = [run for section in study.sections if section.kind == "runs" for run in section.runs.values()]
+    chosen |= {id(run): True for run in plain[:MOST_PLAIN_RUNS]}
+    return {label: (run, chosen[id(run)]) for label, run in named_runs(study).items() if id(run) in chosen}
+
+
+def _section(section: Section, study: Study, prefix: str) -> View:
+    title, (_, source) = view_title(section.kind), TITLES.get(section.kind, ("", ""))
+    if section.kind == "main_results":
+        source = MAIN_TABLES.get(study.dataset, "")
+    intro = [source, *paper.caveats(study.dataset, section.kind)]
+    if section.repeated:
+        intro.append(f"In more than one folder, and shown from the first: {', '.join(section.repeated)}.")
+    name = prefix + slug(section.kind)
+    if section.kind == "lengths":
+        groups = length_groups(section, study)
+        drawn = any(group.scores for group in groups)
+        bars = (sweep_figures.length_bars(groups, name),) if drawn else ()
+        return View(name, title, tuple(filter(None, intro)), lengths=tuple(groups), graphics=bars)
+    table = score_table(section, study)
+    return View(
+        name=name,
+        title=title,
+        intro=tuple(filter(None, intro)),
+        table=table,
+        folded=_fold(len(table.rows)),
+        with_emotions=section.kind in ("runs", "main_results") and bool(section.runs),
+        graphics=tuple(_section_graphics(section, study, table, name)),
+    )
+
+
+def _section_graphics(section: Section, study: Study, table: ScoreTable, name: str) -> Iterator[Graphic]:
+    if not section.runs:
+        return
+    if section.kind == "width":
+        widths = {int(point): run for point, run in section.runs.items() if point.isdecimal()}
+        if widths:
+            yield sweep_figures.width_curve(widths, paper.best_width(study.dataset), f"{name}-curve")
+    elif section.kind == "gammas":
+        points = {pair: run for point, run in section.runs.items() if (pair := _pair(point))}
+        if points:
+            yield sweep_figures.gamma_map(points, paper.best_gammas(study.dataset), f"{name}-map")
+    else:
+        yield figures.forest(table, name)
+
+
+def _pair(name: str) -> tuple[float, float] | None:
+    try:
+        gamma1, gamma2 = map(float, name.split(","))
+    except ValueError:
+        return None
+    return gamma1, gamma2
+
+
+def _fold(rows: int) -> str:
+    return f"All {rows} rows as a table" if rows > MOST_ROWS else ""
+
+
+def _peaks(study: Study, prefix: str) -> View | None:
+    rows = peaks(study)
+    if not rows:
+        return None
+    gaps = [row.gap.mean for row in rows]
+    size = (
+        f"{gaps[0]:.2f} points"
+        if len(gaps) == 1
+        else f"{sum(gaps) / len(gaps):.2f} points on average and up to {max(gaps):.2f}"
+    )
+    intro = (
+        "A diagnostic, not a result. The gap is what a run would have gained by choosing its epoch on the test set, as "
+        f"many published numbers in this field are chosen: {size} of weighted F1 here. It comes from looking at the "
+        "test set, not from the model, and a difference between two papers that is no larger says little.",
+    )
+    return View(
+        f"{prefix}test-peak",
+        "Chosen on validation, or on the test set?",
+        intro,
+        peaks=tuple(rows),
+        folded=_fold(len(rows)),
+        graphics=(sweep_figures.gap_bars(rows, f"{prefix}test-peak-gap"),) if len(rows) > 1 else (),
+    )
+
+
+def _emotions(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> View | None:
+    graphics = [
+        figures.confusion(run, label, f"{prefix}confusion-{_file(label, shown)}") for label, (run, _) in shown.items()
+    ]
+    for label, (run, in_full) in shown.items():
+        quoted = paper.scores(study.dataset, "main_results").get("cmath", {}) if run is _cmath(study) else {}
+        if in_full:
+            graphics.append(figures.emotions(run, label, quoted, f"{prefix}emotions-{_file(label, shown)}"))
+    return View(f"{prefix}emotions", "Emotion by emotion", graphics=tuple(graphics)) if graphics else None
+
+
+def _cmath(study: Study) -> Run | None:
+    """The run that the paper's own row is about."""
+    return study.find("main_results", "cmath") or study.find("ablations", "cmath") or study.find("modalities", "tav")
+
+
+def _curves(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> View | None:
+    graphics = [
+        graphic
+        for label, (run, _) in shown.items()
+        for graphic in figures.learning_curves(run, label, f"{prefix}curves-{_file(label, shown)}")
+    ]
+    others = {label: run for label, run in named_runs(study).items() if label not in shown}
+    wide = figures.small_multiples(others, f"{prefix}curves-others") if others else None
+    if not graphics:
+        return None
+    return View(
+        f"{prefix}curves", "Learning curves", graphics=tuple(graphics), wide=wide, wide_open=len(others) <= MOST_ROWS
+    )
+
+
+def _representations(full: dict[str, Run], prefix: str) -> View | None:
+    graphics, intro = [], ["Figure 3 of the paper."]
+    for label, run in full.items():
+        if not run.representations:
+            continue
+        for space in representation_figures.SPACES:
+            if representation_figures.can_embed(run, space):
+                name = f"{prefix}tsne-{space.partition('_')[0]}-{_file(label, full)}"
+                graphics.append(representation_figures.embedding(run, space, label, name))
+        if not any(representation_figures.can_embed(run, space) for space in representation_figures.SPACES):
+            intro.append(
+                f"{label}: fewer than {representation_figures.FEWEST_UTTERANCES} different utterances make no picture."
+            )
+    intro.append("The first seed. Near means alike; sizes of groups and distances between them mean little in t-SNE.")
+    there = any(run.representations for run in full.values())
+    return (
+        View(f"{prefix}representations", "Representations", tuple(intro), graphics=tuple(graphics)) if there else None
+    )
+
+
+def _gates(full: dict[str, Run], prefix: str) -> View | None:
+    graphics = [
+        representation_figures.gate(run, centre, weights, label, f"{prefix}gate-{centre}-{_file(label, full)}")
+        for label, run in full.items()
+        for centre, weights in representation_figures.gate_weights(run).items()
+    ]
+    intro = (
+        "How much each gate lets through of each modality, for utterances of each true emotion: the mean over "
+        "utterances and features, in the first seed.",
+    )
+    return View(f"{prefix}gates", "Who the model listens to", intro, graphics=tuple(graphics)) if graphics else None
+
+
+def _stories(full: dict[str, Run], prefix: str) -> View | None:
+    stories = {label: found for label, run in full.items() if (found := conversations.worst(run))}
+    intro = (
+        "The test conversations with the most errors of the first seed. Each line has the true emotion, what it was "
+        "taken for if that is wrong, and the three likeliest emotions; the bar is the probability of the first.",
+    )
+    return View(f"{prefix}conversations", "Where it goes wrong", intro, stories=stories) if stories else None
+
+
+def _file(label: str, labels: dict[str, Any]) -> str:
+    """A part of a file's name: labels that differ only in what a name cannot hold are numbered."""
+    same = [other for other in labels if slug(other) == slug(label)]
+    number = same.index(label)
+    return slug(label) if number == 0 else f"{slug(label)}-{number + 1}"

@@ -1,0 +1,155 @@
+"""The page in a real browser: it opens offline, is whole on a phone and on paper, and can be read in light and dark."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import report_samples as samples
+
+from cmath_jax.report import write_report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+EMPTY_ICON = "data:,"  # keeps a browser from asking for one
+# The WCAG contrast of every text of the figures and of the page, with what lies behind it.
+CONTRASTS = """() => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const page = light(numbers(getComputedStyle(document.body).backgroundColor));
+  const found = [];
+  for (const element of document.querySelectorAll(".over-page text, p, dt, dd, td, h1, h2, h3, figcaption")) {
+    const style = getComputedStyle(element);
+    const text = light(numbers(element.tagName === "text" ? style.fill : style.color));
+    found.push((Math.max(text, page) + 0.05) / (Math.min(text, page) + 0.05));
+  }
+  return found;
+}"""
+# The texts of figures that reach beyond their figure.
+OUTSIDE = """() => [...document.querySelectorAll("figure svg")].flatMap((svg) => {
+  const whole = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter((text) => {
+    const box = text.getBoundingClientRect();
+    const [left, right] = [box.left - whole.left, whole.right - box.right];
+    return Math.min(left, right, box.top - whole.top, whole.bottom - box.bottom) < -2;
+  }).map((text) => text.textContent);
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    split = samples.make_split(14, mean_length=12, hostile=True)
+    samples.write_sweep(folder, split, failed={"wo_cma": "the loss is nan"}, collapsed=["v"])
+    return write_report([folder])
+
+
+@pytest.fixture(params=[(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
+def opened(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[tuple[Any, list[str]]]:
+    """The page with all its folds open, and what went wrong or went out while it was opened."""
+    width, scheme = request.param
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request", lambda sent: wrong.append(sent.url) if sent.url not in (page_file.as_uri(), EMPTY_ICON) else None
+    )
+    page.goto(page_file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+    yield page, wrong
+    page.close()
+
+
+def test_it_is_whole(opened: tuple[Any, list[str]]) -> None:
+    page, wrong = opened
+    assert wrong == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('figure svg')].map((svg) => svg.getBoundingClientRect())"
+        ".map((box) => [box.width, box.height])"
+    )
+    assert len(boxes) > 15
+    assert all(width > 200 and height > 50 for width, height in boxes)
+    # Nothing that was drawn lies outside of its figure.
+    assert page.evaluate(OUTSIDE) == []
+
+
+def test_it_can_be_read(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    # Texts on heat maps and on bars have a ground of their own.
+    page.evaluate(
+        "document.querySelectorAll('figure').forEach((figure) => figure.classList.toggle("
+        "'over-page', !/^(confusion|gammas|gate)/.test(figure.id)))"
+    )
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 500
+    assert min(contrasts) >= 4.5
+
+
+def test_it_can_be_found_one_s_way_in(opened: tuple[Any, list[str]]) -> None:
+    page, _ = opened
+    assert page.evaluate("document.querySelectorAll('h1').length") == 1
+    assert page.evaluate("[...document.querySelectorAll('nav a')].every((a) => document.querySelector(a.hash))")
+    assert page.evaluate("[...document.querySelectorAll('th')].every((th) => th.scope)")
+    assert page.evaluate(
+        "[...document.querySelectorAll('table')].every((table) => table.caption || !table.tHead.rows[1])"
+    )
+    assert page.evaluate("[...document.querySelectorAll('figure svg')].every((svg) => svg.getAttribute('aria-label'))")
+    assert page.evaluate("[...document.querySelectorAll('figure')].every((f) => f.querySelector('figcaption'))")
+
+
+def test_dark_is_dark(browser: Any, page_file: Path) -> None:
+    grounds = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(page_file.as_uri())
+        grounds[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.close()
+    assert grounds == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}
+
+
+def test_utterances_are_text(browser: Any, page_file: Path) -> None:
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    said = page.evaluate("[...document.querySelectorAll('.said')].map((said) => said.textContent)")
+    assert any(text.startswith('<script>alert("x")</script> & $\\frac{$') for text in said)
+    assert page.evaluate("document.scripts.length") == 0
+    page.close()
+
+
+def test_on_paper(browser: Any, page_file: Path) -> None:
+    page = browser.new_page(viewport={"width": 794, "height": 1123}, color_scheme="dark")
+    page.goto(page_file.as_uri())
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate(
+        "[...document.querySelectorAll('*')].every((e) => !['sticky', 'fixed'].includes(getComputedStyle(e).position))"
+    )
+    assert page.evaluate(
+        "[...document.querySelectorAll('figure')].every((f) => getComputedStyle(f).breakInside === 'avoid')"
+    )
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.close()
