@@ -13,15 +13,9 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from cmath_jax.config import flat
+from cmath_jax.config import differences
 from cmath_jax.errors import InputError
 
-# Options that may change between two runs of one folder: none of them changes a number beyond rounding, or where the
-# data lie, since their fingerprint tells whether they are the same.
-FREE = (
-    *("seeds", "linear_reference", "experiment", "parallel."),
-    *("data.features_dir", "data.feature_set", "data.file", "data.prepared_dir"),
-)
 NOT_BEST = -1.0  # the selection score of a checkpoint that is no better than an earlier one
 
 
@@ -99,10 +93,7 @@ def saved_record(folder: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
         if checkpoints.empty:
             return nothing
         record = checkpoints.record()
-    saved, wanted = flat(record["config"]), flat(stamp["config"])
-    free = FREE if wanted["dataset"] == "simulated" else (*FREE, "data.simulation.")
-    names = [name for name in {**saved, **wanted} if not name.startswith(free)]
-    differing = [f"{n}: {saved.get(n)!r} there, {wanted.get(n)!r} now" for n in names if saved.get(n) != wanted.get(n)]
+    differing = differences(record["config"], stamp["config"])
     if record["fingerprint"] != stamp["fingerprint"]:
         differing.append(f"fingerprint of the data: {record['fingerprint']} there, {stamp['fingerprint']} now")
     if differing:

@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated as stopped:
         print(f"{stopped}. The same command goes on from there", file=sys.stderr)
         return 0
+    except KeyboardInterrupt:
+        print("interrupted. The same command goes on from the last epoch that was saved", file=sys.stderr)
+        return 130
 
 
 def _run(arguments: list[str]) -> int:
@@ -49,6 +52,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     logger = logging.getLogger("cmath_jax")
     logger.setLevel(logging.INFO)
+    logger.propagate = False
     logger.addHandler(logging.StreamHandler())
     # Only now, so that a slip of the pen is answered at once.
     from cmath_jax.report import write_report

@@ -144,7 +144,7 @@ class ParallelConfig:
 
     engine: str = "auto"  # jit on one device, pmap on several; auto takes what fits
     devices: int = 0  # how many of the devices at hand; 0 is all of them
-    population: int = 0  # runs trained side by side as one program; 1: one after another; 0: as many as memory holds
+    population: int = 0  # runs trained side by side as one program; 0: all that memory holds, but one on a CPU
 
     def __post_init__(self) -> None:
         _one_of("parallel.engine", self.engine, ENGINES)
@@ -216,6 +216,22 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         options |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return options
+
+
+# Options that may change between two runs of one folder: none of them changes a number beyond rounding, or where the
+# data lie, since their fingerprint tells whether they are the same.
+FREE = (
+    *("seeds", "linear_reference", "experiment", "parallel."),
+    *("data.features_dir", "data.feature_set", "data.file", "data.prepared_dir"),
+)
+
+
+def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], free: tuple[str, ...] = FREE) -> list[str]:
+    """What differs between two configs, as `to_dict` gives them, readable; options with `free` beginnings may."""
+    there, now = flat(saved), flat(wanted)
+    free = free if now["dataset"] == "simulated" else (*free, "data.simulation.")
+    names = [name for name in {**there, **now} if not name.startswith(free)]
+    return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in names if there.get(n) != now.get(n)]
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -7,6 +7,7 @@ either function are options of the command line: `get_config(dataset="meld", qui
 
 import inspect
 import json
+import re
 import runpy
 import traceback
 from collections.abc import Callable, Mapping
@@ -59,6 +60,15 @@ class Experiment:
                     raise InputError(f"point {point!r} of {section.kind}: {error}") from error
                 name = names.setdefault(config, f"{section.kind}_{point.replace(',', '_')}")
                 runs[section.kind, point] = name, override(config, {"experiment": name})
+        if len(set(names.values())) < len(names) or len({section.kind for section in self.sections}) < len(
+            self.sections
+        ):
+            raise InputError(
+                f"two sections, or two points of different options, share a name: {', '.join(names.values())}"
+            )
+        strange = [name for name in names.values() if not re.fullmatch(r"[\w.+-]+", name)]
+        if strange:
+            raise InputError(f"point {strange[0]!r} cannot name a folder; letters, digits and . , _ + - can")
         return runs
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,8 +138,13 @@ def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
         raise InputError(f"{path}: holds no config")
     if "sections" not in values:
         return Experiment(override(from_dict(values), options))
-    sections = tuple(Section(section["kind"], section["points"]) for section in values["sections"])
-    return Experiment(override(from_dict(values["config"]), options), sections)
+    try:
+        sections = tuple(Section(str(section["kind"]), dict(section["points"])) for section in values["sections"])
+        return Experiment(override(from_dict(values["config"]), options), sections)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: holds no sweep: {type(error).__name__}: {error}") from error
 
 
 def _blamed(path: Path, call: Callable[[], Any]) -> Any:

@@ -28,12 +28,22 @@ MEMBERS = "members"
 
 
 class Compiled:
-    """A step that is compiled for each shape of batch, once, and knows how long that took."""
+    """A step that is compiled for each shape of batch, once.
+
+    Attributes:
+      seconds: what its compilations have taken in all.
+    """
 
     def __init__(self, function: Any) -> None:
         self.seconds = 0.0
+        self._taken = 0.0
         self._function = function
         self._executables: dict[tuple[int, ...], Any] = {}
+
+    def take_seconds(self) -> float:
+        """What its compilations have taken since it was last asked."""
+        seconds, self._taken = self.seconds - self._taken, self.seconds
+        return seconds
 
     def __call__(self, first: Any, batch: Batch, *rest: Any) -> Any:
         return self.executable(first, batch, *rest)(first, batch, *rest)

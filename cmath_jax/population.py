@@ -18,7 +18,6 @@ from cmath_jax.parallel import Population
 from cmath_jax.program import Program
 from cmath_jax.step import Settings
 
-MOST_ON_CPU = 8  # more gain nothing there: the cores are busy with fewer
 SHARE = 0.8  # of the free memory that a program may take
 
 Item = TypeVar("Item")
@@ -39,8 +38,9 @@ def structure(config: Config) -> Config:
 
 def make_program(config: Config, corpus: Corpus, members: int) -> Program:
     """A program for as many members as were asked for, or for as many as memory holds and the config allows."""
-    device = jax.local_devices()[0]
-    most = config.parallel.population or (MOST_ON_CPU if device.platform == "cpu" else members)
+    # One run keeps the cores of a processor busy, and its data in their cache: more at once would be slower.
+    alone = config.parallel.engine == "pmap" or jax.local_devices()[0].platform == "cpu"
+    most = config.parallel.population or (1 if alone else members)
     members = _even(members, min(most, members))
     while True:
         program = Program.of(config, corpus, members)

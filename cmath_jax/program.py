@@ -115,7 +115,9 @@ class Program:
 
 
 def check_usable(config: Config, corpus: Corpus) -> None:
-    """Raises InputError if the corpus lacks what the config needs, or what any training needs."""
+    """Raises InputError if the corpus lacks what the config needs, or what any training needs, or this machine does."""
+    make_engine(config.parallel, config.train.batch_size)
+    make_model(config, corpus)
     for m in config.data.modalities:
         if m not in corpus.dims:
             raise InputError(f"data.modalities={config.data.modalities!r}, but {corpus.name} has only {[*corpus.dims]}")

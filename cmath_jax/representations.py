@@ -12,7 +12,7 @@ MOST_COMPONENTS = 50  # of the input features; a map of the plane needs no more
 
 
 def representations(corpus: Corpus, scaling: Scaling, config: Config, seed: SeedResult) -> dict[str, np.ndarray]:
-    """Arrays with a row per test utterance, in the order of `predictions.jsonl`, all of them float16.
+    """Arrays with a row per test utterance, in the order of `predictions.jsonl`, all of them float32.
 
     Returns:
       `fused_nd`: the mean of the fused Gaussian; `raw_np`: principal components of the scaled features that went in;
@@ -24,4 +24,4 @@ def representations(corpus: Corpus, scaling: Scaling, config: Config, seed: Seed
     arrays = {"fused_nd": seed.evaluation.fused, "raw_np": components.fit_transform(x_nd)}
     for centre, gates in seed.evaluation.gates.items():
         arrays |= {f"gate_{centre}_{m}_n": weight_n for m, weight_n in gates.items()}
-    return {name: np.asarray(array, np.float16) for name, array in arrays.items()}
+    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}

@@ -14,6 +14,8 @@ from cmath_jax.data.conversations import Corpus
 from cmath_jax.metrics import Scores, over_seeds
 from cmath_jax.step import Evaluation
 
+MAJORITY = "always the most frequent emotion"
+
 
 @dataclass(frozen=True)
 class SeedResult:
@@ -119,7 +121,7 @@ def predictions(corpus: Corpus, seeds: Sequence[SeedResult]) -> Iterator[dict[st
 
 def readable_sweep(result: Mapping[str, Any], folder: Path) -> str:
     """The scores of a sweep in a line per point, for the terminal."""
-    lines = [f"{'test of ' + result['dataset']:<38}{'accuracy':>8}  weighted F1"]
+    lines, majority = [f"{'test of ' + result['dataset']:<38}{'accuracy':>8}  weighted F1"], {}
     for section in result["sections"]:
         lines.append(section["kind"])
         for point, place in section["points"].items():
@@ -131,6 +133,9 @@ def readable_sweep(result: Mapping[str, Any], folder: Path) -> str:
             lines.append(
                 _line(point, run["test"]["accuracy"]["mean"], run["test"]["weighted_f1"]["mean"], _spread(run))
             )
+            majority = run["diagnostics"]["majority"]
+    if majority:
+        lines.append(_line(MAJORITY, majority["accuracy"], majority["weighted_f1"]))
     return "\n".join(lines)
 
 
@@ -146,7 +151,7 @@ def readable(result: dict[str, Any]) -> str:
         letters = linear["modalities"]
         lines.append(_line(f"linear, one utterance ({letters})", linear["accuracy"], linear["weighted_f1"]))
     majority = diagnostics["majority"]
-    lines.append(_line("always the most frequent emotion", majority["accuracy"], majority["weighted_f1"]))
+    lines.append(_line(MAJORITY, majority["accuracy"], majority["weighted_f1"]))
     lines += [
         f"chosen by validation F1 {result['validation']['weighted_f1']['mean']:.2f} "
         f"(epoch {', '.join(map(str, result['validation']['best_epoch']))}); "

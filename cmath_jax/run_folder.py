@@ -14,10 +14,11 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from cmath_jax.config import Config, to_dict
+from cmath_jax.config import FREE, Config, differences, to_dict
 from cmath_jax.errors import InputError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+RESULTS = ("result.json", "predictions.jsonl", "representations.npz")  # of a finished run
 
 
 class RunFolder:
@@ -51,28 +52,39 @@ class RunFolder:
         return RunFolder(self.path / "runs" / name)
 
     def read_result(self) -> dict[str, Any]:
-        """The content of `result.json`; empty where there is none."""
-        path = self.path / "result.json"
-        return _read_json(path) if path.exists() else {}
+        """The content of `result.json`; empty where there is none, or half of one."""
+        return _read_json(self.path / "result.json")
 
     def holds_result_of(self, config: Mapping[str, Any], fingerprint: str) -> bool:
-        """Whether there is a result of exactly this config, on exactly these data."""
+        """Whether there is a whole result of this config, on these data."""
+        saved = _read_json(self.path / "config.json")
+        data = _read_json(self.path / "environment.json").get("data", {})
         return (
-            bool(self.read_result())
-            and _read_json(self.path / "config.json") == config
-            and _read_json(self.path / "environment.json")["data"]["fingerprint"] == fingerprint
+            all((self.path / name).exists() for name in RESULTS)
+            and bool(self.read_result() and saved)
+            and not differences(saved, config, tuple(set(FREE) - {"seeds", "linear_reference"}))
+            and data.get("fingerprint") == fingerprint
         )
 
     def claim(self, experiment: Mapping[str, Any]) -> None:
-        """Writes the `config.json` of a sweep.
+        """Writes the `config.json` of a sweep, or writes it again with options or sections that may change.
 
         Raises:
-          InputError: if the folder holds another one, or a single run.
+          InputError: if the folder holds a sweep around another config, which it names, or a single run.
         """
         path = self.path / "config.json"
-        if path.exists() and _read_json(path) != experiment:
-            raise InputError(f"--workdir {self.path} holds another experiment, or other options; use another --workdir")
+        saved = _read_json(path)
+        if path.exists() and "sections" not in saved:
+            raise InputError(f"--workdir {self.path} does not hold a sweep; use another --workdir")
+        differing = differences(saved["config"], experiment["config"]) if saved else []
+        if differing:
+            raise InputError(f"{self.path} holds another sweep; use another --workdir ({'; '.join(differing)})")
         self._write_json("config.json", experiment)
+
+    def refuse_sweep(self) -> None:
+        """Raises InputError if the folder holds a sweep, which a single run would bury."""
+        if "sections" in _read_json(self.path / "config.json"):
+            raise InputError(f"--workdir {self.path} holds a sweep; use another --workdir")
 
     def checkpoints(self, seed: int) -> Path:
         return self.path / "checkpoints" / f"seed_{seed}"
@@ -89,7 +101,7 @@ class RunFolder:
 
     def remove_result(self) -> None:
         """A result beside a run that goes on would be taken for its own."""
-        for name in ("result.json", "predictions.jsonl", "representations.npz", "report.html"):
+        for name in (*RESULTS, "report.html"):
             (self.path / name).unlink(missing_ok=True)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -115,13 +127,22 @@ class RunFolder:
         step = history[-1]["step"] if history else 0
         return MetricsLog(path, self.path / "tensorboard" / f"seed_{seed}", step)
 
+    def sort_metrics(self) -> None:
+        """Rows by seed and epoch, however they were interrupted."""
+        rows = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+        rows.sort(key=lambda row: (row["seed"], row["epoch"]))
+        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
     def _write_json(self, name: str, value: Any) -> None:
         self._write(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         # Under its name a file is whole or not there: a reader never sees half of one.
         partial = self.path / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file under the name
         partial.replace(self.path / name)
 
 
@@ -148,8 +169,13 @@ class MetricsLog:
         self._events.close()
 
 
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _read_json(path: Path) -> dict[str, Any]:
+    """Empty where there is no file, or none that holds a JSON object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _whole(line: str) -> bool:

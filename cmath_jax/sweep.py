@@ -41,10 +41,10 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
     began = time.monotonic()
     configs = dict(experiment.runs.values())
     with Termination() as termination, RunFolder(workdir) as folder:
-        folder.claim(experiment.to_dict())
         corpora = {_source(config): load_configured(_source(config)) for config in configs.values()}
         for config in configs.values():
             check_usable(config, corpora[_source(config)])
+        folder.claim(experiment.to_dict())
         references = {source: References(corpus) for source, corpus in corpora.items()}
         base = corpora[_source(experiment.config)]
         folder.write_environment({"data": {"source": base.source, "fingerprint": base.fingerprint()}})
@@ -61,8 +61,10 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
         result = write()
         for group in _groups(folder, configs, corpora):
             source = _source(next(iter(group.values())))
-            failed |= _train_group(folder, group, corpora[source], references[source], termination)
-            result = write()
+            try:
+                failed |= _train_group(folder, group, corpora[source], references[source], termination)
+            finally:
+                result = write()
         return result
 
 

@@ -1,13 +1,15 @@
 """Training: `fit(config, workdir)` takes an experiment from its config to its result.
 
 Data -> batches -> { epoch of train steps -> evaluation -> checkpoint } -> best epoch -> result. The step is in
-`step.py`, what it needs around it in `program.py`. Seeds, and the runs of a sweep, are trained side by side: a crew of
-members goes through one program (`population.py`). Every random number and every batch is addressed by the seed and the
-step: a run that was interrupted and resumed is the run that was not.
+`step.py`, what it needs around it in `program.py`. Seeds, and the runs of a sweep, share a program, one after another
+or side by side, as a crew of members (`population.py`). Every random number and every batch is addressed by the seed
+and the step: a run that was interrupted and resumed is the run that was not, bit for bit; in a crew, whose size an
+interruption may change, up to rounding.
 """
 
 import math
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ from cmath_jax import results
 from cmath_jax.checkpoint import Checkpoints, saved_record
 from cmath_jax.config import Config, to_dict
 from cmath_jax.data.conversations import Corpus
-from cmath_jax.errors import Terminated, TrainingDivergedError
+from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.parallel import host_copy
 from cmath_jax.population import crews, make_program
 from cmath_jax.program import Program, load_configured
@@ -79,6 +81,7 @@ def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
       Terminated: after SIGTERM, when the state is saved.
     """
     with Termination() as termination, RunFolder(workdir) as folder:
+        folder.refuse_sweep()
         corpus = load_configured(config)
         (outcome,) = train_runs([(config, folder)], corpus, results.References(corpus), termination)
     if isinstance(outcome, TrainingDivergedError):
@@ -108,6 +111,7 @@ def train_runs(
     waiting = [member for member in everyone if member.active]
     program = make_program(runs[0][0], corpus, len(waiting) or len(everyone))
     capacity = program.engine.members
+    check_room(program, runs[0][1], waiting)
     for (config, folder), members in zip(runs, members_r, strict=True):
         if any(member.active for member in members):
             folder.remove_result()
@@ -135,11 +139,24 @@ def train_runs(
             continue
         seeds = [tested[id(member)] for member in members]
         result = results.summarize(config, corpus, seeds, references.of(config))
+        folder.sort_metrics()
         folder.write_predictions(results.predictions(corpus, seeds))
         folder.write_representations(representations(corpus, program.scaling, config, seeds[0]))
         folder.write_result(result)
         outcomes.append(result)
     return outcomes
+
+
+def check_room(program: Program, folder: RunFolder, members: Sequence[Member]) -> None:
+    """Raises InputError if the checkpoints of the members, the latest and the best of each, would fill the disk."""
+    state = jax.eval_shape(program.initialize, 0)
+    needed = 2 * len(members) * sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
+    free = shutil.disk_usage(folder.path).free
+    if needed > free:
+        raise InputError(
+            f"--workdir {folder.path}: the checkpoints of {len(members)} runs need up to {needed / 1e9:.1f} GB, and "
+            f"there are {free / 1e9:.1f} GB; take another folder, fewer seeds or a part of the experiment"
+        )
 
 
 def train_crew(program: Program, crew: Sequence[Member], termination: Termination) -> None:
@@ -228,7 +245,8 @@ def train_epoch(
                 member.sums[name] = member.sums.get(name, 0.0) + value
         progress.step(losses)
 
-    began, compiling = time.monotonic(), program.train_step.seconds
+    # It may have been compiled before, to see how much memory it needs.
+    began, earlier = time.monotonic(), program.train_step.take_seconds()
     pending, done = None, first
     # Nothing travels between host and device but the batches that go and the numbers that come.
     with jax.transfer_guard("disallow"):
@@ -242,10 +260,10 @@ def train_epoch(
                 break
         if pending is not None:
             collect(*pending)
-    compiled = program.train_step.seconds - compiling
+    compiled = program.train_step.take_seconds()
     for member in running:
         # A member's share: over all members they add up to the time that it took.
-        _add(member.sums, "compile_seconds", compiled / len(running))
+        _add(member.sums, "compile_seconds", (earlier + compiled) / len(running))
         _add(member.sums, "seconds", (time.monotonic() - began - compiled) / len(running))
     return state, done
 
@@ -257,9 +275,8 @@ def epoch_rows(program: Program, state: TrainState, crew: Sequence[Member], runn
     """
     macos = sys.platform == "darwin"  # counts bytes where Linux counts kilobytes
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if macos else 2**10)
-    compiling = program.eval_step.seconds
     probability = {split: program.probabilities(state.evaluated, split) for split in ("validation", "test")}
-    compiled = (program.eval_step.seconds - compiling) / max(len(running), 1)
+    compiled = program.eval_step.take_seconds() / max(len(running), 1)
     rows = {}
     for i in running:
         member, sums = crew[i], crew[i].sums

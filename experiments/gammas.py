@@ -2,7 +2,7 @@
 
     python launch.py --config experiments/gammas.py --config.dataset=meld --config.data.features_dir=DIR
 
-All points share one compiled step and are trained side by side. `--config.quick=true` tries it out; see
+All points share one compiled step. `--config.quick=true` tries it out; see
 experiments/settings.py.
 """
 

@@ -18,4 +18,4 @@ def get_config(dataset: str = "simulated", quick: bool = False) -> Config:
 
 
 def sweep(config: Config) -> Sequence[Section]:
-    return [Section("lengths", {"cmath": {}, "sdt": main_results.sdt(config)})]
+    return [Section("lengths", {"cmath": {"model.name": "cmath"}, "sdt": main_results.sdt(config)})]

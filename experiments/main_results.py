@@ -22,6 +22,7 @@ def sdt(config: Config) -> dict[str, Any]:
         "loss.gamma2": 1.0,
         "loss.stop_teacher": False,
         "loss.temperature": 8.0 if config.dataset == "meld" else 1.0,
+        "loss.class_weights": config.dataset == "iemocap",
     }
 
 
@@ -30,4 +31,4 @@ def get_config(dataset: str = "simulated", quick: bool = False) -> Config:
 
 
 def sweep(config: Config) -> Sequence[Section]:
-    return [Section("main_results", {"cmath": {}, "sdt": sdt(config)})]
+    return [Section("main_results", {"cmath": {"model.name": "cmath"}, "sdt": sdt(config)})]

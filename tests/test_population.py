@@ -1,6 +1,7 @@
 """Many runs as one program: each member is the run that it would have been alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from test_train import stop_after
 
 from cmath_jax import population, train
 from cmath_jax.config import Config, override
-from cmath_jax.errors import Terminated, TrainingDivergedError
+from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.parallel import Population
 from cmath_jax.population import structure
 from cmath_jax.program import Program
@@ -27,7 +28,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "switches": {"loss.reconstruction": 0.0, "loss.gamma1": 0.0, "loss.gamma2": 0.0, "loss.class_weights": True},
     "teacher": {"loss.stop_teacher": False, "loss.temperature": 2.0},
 }
-BASE = tiny(optim__average=0.9, optim__schedule="cosine", optim__clip_norm=1.0, train__patience=0, train__epochs=2)
+BASE = tiny(
+    parallel__population=8,
+    optim__average=0.9,
+    optim__schedule="cosine",
+    optim__clip_norm=1.0,
+    train__patience=0,
+    train__epochs=2,
+)
 
 
 def variants(**options: Any) -> dict[str, Config]:
@@ -208,5 +216,14 @@ def test_the_option_limits_the_population(monkeypatch: pytest.MonkeyPatch) -> No
         assert (
             population.make_program(override(BASE, {"parallel.population": limit}), corpus, 6).engine.members == members
         )
-    assert isinstance(population.make_program(BASE, corpus, 99).engine, Population)
-    assert population.make_program(BASE, corpus, 99).engine.members == population.MOST_ON_CPU
+    assert isinstance(population.make_program(BASE, corpus, 6).engine, Population)
+    # By itself a processor takes one after another, and anything else as many as memory holds.
+    free = override(BASE, {"parallel.population": 0})
+    assert population.make_program(free, corpus, 6).engine.members == 1
+
+
+def test_a_full_disk_is_seen_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
+    with pytest.raises(InputError, match=r"checkpoints of 2 runs need up to .* GB"):
+        train.fit(override(BASE, {"seeds": 2}), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()

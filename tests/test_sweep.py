@@ -1,6 +1,7 @@
 """Sweeps: what is shared is trained once, what is done stays done, what fails stops nobody else."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cmath_jax.errors import InputError, Terminated
 from cmath_jax.experiment import Experiment, Section, load, parameters
 from cmath_jax.results import readable_sweep
 
-BASE = tiny(train__epochs=2, parallel__devices=1, seeds=2)
+BASE = tiny(train__epochs=2, parallel__devices=1, parallel__population=8, seeds=2)
 EXPERIMENT = Experiment(
     BASE,
     (
@@ -77,6 +78,7 @@ def test_points_of_one_config_share_a_run(done: tuple[Path, dict[str, Any]]) -> 
         "gammas",
         "1.0,1.2",
         "0.0,1.2",
+        "always",
     ]
     assert f"{score['mean']:.2f} ± {score['std']:.2f} over 2 seeds" in lines[2]
 
@@ -151,11 +153,82 @@ def test_a_failure_is_reported_and_the_others_finish(tmp_path: Path, monkeypatch
 
 def test_another_sweep_is_not_overwritten(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, _ = done
+    before = (folder / "config.json").read_bytes()
     other = Experiment(override(BASE, {"model.width": 16}), EXPERIMENT.sections)
-    with pytest.raises(InputError, match="holds another experiment"):
+    with pytest.raises(InputError, match=r"holds another sweep.*\(model\.width: 8 there, 16 now\)"):
         sweep.run_sweep(other, folder)
-    with pytest.raises(InputError, match="holds another experiment"):
+    with pytest.raises(InputError, match="does not hold a sweep"):
         sweep.run_sweep(EXPERIMENT, folder / "runs" / "cmath")
+    with pytest.raises(InputError, match="holds a sweep"):
+        train.fit(BASE, folder)
+    assert (folder / "config.json").read_bytes() == before
+    assert (folder / "result.json").exists()
+
+
+def test_what_may_change_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many at once, more seeds, other sections: only what is new is trained."""
+    points: dict[str, dict[str, Any]] = {"cmath": {}, "wo_lld": {"loss.gamma1": 0.0}}
+    base = override(BASE, {"train.epochs": 1})
+    sweep.run_sweep(Experiment(override(base, {"seeds": 1}), (Section("ablations", points),)), tmp_path)
+    trained: list[str] = []
+    real = train.train_epoch
+
+    def train_epoch(program: Any, crew: Any, *others: Any) -> Any:
+        trained.extend(member.name for member in crew)
+        return real(program, crew, *others)
+
+    monkeypatch.setattr(train, "train_epoch", train_epoch)
+    changed = override(base, {"seeds": 2, "parallel.population": 1, "linear_reference": "t"})
+    sections = (Section("ablations", {"cmath": {}}), Section("gammas", {"0.0,1.2": {"loss.gamma1": 0.0}}))
+    sweep.run_sweep(Experiment(changed, sections), tmp_path)
+    assert trained == ["cmath, seed 1", "gammas_0.0_1.2, seed 0", "gammas_0.0_1.2, seed 1"]
+    trained.clear()
+    sweep.run_sweep(Experiment(override(changed, {"parallel.population": 2}), sections), tmp_path)
+    assert trained == []
+
+
+def test_a_refused_sweep_leaves_the_folder_free(tmp_path: Path) -> None:
+    for wrong in ({"parallel.devices": 99}, {"model.name": "bert"}, {"dataset": "gone.pkl"}):
+        with pytest.raises(InputError):
+            sweep.run_sweep(Experiment(override(BASE, wrong), EXPERIMENT.sections), tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json", "environment.json", "predictions.jsonl"])
+def test_a_damaged_run_is_done_again(name: str, done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    shutil.copytree(done[0], tmp_path / "sweep")
+    run = tmp_path / "sweep" / "runs" / "ablations_wo_cma"
+    whole = (run / name).read_bytes()
+    if name == "predictions.jsonl":
+        (run / name).unlink()
+    else:
+        (run / name).write_text("")
+    assert sweep.run_sweep(EXPERIMENT, tmp_path / "sweep")["missing"] == []
+    assert (run / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ((Section("a", {"x,y": {"loss.gamma1": 0.1}, "x_y": {"loss.gamma1": 0.9}}),), "share a name"),
+        ((Section("a", {"x": {}}), Section("a", {"y": {}})), "share a name"),
+        ((Section("a", {"x/y": {"loss.gamma1": 0.1}}),), "cannot name a folder"),
+    ],
+)
+def test_names_that_would_mix_runs_are_refused(sections: tuple[Section, ...], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Experiment(BASE, sections)
+
+
+@pytest.mark.parametrize("sections", [{}, 3, [{"kind": "a"}], [{"kind": "a", "points": 3}], ["a"]])
+def test_a_config_file_with_broken_sections_is_refused(sections: Any, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"config": to_dict(BASE), "sections": sections}))
+    if sections == {}:
+        assert load(path) == Experiment(BASE)
+        return
+    with pytest.raises(InputError, match="holds no sweep"):
+        load(path)
 
 
 def test_a_sweep_runs_again_from_its_config(done: tuple[Path, dict[str, Any]]) -> None:
