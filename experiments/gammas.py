@@ -2,7 +2,8 @@
 
     python launch.py --config experiments/gammas.py --config.dataset=meld --config.data.features_dir=DIR
 
-All points share one compiled step. `--config.quick=true` tries it out; see
+All points share one compiled step. The whole grid is 180 runs, with five seeds: on 2 CPU cores 7 hours and 70 GB of
+checkpoints for MELD, 2 hours for the built-in corpus. `--config.quick=true` tries out a quarter of it; see
 experiments/settings.py.
 """
 
@@ -19,6 +20,7 @@ def get_config(dataset: str = "simulated", quick: bool = False) -> Config:
     return settings.get_config(dataset, quick, "gammas")
 
 
-def sweep(config: Config) -> Sequence[Section]:
-    points = {f"{low},{high}": {"loss.gamma1": low, "loss.gamma2": high} for low in VALUES for high in VALUES}
+def sweep(config: Config, quick: bool = False) -> Sequence[Section]:
+    values = VALUES[::2] if quick else VALUES
+    points = {f"{low},{high}": {"loss.gamma1": low, "loss.gamma2": high} for low in values for high in values}
     return [Section("gammas", points)]

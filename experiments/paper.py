@@ -27,7 +27,7 @@ def sweep(config: Config, quick: bool = False, parts: str = PARTS) -> Sequence[S
         *modalities.sweep(config),
         *width.sweep(config, quick),
         *lengths.sweep(config),
-        *gammas.sweep(config),
+        *gammas.sweep(config, quick),
     ]
     unknown = set(parts.split(",")) - set(PARTS.split(","))
     if unknown:

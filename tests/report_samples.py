@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.config import Config, override, to_dict
 from cmath_jax.metrics import Scores, over_seeds
 
 MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
@@ -174,9 +175,13 @@ def write_sweep(
     missing: Sequence[str] = (),
     collapsed: Sequence[str] = (),
     only: Sequence[str] = (),
+    base: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """A sweep folder; returns the content of its result.json. `only` keeps some points (of a sweep that was split)."""
+    """A sweep folder; returns the content of its result.json. `only` keeps some points (of a sweep that was split).
+
+    `base` has options of the base config, by dotted names.
+    """
     failed = failed or {}
     grid = {f"{a},{b}": {"loss.gamma1": a, "loss.gamma2": b} for a in gammas for b in gammas}
     every = {
@@ -226,7 +231,8 @@ def write_sweep(
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "result.json", result)
-    write_json(folder / "config.json", {"config": {}, "sections": sections})
+    config = override(Config(dataset=split.dataset, seeds=options.get("seeds", 3)), base or {})
+    write_json(folder / "config.json", {"config": to_dict(config), "sections": sections})
     fingerprint = options.get("fingerprint", "0123456789abcdef")
     write_json(folder / "environment.json", environment(result["source"], fingerprint))
     return result
@@ -316,4 +322,4 @@ def _write_representations(
         for centre in (*modalities, "k"):
             weight_nm = rng.dirichlet([4.0 if m == "t" else 1.5 for m in modalities], len(label_n))
             arrays |= {f"gate_{centre}_{m}_n": weight_nm[:, i] for i, m in enumerate(modalities)}
-    np.savez(path, **{name: array.astype(np.float16) for name, array in arrays.items()})
+    np.savez(path, **{name: array.astype(np.float32) for name, array in arrays.items()})

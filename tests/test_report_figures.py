@@ -1,6 +1,7 @@
 """What figures show: neighbours in t-SNE, a fixed choice of many utterances, emotions that can be told apart."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,56 @@ def test_many_utterances_are_a_fixed_choice(tmp_path: Path, monkeypatch: pytest.
     first, second = (representation_figures.embedding(run, "fused_nd", "many", "many") for _ in range(2))
     assert len(first.data) == 1 + 3000 and first.data == second.data
     assert f"3000 of {(split.label_n >= 0).sum()}, drawn at random" in first.caption
+
+
+def test_emotions_of_like_names_keep_their_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classes = ("pleasantly surprised", "pleasantly surprising", "joy")
+    samples.write_run(tmp_path, samples.make_split(6, classes=classes), seeds=1)
+    figures: list[Any] = []
+    monkeypatch.setattr(representation_figures, "finish", lambda figure, *_: figures.append(figure))
+    run = load_run(tmp_path, "like")
+    representation_figures.embedding(run, "fused_nd", "like", "like")
+    (legend,) = figures[0].legends
+    colours = [handle.get_color() for handle in legend.legend_handles]
+    assert colours == list(drawing.emotion_colours(classes).values()) and len(set(colours)) == 3
+    assert legend.get_texts()[2].get_text() == "joy"
+
+
+def test_the_scale_of_representations_does_not_matter() -> None:
+    x_nd = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    at_n2, huge_n2 = (representation_figures.tsne(x_nd * np.float32(scale)) for scale in (1, 2.0**120))
+    np.testing.assert_array_equal(at_n2, huge_n2)
+
+
+BAD_ARRAYS = {
+    "not finite": lambda x: np.where(np.arange(len(x)) == 3, np.nan, x.T).T,
+    "infinite": lambda x: np.where(np.arange(len(x)) == 3, np.inf, x.T).T,
+    "too large": lambda x: x.astype(np.float64) * 1e300,
+    "short": lambda x: x[:-1],
+    "one number": lambda x: np.float32(1),
+    "flat": lambda x: x.ravel()[: len(x)] if x.ndim == 2 else x[:, np.newaxis],
+    "text": lambda x: x.astype(str),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_an_unusable_array_costs_only_its_figure(case: str, tmp_path: Path) -> None:
+    samples.write_run(tmp_path / "run", samples.make_split(6), seeds=1, epochs=3)
+    with np.load(tmp_path / "run" / "representations.npz") as file:
+        arrays = dict(file)
+    spoiled = {name: BAD_ARRAYS[case](arrays[name]) for name in ("fused_nd", "gate_k_a_n")}
+    np.savez(tmp_path / "run" / "representations.npz", **{**arrays, **spoiled})
+    page = write_report([tmp_path / "run"])
+    drawn = {path.stem for path in (tmp_path / "run" / "figures").glob("*.svg")}
+    assert {"tsne-raw-run", "gate-t-run"} <= drawn and not {"tsne-fused-run", "gate-k-run"} & drawn
+    assert "finite numbers for each test utterance in fused_nd, gate_k_a_n." in page.read_text(encoding="utf-8")
+
+
+def test_with_no_usable_array_there_is_a_page_that_says_so(tmp_path: Path) -> None:
+    samples.write_run(tmp_path / "run", samples.make_split(6), seeds=1, epochs=3, representations=False)
+    np.savez(tmp_path / "run" / "representations.npz", fused_nd=np.zeros((1, 2)), raw_np=np.zeros((1, 2)))
+    html = write_report([tmp_path / "run"]).read_text(encoding="utf-8")
+    assert "finite numbers for each test utterance in fused_nd, raw_np." in html and "fewer than" not in html
 
 
 def linear_rgb(colour: str) -> np.ndarray:

@@ -35,7 +35,9 @@ BAD = {
     "curves of something else": ("metrics.jsonl", '{"seed": 0}\n', "not as a run writes it"),
     "no predictions": ("predictions.jsonl", "", "seed 0 does not have the utterances"),
     "no arrays": ("representations.npz", "text", "representations.npz: not a file of arrays"),
-    "another environment": ("environment.json", "[]", "not as a run writes it"),
+    "another environment": ("environment.json", "[]", "environment.json: not a JSON object"),
+    "an empty config": ("config.json", "", "config.json: not JSON"),
+    "no curve of a seed": ("metrics.jsonl", "", "metrics.jsonl: there is a seed without an epoch"),
     "a way out": (
         "result.json",
         json.dumps({"sections": [{"kind": "width", "points": {"1": {"run": "../x", "options": {}}}}], "failed": {}}),
@@ -56,6 +58,42 @@ def test_a_bad_folder_is_one_line(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not (tmp_path / "run" / "report.html").exists()
+
+
+SPOILED = {
+    "config.json": ("", "null"),
+    "result.json": ("", "{}"),
+    "environment.json": ("", None),
+    "predictions.jsonl": (None, ""),
+    "metrics.jsonl": (None, ""),
+    "representations.npz": ("text",),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_damaged_run_of_a_sweep_costs_only_itself(name: str, tmp_path: Path, split: samples.Split) -> None:
+    points = ("cmath", "wo_mr", "wo_lld")
+    samples.write_sweep(tmp_path, split, kinds=["ablations"], only=points, seeds=2, epochs=3, representations=False)
+    for text in SPOILED[name]:
+        (tmp_path / "runs" / "wo_mr" / name).touch()
+        spoil(tmp_path / "runs" / "wo_mr", name, text)
+        page = write_report([tmp_path])
+        html = page.read_text(encoding="utf-8")
+        ablations = html[html.index('id="view-ablations"') :]
+        row = ablations[ablations.index("w/o MR") :].split("</tr>")[0]
+        assert '<span class="badge">damaged</span>' in row and "runs/wo_mr" in row
+        warnings = html[html.index('class="warning"') : html.index('class="facts"')]
+        assert "w/o MR (ablations) is damaged, and left out: runs/wo_mr" in warnings
+        assert str(tmp_path) not in html
+        assert "w/o LLD" in (page.parent / "figures" / "ablations.csv").read_text(encoding="utf-8")
+
+
+def test_a_sweep_of_damaged_runs_has_a_page(tmp_path: Path, split: samples.Split) -> None:
+    samples.write_sweep(tmp_path, split, kinds=["main_results", "lengths"], seeds=1, representations=False)
+    for name in ("cmath", "sdt"):
+        spoil(tmp_path / "runs" / name, "config.json", "")
+    html = write_report([tmp_path]).read_text(encoding="utf-8")
+    assert "CMATH is damaged, and left out" in html and "SDT is damaged, and left out" in html
 
 
 def test_bad_arguments(tmp_path: Path, split: samples.Split, capsys: pytest.CaptureFixture[str]) -> None:

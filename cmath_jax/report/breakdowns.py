@@ -1,7 +1,7 @@
 """Scores beside those of the main tables: what the best test epoch would have given, and scores by length."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from cmath_jax.report import paper
 from cmath_jax.report.load import Predictions, Run, Score
 from cmath_jax.report.studies import Section, Study
 from cmath_jax.report.tables import label_of
-from cmath_jax.statistics import Comparison, Interval, compare_utterances
+from cmath_jax.statistics import Comparison, Interval, compare_utterances, holm
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class LengthGroup:
       intervals: by the label of the model: of the mean over seeds, if other conversations had been drawn; None where
         there is only one.
       comparison: of the first model with the second, on these utterances; None where there are not two.
+      p_value: that of the comparison, Holm-corrected over all groups.
     """
 
     name: str
@@ -44,6 +45,7 @@ class LengthGroup:
     scores: dict[str, Score]
     intervals: dict[str, Interval | None]
     comparison: Comparison | None
+    p_value: float | None = None
 
 
 def named_runs(study: Study) -> dict[str, Run]:
@@ -83,7 +85,8 @@ def length_groups(section: Section, study: Study) -> list[LengthGroup]:
         chosen_k = (length_k >= shortest) & (length_k <= (np.inf if longest is None else longest))
         chosen_n = chosen_k[first.conversation_n] & (first.label_n != UNLABELLED)
         groups.append(_group(name, (shortest, longest), int(chosen_k.sum()), chosen_n, runs))
-    return groups
+    adjusted = holm([group.comparison.p_value if group.comparison else None for group in groups])
+    return [replace(group, p_value=p_value) for group, p_value in zip(groups, adjusted, strict=True)]
 
 
 def _group(

@@ -7,6 +7,7 @@ report relies on is checked.
 import json
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,6 +102,7 @@ class Run:
       references: `majority` and, if it was asked for, `linear`.
       curves: the epochs of each seed.
       representations: the arrays of `representations.npz`, of the first seed; empty where there is none.
+      unusable: the names of the arrays of that file that are not a finite row for each test utterance.
     """
 
     name: str
@@ -124,6 +126,7 @@ class Run:
     curves: Mapping[int, tuple[Epoch, ...]]
     predictions: Predictions
     representations: Mapping[str, np.ndarray]
+    unusable: tuple[str, ...]
 
     @cached_property
     def collapsed_seeds(self) -> tuple[int, ...]:
@@ -150,6 +153,13 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not JSON: {error}") from error
 
 
+def _read_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not a JSON object")
+    return value
+
+
 def load_run(folder: Path, name: str) -> Run:
     """The run in a folder, under the name by which its sweep or its reader knows it.
 
@@ -168,9 +178,11 @@ def load_run(folder: Path, name: str) -> Run:
 def _run(folder: Path, name: str, result: Mapping[str, Any]) -> Run:
     classes, seeds = tuple(result["classes"]), tuple(int(seed) for seed in result["seeds"])
     test, diagnostics = result["test"], result["diagnostics"]
-    environment = read_json(folder / "environment.json")
+    environment = _read_object(folder / "environment.json")
     predictions = _predictions(folder / "predictions.jsonl", classes, seeds)
     rows = list(_rows(folder / "metrics.jsonl"))
+    arrays = _representations(folder / "representations.npz")
+    usable = {name: array for name, array in arrays.items() if _is_usable(name, array, len(predictions.label_n))}
     run = Run(
         name=printable(name),
         experiment=printable(result["experiment"]),
@@ -188,15 +200,18 @@ def _run(folder: Path, name: str, result: Mapping[str, Any]) -> Run:
         best_epochs=tuple(int(epoch) for epoch in result["validation"]["best_epoch"]),
         test_peak=Score.of(diagnostics["test_peak"]["weighted_f1"]),
         references={k: Reference.of(diagnostics[k]) for k in ("majority", "linear") if k in diagnostics},
-        config=read_json(folder / "config.json"),
+        config=_read_object(folder / "config.json"),
         environment=environment,
         curves={seed: tuple(Epoch.of(row) for row in rows if row["seed"] == seed) for seed in seeds},
         predictions=predictions,
-        representations=_representations(folder / "representations.npz", len(predictions.label_n)),
+        representations={name: array.astype(np.float32) for name, array in usable.items()},
+        unusable=tuple(printable(name) for name in arrays if name not in usable),
     )
     per_seed = [run.best_epochs, *(s.values for s in (run.accuracy, run.weighted_f1, run.test_peak, *run.f1))]
     if any(len(values) != len(seeds) for values in per_seed):
         raise ValueError(f"result.json does not have a value for each of {len(seeds)} seeds")
+    if not all(run.curves.values()):
+        raise InputError(f"{folder / 'metrics.jsonl'}: there is a seed without an epoch")
     return run
 
 
@@ -208,6 +223,8 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         raise InputError(f"{path}: there is no such file") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not text: {error}") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -249,18 +266,21 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
     )
 
 
-def _representations(path: Path, utterances: int) -> dict[str, np.ndarray]:
+def _representations(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name].astype(np.float32) for name in sorted(file.files)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            return {name: file[name] for name in sorted(file.files)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: not a file of arrays: {error}") from error
-    for name, array in arrays.items():
-        if len(array) != utterances or not np.isfinite(array).all():
-            raise InputError(f"{path}: {name} is not a finite row for each of {utterances} test utterances")
-    return arrays
+
+
+def _is_usable(name: str, array: np.ndarray, utterances: int) -> bool:
+    axes = 1 if name.endswith("_n") else 2
+    if array.ndim != axes or len(array) != utterances or array.dtype.kind not in "fiu":
+        return False
+    return bool((np.abs(array) <= np.finfo(np.float32).max).all())
 
 
 def _control(character: str) -> bool:

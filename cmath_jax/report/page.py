@@ -23,6 +23,7 @@ from cmath_jax.statistics import Interval
 
 DATA_SETS = {"meld": "MELD", "iemocap": "IEMOCAP", "simulated": "simulated conversations"}
 MOST_NAMED = 8  # runs without a result
+MOST_SETTINGS = 2  # in a title
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -123,13 +124,17 @@ def render(chapters: Sequence[Chapter]) -> str:
 def _chapter(study: Study, prefix: str) -> Chapter:
     return Chapter(
         name=prefix + "summary",
-        title=DATA_SETS.get(study.dataset, study.dataset),
+        title=", ".join([_data_set(study), *study.settings[:MOST_SETTINGS]]),
         study=study,
         headline=_headline(study),
         warnings=tuple(_warnings(study)),
         views=tuple(views(study, prefix)),
         colours=emotion_colours(study.classes),
     )
+
+
+def _data_set(study: Study) -> str:
+    return DATA_SETS.get(study.dataset, study.dataset)
 
 
 def _headline(study: Study) -> Headline | None:
@@ -155,6 +160,7 @@ def _headline(study: Study) -> Headline | None:
 def _warnings(study: Study) -> list[str]:
     collapsed: dict[int, tuple[str, tuple[int, ...]]] = {}
     failed: dict[str, str] = {}
+    damaged: dict[str, str] = {}
     absent: dict[str, str] = {}
     for section in study.sections:
         for point in section.points:
@@ -163,13 +169,15 @@ def _warnings(study: Study) -> list[str]:
                 collapsed.setdefault(id(point.run), (label, point.run.collapsed_seeds))
             elif point.failure:
                 failed.setdefault(point.run_name, f"{label} failed: {point.failure}")
+            elif point.damage:
+                damaged.setdefault(point.run_name, f"{label} is damaged, and left out: {point.damage}")
             elif not point.run:
                 absent.setdefault(point.run_name, label)
     said = []
     for label, seeds in collapsed.values():
         which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
         said.append(f"{label} has collapsed ({which}): it predicts one and the same emotion for every utterance.")
-    said += failed.values()
+    said += [*failed.values(), *damaged.values()]
     if len(absent) > MOST_NAMED:
         said.append(f"{len(absent)} runs have no result as yet, {len(study.runs)} have one.")
     elif absent:
@@ -183,7 +191,7 @@ def _where(section: Section, name: str) -> str:
 
 
 def _title(chapters: Sequence[Chapter]) -> str:
-    names = list(dict.fromkeys(chapter.title for chapter in chapters))
+    names = list(dict.fromkeys(_data_set(chapter.study) for chapter in chapters))
     runs = [run for chapter in chapters for run in chapter.study.runs.values()]
     if len(runs) == 1:
         return f"{runs[0].experiment} on {names[0]}" if runs[0].experiment != chapters[0].study.dataset else names[0]

@@ -2,10 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
@@ -29,6 +27,7 @@ FEWEST_UTTERANCES = 5  # fewer make no picture
 MOST_UTTERANCES = 3000  # drawn; of more a fixed random choice
 PERPLEXITY = 30.0
 CENTRES = {**MODALITY_NAMES, "k": "final fusion"}
+GATE = re.compile("gate_([tavk])_([tav])_n")
 SPACES = {
     "fused_nd": "Fused representation (the mean of the fused Gaussian)",
     "raw_np": "Input features (their first principal components)",
@@ -51,13 +50,14 @@ def embedding(run: Run, space: str, label: str, name: str) -> Graphic:
     label_n = run.predictions.label_n[shown_n]
     colour = emotion_colours(run.classes)
     figure, axes = canvas(height=4.6)
+    handle = {}
     # The rarest emotion last, so that the frequent ones do not bury it.
     for c in np.argsort(-np.bincount(label_n, minlength=len(run.classes)), kind="stable"):
         emotion, chosen_n = run.classes[c], label_n == c
         if chosen_n.any():
             size = 4.2 if len(label_n) > 500 else 5.5
             dots(axes, at_n2[chosen_n, 0].tolist(), at_n2[chosen_n, 1].tolist(), colour[emotion], size)
-        axes.plot([], [], "o", color=colour[emotion], label=short(emotion), markersize=5)
+        (handle[c],) = axes.plot([], [], "o", color=colour[emotion], markersize=5)
     low_2, high_2 = at_n2.min(0), at_n2.max(0)
     margin_2 = 0.03 * (high_2 - low_2) + 1e-6
     axes.set_xlim(low_2[0] - margin_2[0], high_2[0] + margin_2[0])
@@ -65,7 +65,14 @@ def embedding(run: Run, space: str, label: str, name: str) -> Graphic:
     axes.set_xticks([])
     axes.set_yticks([])
     bare(axes)
-    figure.legend(*_in_order(axes, run), loc="outside lower left", ncols=4, handletextpad=0.2, columnspacing=1.0)
+    figure.legend(
+        [handle[c] for c in range(len(run.classes))],
+        [short(emotion) for emotion in run.classes],
+        loc="outside lower left",
+        ncols=4,
+        handletextpad=0.2,
+        columnspacing=1.0,
+    )
     of = f" ({len(label_n)} of {int((run.predictions.label_n != UNLABELLED).sum())}, drawn at random)"
     part = of if len(shown_n) == MOST_UTTERANCES else ""
     caption = f"{SPACES[space]} of {label}, by t-SNE. A dot is a test utterance{part}, its colour the true emotion."
@@ -75,7 +82,9 @@ def embedding(run: Run, space: str, label: str, name: str) -> Graphic:
 
 def tsne(x_nd: np.ndarray) -> np.ndarray:
     """float32 [n, 2]; equal input, equal output: one thread, since the order of sums matters to the last digit."""
-    x_nd = x_nd - x_nd.mean(0)
+    x_nd = x_nd - x_nd.mean(0, dtype=np.float64)
+    # The picture does not depend on the scale, but squares of large numbers are more than float32 can hold.
+    x_nd = (x_nd / np.abs(x_nd).max()).astype(np.float32)
     if x_nd.shape[1] == 1:
         x_nd = np.column_stack([x_nd, np.zeros(len(x_nd))])
     with threadpool_limits(limits=1):
@@ -96,23 +105,18 @@ def _shown(run: Run) -> np.ndarray:
     return np.sort(np.random.default_rng(0).choice(labelled, MOST_UTTERANCES, replace=False))
 
 
-def _in_order(axes: Axes, run: Run) -> tuple[list[Any], list[str]]:
-    handles, labels = axes.get_legend_handles_labels()
-    order = [labels.index(short(emotion)) for emotion in run.classes]
-    return [handles[i] for i in order], [labels[i] for i in order]
-
-
 def gate_weights(run: Run) -> dict[str, dict[str, np.ndarray]]:
     """Centre -> modality -> [1 + C]: its mean weight over all labelled utterances, then over those of each emotion.
 
-    An emotion without utterances has NaN.
+    An emotion without utterances has NaN. A gate is whole or left out: weights of some modalities would mislead.
     """
     label_n = run.predictions.label_n
     groups = [label_n != UNLABELLED, *(label_n == c for c in range(len(run.classes)))]
     weights: dict[str, dict[str, np.ndarray]] = {}
+    spoiled = {named[1] for named in map(GATE.fullmatch, run.unusable) if named}
     for name, weight_n in run.representations.items():
-        named = re.fullmatch("gate_([tavk])_([tav])_n", name)
-        if not named:
+        named = GATE.fullmatch(name)
+        if not named or named[1] in spoiled:
             continue
         centre, modality = named.groups()
         means = [float(weight_n[chosen_n].mean()) if chosen_n.any() else np.nan for chosen_n in groups]

@@ -1,16 +1,20 @@
 """From folders to studies: what is compared with what. A study is all that was found out on one data set."""
 
+import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cmath_jax.config import FREE, flat
 from cmath_jax.errors import InputError
 from cmath_jax.report.load import Run, load_run, printable, read_json
 
 KINDS = ("runs", "main_results", "ablations", "modalities", "width", "lengths", "gammas")  # in the order of the page
 FULL_MODEL = "cmath"
+SIDE_BY_SIDE = tuple(set(FREE) - {"seeds"})  # beginnings of options that may differ inside one table
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Point:
       options: what it changes, by dotted names.
       run: None where it failed or is not there yet.
       failure: why it failed, in one line; "" otherwise.
+      damage: what is wrong with the folder of a run that had been finished, in one line; "" otherwise.
     """
 
     name: str
@@ -29,6 +34,14 @@ class Point:
     options: Mapping[str, Any]
     run: Run | None
     failure: str = ""
+    damage: str = ""
+
+    @property
+    def absence(self) -> str:
+        """Why there are no numbers, in a word or two; "" where there are."""
+        if self.run:
+            return ""
+        return "failed" if self.failure else "damaged" if self.damage else "not there yet"
 
 
 @dataclass(frozen=True)
@@ -58,12 +71,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Study:
-    """All sections on one data set."""
+    """All sections on one data set, around one base config.
+
+    Attributes:
+      settings: `name=value` of the options in which it differs from the other studies on these data.
+    """
 
     dataset: str
     source: str
     classes: tuple[str, ...]
     sections: tuple[Section, ...]
+    settings: tuple[str, ...] = ()
 
     @property
     def runs(self) -> dict[int, Run]:
@@ -83,20 +101,27 @@ class Study:
 
 @dataclass(frozen=True)
 class _Part:
-    """A section of one folder, before it is merged with those of others."""
+    """A section of one folder, before it is merged with those of others.
+
+    Attributes:
+      settings: name and value, as JSON, of the options of the sweep's base config that decide about its numbers; of a
+        plain run ().
+    """
 
     dataset: str
     fingerprint: str
     source: str
     classes: tuple[str, ...]
     section: Section
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
     """Reads run and sweep folders, and merges what belongs together.
 
-    Plain runs become the rows of a section `runs`. Sections of the same kind are merged point by point, if they are of
-    the same data: a name alone is not enough, since MELD comes with many kinds of features.
+    Plain runs become the rows of a section `runs`, in the first study on their data. Sections of the same kind are
+    merged point by point, if they are of the same data and their sweeps are around the same base config: names alone
+    are not enough, since MELD comes with many kinds of features, and `cmath` in many widths.
 
     Raises:
       InputError: for a folder that is not one of a finished run or sweep.
@@ -104,11 +129,24 @@ def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
     parts = [part for folder in folders for part in _parts(folder)]
     studies = []
     for data in dict.fromkeys((part.dataset, part.classes, part.fingerprint) for part in parts):
-        own = [part for part in parts if (part.dataset, part.classes, part.fingerprint) == data]
-        kinds = sorted({part.section.kind for part in own}, key=_rank)
-        merged = tuple(_merge([part.section for part in own if part.section.kind == kind]) for kind in kinds)
-        studies.append(Study(own[0].dataset, own[0].source, own[0].classes, merged))
+        of_data = [part for part in parts if (part.dataset, part.classes, part.fingerprint) == data]
+        choices = list(dict.fromkeys(part.settings for part in of_data if part.settings)) or [()]
+        common = set.intersection(*map(set, choices))
+        for settings in choices:
+            with_it = (settings, ()) if settings is choices[0] else (settings,)
+            own = [part for part in of_data if part.settings in with_it]
+            kinds = sorted({part.section.kind for part in own}, key=_rank)
+            merged = tuple(_merge([part.section for part in own if part.section.kind == kind]) for kind in kinds)
+            differing = tuple(f"{name}={value}" for name, value in settings if (name, value) not in common)
+            studies.append(Study(own[0].dataset, own[0].source, own[0].classes, merged, differing))
     return tuple(studies)
+
+
+def _settings(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    # The simulation is an option of every config, but only the built-in corpus comes from it.
+    free = SIDE_BY_SIDE if config.get("dataset") == "simulated" else (*SIDE_BY_SIDE, "data.simulation.")
+    values = {name: json.dumps(value) for name, value in flat(config).items() if not name.startswith(free)}
+    return tuple((printable(name), printable(value)) for name, value in sorted(values.items()))
 
 
 def _rank(kind: str) -> tuple[int, str]:
@@ -137,17 +175,22 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_Part]:
     for name in names:
         if Path(name).name != name:
             raise InputError(f"{folder / 'result.json'}: {name!r} is not the name of a folder in runs")
-    runs = {
-        name: load_run(folder / "runs" / name, name)
-        for name in sorted(names)
-        if name not in result["failed"] and (folder / "runs" / name / "result.json").exists()
-    }
+    runs: dict[str, Run] = {}
+    damage: dict[str, str] = {}
+    for name in sorted(names):
+        if name not in result["failed"] and (folder / "runs" / name / "result.json").exists():
+            try:
+                runs[name] = load_run(folder / "runs" / name, name)
+            except InputError as error:  # the other runs have numbers all the same
+                damage[name] = printable(str(error).removeprefix(f"{folder}{os.sep}"))
 
     def point(name: str, entry: Mapping[str, Any]) -> Point:
-        failure = printable(result["failed"].get(entry["run"], ""))
-        return Point(printable(name), printable(entry["run"]), entry["options"], runs.get(entry["run"]), failure)
+        run = entry["run"]
+        failure = printable(result["failed"].get(run, ""))
+        return Point(printable(name), printable(run), entry["options"], runs.get(run), failure, damage.get(run, ""))
 
     environment = read_json(folder / "environment.json")
+    settings = _settings(read_json(folder / "config.json")["config"])
     fingerprints = [environment.get("data", {}).get("fingerprint"), *(run.fingerprint for run in runs.values())]
     return [
         _Part(
@@ -158,6 +201,7 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_Part]:
             section=Section(
                 printable(section["kind"]), tuple(point(name, entry) for name, entry in section["points"].items())
             ),
+            settings=settings,
         )
         for section in result["sections"]
     ]

@@ -84,9 +84,11 @@ def length_bars(groups: Sequence[LengthGroup], name: str) -> Graphic:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=len(models))
     data = [
         [g.name, model, g.conversations, g.utterances, s.mean, s.std, *((i.low, i.high) if i else ("", ""))]
+        + ([g.comparison.difference, g.p_value] if g.comparison and model == models[0] else [None, None])
         for g in there
         for (model, s), i in zip(g.scores.items(), g.intervals.values(), strict=True)
     ]
+    columns = ("group", "model", "conversations", "utterances", "mean", "std", "low", "high")
     said = "; ".join(f"{g.name}: " + ", ".join(f"{m} {s.mean:.1f}" for m, s in g.scores.items()) for g in there)
     return finish(
         figure,
@@ -94,7 +96,7 @@ def length_bars(groups: Sequence[LengthGroup], name: str) -> Graphic:
         "Weighted F1 by the length of the test conversation: mean over seeds, and the 95 % interval of a bootstrap "
         "over conversations.",
         f"Weighted F1 by length of the conversation. {said}",
-        [["group", "model", "conversations", "utterances", "mean", "std", "low", "high"], *data],
+        [[*columns, "difference", "p_utterances_holm"], *data],
     )
 
 

@@ -60,6 +60,7 @@ class Row:
     Attributes:
       kind: `full` (what the others are compared with), `run`, `reference`, `quoted` or `absent`.
       detail: what the point changes, or why there is no result.
+      absence: of a row of kind `absent`, that of its point.
       measures: by the names of `MEASURES`.
       emotions: F1 of each class, by its name.
       bootstrapped: whether the intervals are over conversations, for want of a second seed.
@@ -72,6 +73,7 @@ class Row:
     measures: Mapping[str, Measure]
     emotions: Mapping[str, Measure]
     detail: str = ""
+    absence: str = ""
     seeds: tuple[int, ...] = ()
     collapsed_seeds: tuple[int, ...] = ()
     bootstrapped: bool = False
@@ -197,7 +199,7 @@ def _row(kind: str, point: Point, quoted: Mapping[str, float | None], classes: S
     run, label = point.run, label_of(kind, point.name)
     if run is None:
         measures = {name: Measure(paper=quoted.get(name)) for name in MEASURES}
-        return Row(label, "absent", measures, {}, detail=point.failure)
+        return Row(label, "absent", measures, {}, detail=point.failure or point.damage, absence=point.absence)
     interval = intervals(run)
     return Row(
         label=label,

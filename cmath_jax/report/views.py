@@ -206,18 +206,22 @@ def _curves(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> Vi
 def _representations(full: dict[str, Run], prefix: str) -> View | None:
     graphics, intro = [], ["Figure 3 of the paper."]
     for label, run in full.items():
-        if not run.representations:
-            continue
-        for space in representation_figures.SPACES:
-            if representation_figures.can_embed(run, space):
-                name = f"{prefix}tsne-{space.partition('_')[0]}-{_file(label, full)}"
-                graphics.append(representation_figures.embedding(run, space, label, name))
-        if not any(representation_figures.can_embed(run, space) for space in representation_figures.SPACES):
+        spaces = [space for space in representation_figures.SPACES if space in run.representations]
+        shown = [space for space in spaces if representation_figures.can_embed(run, space)]
+        for space in shown:
+            name = f"{prefix}tsne-{space.partition('_')[0]}-{_file(label, full)}"
+            graphics.append(representation_figures.embedding(run, space, label, name))
+        if spaces and not shown:
             intro.append(
                 f"{label}: fewer than {representation_figures.FEWEST_UTTERANCES} different utterances make no picture."
             )
+        if run.unusable:
+            intro.append(
+                f"{label}: not drawn, because representations.npz does not have finite numbers for each test "
+                f"utterance in {', '.join(run.unusable)}."
+            )
     intro.append("The first seed. Near means alike; sizes of groups and distances between them mean little in t-SNE.")
-    there = any(run.representations for run in full.values())
+    there = any(run.representations or run.unusable for run in full.values())
     return (
         View(f"{prefix}representations", "Representations", tuple(intro), graphics=tuple(graphics)) if there else None
     )
