@@ -65,7 +65,8 @@ class Member:
         return f"{self.config.experiment}, seed {self.seed}"
 
     def save(self, store: Checkpoints, arrays: Any, best: float | None) -> None:
-        record = {**self.stamp, "history": self.history, "sums": self.sums, "done": self.done}
+        # Written while training goes on: of what changes in the meantime it needs a copy.
+        record = {**self.stamp, "history": self.history, "sums": dict(self.sums), "done": self.done}
         store.save(self.done, arrays, record, best)
 
 

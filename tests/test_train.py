@@ -1,5 +1,6 @@
 """The step and the loop: the same whatever interrupts them, and honest about what they selected."""
 
+import copy
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from samples import final_arrays, rows, tiny
 
 from cmath_jax import program, step, train
+from cmath_jax.checkpoint import Checkpoints
 from cmath_jax.config import override, to_dict
 from cmath_jax.data.batches import TrainingBatches
 from cmath_jax.data.conversations import SPLITS
@@ -343,6 +345,24 @@ def test_remains_of_a_deleted_checkpoint_do_no_harm(
     train.fit(ONE_DEVICE, tmp_path)
     assert rows(tmp_path) == rows(undisturbed[0])
     chex.assert_trees_all_equal(final_arrays(tmp_path, ONE_DEVICE), final_arrays(undisturbed[0], ONE_DEVICE))
+
+
+def test_what_is_being_saved_does_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is written while the next epoch is already trained."""
+    saved: list[tuple[Any, Any]] = []
+    real = Checkpoints.save
+
+    def save(self: Checkpoints, step: int, arrays: Any, record: Any, best: float | None) -> None:
+        saved.append((copy.deepcopy((arrays, record)), (arrays, record)))
+        real(self, step, arrays, record, best)
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    train.fit(override(ONE_DEVICE, {"seeds": 2, "parallel.population": 2}), tmp_path)
+    assert len(saved) == 6
+    for (arrays, record), (arrays_now, record_now) in saved:
+        assert record == record_now
+        assert record["sums"] == {}
+        chex.assert_trees_all_equal(arrays, arrays_now)
 
 
 def test_bfloat16_trains_and_keeps_its_parameters_in_float32(tmp_path: Path) -> None:
