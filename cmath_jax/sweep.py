@@ -41,7 +41,7 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
     began = time.monotonic()
     configs = dict(experiment.runs.values())
     with Termination() as termination, RunFolder(workdir) as folder:
-        corpora = {_source(config): load_configured(_source(config)) for config in configs.values()}
+        corpora = {source: load_configured(source) for source in dict.fromkeys(map(_source, configs.values()))}
         for config in configs.values():
             check_usable(config, corpora[_source(config)])
         folder.claim(experiment.to_dict())
@@ -99,9 +99,10 @@ def _groups(
 ) -> list[dict[str, Config]]:
     """The runs that have no result yet, by their structure."""
     groups: dict[Config, dict[str, Config]] = {}
+    fingerprints = {source: corpus.fingerprint() for source, corpus in corpora.items()}
     for name, config in configs.items():
         run = folder.run(name)
-        if not run.holds_result_of(to_dict(config), corpora[_source(config)].fingerprint()):
+        if not run.holds_result_of(to_dict(config), fingerprints[_source(config)]):
             groups.setdefault(structure(config), {})[name] = config
     return list(groups.values())
 

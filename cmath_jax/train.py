@@ -243,7 +243,7 @@ def train_epoch(
                 continue
             losses.append(values["loss"])
             for name, value in values.items():
-                member.sums[name] = member.sums.get(name, 0.0) + value
+                _add(member.sums, name, value)
         progress.step(losses)
 
     # It may have been compiled before, to see how much memory it needs.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmath_jax.models.layers import Attention, Context, Dropout
+from cmath_jax.models.layers import Attention, Context, Dropout, softmax_gate
 
 
 class CMATransformer(nn.Module):
@@ -56,6 +56,4 @@ class CMATransformer(nn.Module):
 
         # Eq. 12: a softmax over the three, feature by feature, through one matrix that they share.
         gate = nn.Dense(width, use_bias=False, dtype=self.dtype, name="gate")
-        score = jnp.stack([gate(z_x) for z_x in z.values()]).astype(jnp.float32)
-        alpha = dict(zip(z, nn.softmax(score, axis=0), strict=True))
-        return sum(alpha[x].astype(self.dtype) * z[x] for x in z), alpha
+        return softmax_gate(gate, z)

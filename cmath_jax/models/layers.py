@@ -4,6 +4,7 @@ Shapes: r rows, l slots of a row (q and k: the slot that asks and the slot that 
 """
 
 import math
+from collections.abc import Callable, Mapping
 
 import flax.struct
 import jax
@@ -176,6 +177,15 @@ class SpeakerEmbedding(nn.Module):
         one_hot_rls = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
         # At the highest precision a look-up is exact on every device.
         return jnp.matmul(one_hot_rls, embedding_sd.astype(self.dtype), precision="highest")
+
+
+def softmax_gate(
+    score: Callable[[jax.Array], jax.Array], z: Mapping[str, jax.Array]
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The sum of the z_x [r, l, d] weighted feature by feature, and the weights: a softmax over x of score(z_x)."""
+    score_xrld = jnp.stack([score(z_rld) for z_rld in z.values()]).astype(jnp.float32)
+    alpha = dict(zip(z, nn.softmax(score_xrld, axis=0), strict=True))
+    return sum(alpha[x].astype(z[x].dtype) * z[x] for x in z), alpha
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:

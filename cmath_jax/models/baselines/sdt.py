@@ -13,7 +13,7 @@ from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import MODALITIES, Corpus
 from cmath_jax.models.cmath import Outputs
-from cmath_jax.models.layers import Attention, Context, Convolution, Dropout, SpeakerEmbedding, sinusoids
+from cmath_jax.models.layers import Attention, Context, Convolution, Dropout, SpeakerEmbedding, sinusoids, softmax_gate
 
 
 class GatedBlock(nn.Module):
@@ -52,9 +52,7 @@ class MultimodalGate(nn.Module):
         """H_k [r, l, d], and the weights by modality."""
         width = next(iter(h.values())).shape[-1]
         score = nn.Dense(width, use_bias=False, dtype=self.dtype, name="score")
-        score_mrld = jnp.stack([score(h_m) for h_m in h.values()]).astype(jnp.float32)
-        alpha = dict(zip(h, nn.softmax(score_mrld, axis=0), strict=True))
-        return sum(alpha[m].astype(self.dtype) * h[m] for m in h), alpha
+        return softmax_gate(score, h)
 
 
 class SDT(nn.Module):
