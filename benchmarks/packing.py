@@ -37,16 +37,16 @@ def bucketed(batches: TrainingBatches, step: int) -> Batch:
     """The conversations of a step of epoch 0, a row each."""
     group = groups_of_epoch(batches.table.length_c, batches.size, batches.seed, epoch=0)[step]
     longest = int(batches.table.length_c[group].max())
-    return batches.table.batch([[c] for c in group], Shape(batches.size, -(-longest // BUCKET) * BUCKET))
+    return batches.table.plan([[c] for c in group], Shape(batches.size, -(-longest // BUCKET) * BUCKET))
 
 
 def measure(name: str, steps: int) -> None:
     simulation = {f"data.simulation.{option}": value for option, value in SHAPES[name].items()}
     config = override(Config(), {**SETTINGS[name], **simulation, "parallel.devices": 1})
     program = Program.of(config, load_configured(config))
-    packed = [*program.batches.epoch(0)]
+    epoch = program.batches.plan(0)
     layouts: dict[str, Callable[[int], Batch]] = {
-        "packed": lambda step: packed[step],
+        "packed": lambda step: jax.tree.map(lambda x: x[step], epoch),
         "bucketed": lambda step: bucketed(program.batches, step),
     }
     settings = program.settings([config])
@@ -59,18 +59,17 @@ def measure(name: str, steps: int) -> None:
         for step in range(min(steps, program.batches.steps)):
             for layout, batch_of in layouts.items():
                 batch = batch_of(step)
-                before = program.train_step.seconds
+                before = program.train_steps.seconds
                 began = time.perf_counter()
-                states[layout], metrics = program.train_step(
-                    states[layout], program.engine.put_batches([batch]), settings
-                )
+                plan = program.engine.put_steps([jax.tree.map(lambda x: x[None], batch)])
+                states[layout], metrics = program.advance(states[layout], plan, settings, 0, 1)
                 jax.block_until_ready(metrics)
-                compiling[layout] += program.train_step.seconds - before
+                compiling[layout] += program.train_steps.seconds - before
                 if timed:
                     seconds[layout].append(time.perf_counter() - began)
                     shapes[layout].add(batch.utterance_rl.shape)
                     slots[layout] += batch.utterance_rl.size
-    utterances = sum(int((packed[step].utterance_rl >= 0).sum()) for step in range(len(seconds["packed"])))
+    utterances = int((epoch.utterance_rl[: len(seconds["packed"])] >= 0).sum())
     for layout in layouts:
         print(
             f"{name:<8} {layout:<9} padding {100 * (1 - utterances / slots[layout]):5.1f} %  "

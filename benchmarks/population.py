@@ -29,12 +29,13 @@ class Timed:
         self.settings = program.settings([program.config for _ in seeds])
         orders = [replace(program.batches, seed=seed) for seed in seeds]
         slots = max(order.slots(0) for order in orders)
-        self.batches = itertools.cycle(zip(*(order.epoch(0, slots=slots) for order in orders), strict=True))
+        self.plan = program.engine.put_steps([order.plan(0, slots) for order in orders])
+        self.numbers = itertools.cycle(range(program.batches.steps))
 
     def step(self) -> None:
         began = time.perf_counter()
-        batch = self.program.engine.put_batches(next(self.batches))
-        self.state, metrics = self.program.train_step(self.state, batch, self.settings)
+        number = next(self.numbers)
+        self.state, metrics = self.program.advance(self.state, self.plan, self.settings, number, number + 1)
         jax.block_until_ready(metrics)
         self.seconds.append(time.perf_counter() - began)
 
@@ -58,7 +59,7 @@ def measure(name: str, members: int, steps: int) -> None:
         f"{name:<8} {members} members  "
         f"one by one {1000 * one_by_one:7.1f} ms  side by side {1000 * side_by_side:7.1f} ms  "
         f"ratio {side_by_side / one_by_one:.2f}, to one alone {members * side_by_side / one_by_one:.2f}  "
-        f"compilation {alone.train_step.seconds:.1f} and {together.train_step.seconds:.1f} s  "
+        f"compilation {alone.train_steps.seconds:.1f} and {together.train_steps.seconds:.1f} s  "
         f"memory {memory / 2**20:.0f} MB"
     )
 

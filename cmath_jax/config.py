@@ -47,6 +47,7 @@ class DataConfig:
     validation_seed: int = 0  # of the drawn validation split
     check_counts: str = "error"  # warn accepts a known data set whose counts differ from the published ones
     prepared_dir: str = ""  # where prepared data sets are kept; "" is the default of tensorflow-datasets
+    stream: bool = False  # training features stay on disk and are read for each step: for data larger than memory
     simulation: Simulation = field(default_factory=Simulation)  # the built-in corpus
 
     def __post_init__(self) -> None:
@@ -142,7 +143,7 @@ class TrainConfig:
 class ParallelConfig:
     """Where the step runs."""
 
-    engine: str = "auto"  # jit on one device, pmap on several; auto takes what fits
+    engine: str = "auto"  # pmap or jit; auto: jit on one device, pmap on several
     devices: int = 0  # how many of the devices at hand; 0 is all of them
     population: int = 0  # runs trained side by side as one program; 0: all that memory holds, but one on a CPU
 
@@ -150,7 +151,6 @@ class ParallelConfig:
         _one_of("parallel.engine", self.engine, ENGINES)
         for name in ("devices", "population"):
             _require(getattr(self, name) >= 0, f"parallel.{name}={getattr(self, name)} must not be negative")
-        _require(self.engine != "jit" or self.devices <= 1, "parallel.engine=jit runs on one device; use pmap for more")
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,11 @@ class Config:
         _require(
             all(m in MODALITIES for m in self.linear_reference),
             f"linear_reference={self.linear_reference!r} has other letters than {', '.join(MODALITIES)}",
+        )
+        _require(
+            not (self.data.stream and self.linear_reference),
+            "data.stream=true keeps training features out of memory, where a linear reference needs them: set "
+            "linear_reference= to nothing, or data.stream=false",
         )
         _require(
             self.optim.warmup_epochs < self.train.epochs,
@@ -222,7 +227,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 # data lie, since their fingerprint tells whether they are the same.
 FREE = (
     *("seeds", "linear_reference", "experiment", "parallel."),
-    *("data.features_dir", "data.feature_set", "data.file", "data.prepared_dir"),
+    *("data.features_dir", "data.feature_set", "data.file", "data.prepared_dir", "data.stream"),
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 import psutil
 
 from cmath_jax.config import Config, LossConfig
@@ -63,7 +64,10 @@ def memory_needed(program: Program) -> int:
 
     state = stacked(jax.eval_shape(program.initialize, 0))
     settings = stacked(Settings.of(config, program.class_weight_c))
-    size = program.train_step.executable(state, stacked(next(program.batches.epoch(0))), settings).memory_analysis()
+    number = jax.ShapeDtypeStruct((), np.int32)
+    plan = stacked(program.batches.plan(0))
+    executable = program.train_steps.executable(state, plan, program.features["train"], settings, number, number)
+    size = executable.memory_analysis()
     return size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
 
 

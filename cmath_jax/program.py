@@ -1,7 +1,7 @@
 """An experiment made ready to run: its data in batches, its model, its compiled steps."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from cmath_jax.config import Config
-from cmath_jax.data.batches import PADDING, Batch, Table, TrainingBatches, evaluation_batches, evaluation_shape
+from cmath_jax.data.batches import PADDING, Batch, Table, TrainingBatches, evaluation_plans, evaluation_shape
 from cmath_jax.data.conversations import SPLITS, UNLABELLED, Corpus
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.scaling import Scaling
@@ -18,7 +18,7 @@ from cmath_jax.metrics import Scores
 from cmath_jax.models import make_model
 from cmath_jax.optim import make_optimizer
 from cmath_jax.parallel import Compiled, Engine, make_engine
-from cmath_jax.step import Evaluation, Settings, TrainState, eval_step, init_state, train_step
+from cmath_jax.step import Evaluation, Settings, TrainState, eval_step, init_state, train_step, train_steps
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,12 @@ class Program:
     corpus: Corpus
     scaling: Scaling
     batches: TrainingBatches  # of seed 0; every seed has its own order and the same shape
-    evaluation: Mapping[str, list[tuple[np.ndarray, Batch]]]  # split -> utterance_rl and the batch on its devices
+    features: Mapping[str, Any]  # split -> what its plans refer to, on the devices
+    evaluation: Mapping[str, list[tuple[np.ndarray, Batch]]]  # split -> utterance_rl and the plan on the devices
     class_weight_c: np.ndarray
     engine: Engine
     initialize: Callable[[int], TrainState]
-    train_step: Compiled
+    train_steps: Compiled
     eval_step: Compiled
 
     @classmethod
@@ -49,8 +50,14 @@ class Program:
         tables = {split: Table.of(splits[split], config.data.modalities) for split in SPLITS}
         batches = TrainingBatches(tables["train"], config.train.batch_size, 0, engine.row_multiple)
         shape = evaluation_shape([tables["validation"], tables["test"]], engine.row_multiple)
+        # One compiled step for both: features of one length.
+        longest = max(len(tables[split].label_n) for split in ("validation", "test"))
+        features = {
+            split: engine.put_shared(table.padded_features(0 if split == "train" else longest))
+            for split, table in tables.items()
+        }
         evaluation = {
-            split: [(batch.utterance_rl, engine.put_shared(batch)) for batch in evaluation_batches(table, shape)]
+            split: [(plan.utterance_rl, engine.put_plan(plan)) for plan in evaluation_plans(table, shape)]
             for split, table in tables.items()
             if split != "train"
         }
@@ -63,11 +70,12 @@ class Program:
             corpus=corpus,
             scaling=scaling,
             batches=batches,
+            features=features,
             evaluation=evaluation,
             class_weight_c=class_weights(corpus),
             engine=engine,
             initialize=jax.jit(partial(init_state, batch=one_row, model=model, tx=tx, average=average)),
-            train_step=engine.compile_train(partial(train_step, model=model, tx=tx, average=average)),
+            train_steps=engine.compile_train(train_steps, partial(train_step, model=model, tx=tx, average=average)),
             eval_step=engine.compile_eval(partial(eval_step, model=model)),
         )
 
@@ -75,14 +83,34 @@ class Program:
         """The settings of every member, on the devices."""
         return self.engine.put([Settings.of(config, self.class_weight_c) for config in configs])
 
+    def advance(self, state: Any, plan: Any, settings: Any, first: int, last: int) -> tuple[Any, Any]:
+        """The steps `first` to `last - 1` of a training plan, all of them on the devices: see `step.train_steps`."""
+        bounds = [self.engine.put_shared(np.int32(step)) for step in (first, last)]
+        return self.train_steps(state, plan, self.features["train"], settings, *bounds)
+
+    def blocks(self, seeds: Sequence[int], epochs: Sequence[int], first: int) -> Iterator[tuple[int, int, Any]]:
+        """The steps of an epoch of each member, from step `first` on: number of the first, how many, plans on the
+        devices."""
+        orders = [replace(self.batches, seed=seed) for seed in seeds]
+        slots = max(order.slots(epoch) for order, epoch in zip(orders, epochs, strict=True))
+        plans = [order.plan(epoch, slots) for order, epoch in zip(orders, epochs, strict=True)]
+        yield 0, self.batches.steps, self.engine.put_steps(plans)
+
+    def conversations(self, seed: int, epoch: int, step: int) -> list[str]:
+        """The ids of the conversations of a training step, for messages."""
+        return replace(self.batches, seed=seed).conversations(epoch, step)
+
     def probabilities(self, params: Any, split: str) -> np.ndarray:
         """float32 [members, N, C] of the utterances of a split."""
-        return self._rows(split, [self.eval_step(params, batch).probability for _, batch in self.evaluation[split]])
+        return self._rows(split, [evaluation.probability for evaluation in self._evaluations(params, split)])
 
     def evaluate(self, params: Any, split: str) -> Evaluation:
         """Of the utterances of a split: [members, N, ...]."""
-        parts = [self.eval_step(params, batch) for _, batch in self.evaluation[split]]
+        parts = self._evaluations(params, split)
         return jax.tree.map(lambda *x: self._rows(split, x), *parts)
+
+    def _evaluations(self, params: Any, split: str) -> list[Evaluation]:
+        return [self.eval_step(params, plan, self.features[split]) for _, plan in self.evaluation[split]]
 
     def _rows(self, split: str, parts: Sequence[jax.Array]) -> np.ndarray:
         """[members, N, ...]: rows of batches, [r, l, ...] for each member, in the order of the utterances."""

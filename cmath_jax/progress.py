@@ -28,13 +28,13 @@ class Progress:
         if self._file.isatty():
             self._bar = tqdm(total=self._total, initial=done, desc=name, unit="step", file=self._file)
 
-    def step(self, losses: Sequence[float]) -> None:
-        """One more step, with the loss of each run."""
-        self._done += 1
+    def steps(self, count: int, losses: Sequence[float]) -> None:
+        """So many more steps, with the losses of them and of all runs."""
+        self._done += count
         if self._bar is not None and losses:
             loss = sum(losses) / len(losses)
             self._bar.set_postfix_str(f"loss {loss:.3f}, validation F1 {self._validation}", refresh=False)
-            self._bar.update()
+            self._bar.update(count)
 
     def epoch(self, name: str, row: Mapping[str, Any]) -> None:
         """A run has done an epoch."""

@@ -4,6 +4,7 @@ Every random number is addressed by (seed, name of the stream, step).
 """
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import optax
 from flax import linen as nn
 
 from cmath_jax.config import Config
-from cmath_jax.data.batches import Array, Batch
+from cmath_jax.data.batches import Array, Batch, with_features
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.losses import LossWeights, Mean, loss_terms, total_loss
 from cmath_jax.models.cmath import Outputs
@@ -127,6 +128,44 @@ def train_step(
     return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
 
 
+def train_steps(
+    state: TrainState,
+    plan: Batch,
+    features: Mapping[str, jax.Array],
+    settings: Settings,
+    first: jax.Array,
+    last: jax.Array,
+    *,
+    step: Callable[[TrainState, Batch, Settings], tuple[TrainState, dict[str, jax.Array]]],
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """The steps `first` to `last - 1` of a plan, one after the other on the device.
+
+    How an epoch is cut into such calls changes nothing, since `first` and `last` are data of one compiled loop.
+
+    Args:
+      plan: of [s, r, l]; or batches, with features.
+      features: what the plan refers to, as `Table.padded_features`; empty for batches.
+      step: `train_step` with all but these arguments given.
+
+    Returns:
+      The state, and the scalars of each step [s]; 0 for steps that were not done.
+    """
+
+    def batch_of(i: jax.Array | int) -> Batch:
+        batch = jax.tree.map(lambda x_srl: x_srl[i], plan)
+        return with_features(batch, features) if features else batch
+
+    def advance(i: jax.Array, carry: tuple[TrainState, dict[str, jax.Array]]) -> Any:
+        state, metrics = step(carry[0], batch_of(i), settings)
+        return state, jax.tree.map(lambda x_s, x: x_s.at[i].set(x), carry[1], metrics)
+
+    step = jax.jit(step)  # traced once, though asked twice
+    _, scalars = jax.eval_shape(step, state, batch_of(0), settings)
+    steps = plan.utterance_rl.shape[0]
+    nothing = jax.tree.map(lambda x: jnp.zeros(steps, x.dtype), scalars)
+    return jax.lax.fori_loop(first, last, advance, (state, nothing))
+
+
 @flax.struct.dataclass
 class Evaluation:
     """What a model says of every slot of a batch, or of every utterance of a split.
@@ -142,8 +181,8 @@ class Evaluation:
     gates: dict[str, dict[str, Array]]
 
 
-def eval_step(params: Any, batch: Batch, *, model: nn.Module) -> Evaluation:
-    """The model without dropout or noise."""
-    outputs = cast(Outputs, model.apply({"params": params}, batch, train=False))
+def eval_step(params: Any, plan: Batch, features: Mapping[str, jax.Array], *, model: nn.Module) -> Evaluation:
+    """The model without dropout or noise; `features` as for `train_steps`."""
+    outputs = cast(Outputs, model.apply({"params": params}, with_features(plan, features), train=False))
     gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
     return Evaluation(nn.softmax(outputs.logits_rlc), outputs.mean_rld, gates)

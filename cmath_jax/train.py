@@ -8,13 +8,9 @@ interruption may change, up to rounding.
 """
 
 import math
-import resource
 import shutil
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,9 @@ from cmath_jax import results
 from cmath_jax.checkpoint import Checkpoints, saved_record
 from cmath_jax.config import Config, to_dict
 from cmath_jax.data.conversations import Corpus
+from cmath_jax.epoch import Pace, epoch_rows, train_epoch
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
+from cmath_jax.member import Member
 from cmath_jax.parallel import host_copy
 from cmath_jax.population import crews, make_program
 from cmath_jax.program import Program, load_configured
@@ -33,41 +31,6 @@ from cmath_jax.representations import representations
 from cmath_jax.run_folder import RunFolder
 from cmath_jax.step import TrainState
 from cmath_jax.termination import Termination
-
-
-@dataclass
-class Member:
-    """One seed of a run, and how far it is.
-
-    Attributes:
-      stamp: what its checkpoints must have been made with.
-      history: the rows of its whole epochs.
-      sums: of the metrics of an epoch that SIGTERM cut short.
-      done: steps in all.
-      failure: why it went no further.
-    """
-
-    config: Config
-    seed: int
-    folder: RunFolder
-    stamp: Mapping[str, Any]
-    history: list[dict[str, Any]]
-    sums: dict[str, float] = field(default_factory=dict)
-    done: int = 0
-    failure: TrainingDivergedError | None = None
-
-    @property
-    def active(self) -> bool:
-        return self.failure is None and not finished(self.history, self.config)
-
-    @property
-    def name(self) -> str:
-        return f"{self.config.experiment}, seed {self.seed}"
-
-    def save(self, store: Checkpoints, arrays: Any, best: float | None) -> None:
-        # Written while training goes on: of what changes in the meantime it needs a copy.
-        record = {**self.stamp, "history": self.history, "sums": dict(self.sums), "done": self.done}
-        store.save(self.done, arrays, record, best)
 
 
 def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
@@ -176,12 +139,13 @@ def train_crew(program: Program, crew: Sequence[Member], termination: Terminatio
         logs = [stack.enter_context(m.folder.metrics(m.seed, m.history)) for m in crew]
         progress = stack.enter_context(Progress(_title(crew), crew[0].config.train.epochs, steps, crew[0].done))
         state, settings = engine.put(states), program.settings([m.config for m in crew])
+        pace = Pace()
         # All are at the same step of an epoch, though not always of the same one.
         while sum(member.active for member in crew) > len(crew) // 2:
             if termination.requested:
                 raise Terminated(f"{_title(crew)}: stopped after step {crew[0].done}, which is saved")
             first = next(member.done for member in crew if member.active) % steps
-            state, done = train_epoch(program, crew, state, settings, first, progress, termination)
+            state, done = train_epoch(program, crew, state, settings, first, pace, progress, termination)
             arrays = [{"state": host, "scaling": scaling} for host in engine.get(state)]
             running = [i for i, member in enumerate(crew) if member.active]
             if done < steps and running:
@@ -202,104 +166,6 @@ def train_crew(program: Program, crew: Sequence[Member], termination: Terminatio
 def restore(program: Program, member: Member, store: Checkpoints) -> TrainState:
     """The latest state of a member, in the memory of the host; a fresh one where nothing is saved."""
     return host_copy(program.initialize(member.seed)) if store.empty else store.latest(_like(program))["state"]
-
-
-def train_epoch(
-    program: Program,
-    crew: Sequence[Member],
-    state: TrainState,
-    settings: Any,
-    first: int,
-    progress: Progress,
-    termination: Termination,
-) -> tuple[TrainState, int]:
-    """The steps of an epoch from `first` on, to its end or to a request to terminate.
-
-    Counts steps, and sums up metrics, `seconds` without compilation and `compile_seconds`, in every active member. One
-    whose loss or gradient is not finite gets a `failure` that names step and conversations.
-
-    Returns:
-      The state, and how many steps of the epoch are done.
-    """
-    running = [member for member in crew if member.active]
-    orders = [replace(program.batches, seed=member.seed) for member in crew]
-    epochs = [len(member.history) for member in crew]
-    slots = max(order.slots(epoch) for order, epoch in zip(orders, epochs, strict=True))
-    streams = [order.epoch(epoch, first, slots) for order, epoch in zip(orders, epochs, strict=True)]
-
-    def collect(step: int, metrics: Any) -> None:
-        losses = []
-        for member, order, epoch, values in zip(crew, orders, epochs, program.engine.get_metrics(metrics), strict=True):
-            if not member.active:
-                continue
-            member.done += 1
-            if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-                member.failure = TrainingDivergedError(
-                    f"{member.name}, epoch {epoch + 1}, step {member.done}: the loss is {values['loss']}, the norm of "
-                    f"its gradient {values['gradient_norm']}; conversations "
-                    f"{', '.join(order.conversations(epoch, step))}. The last good checkpoint is kept; try a lower "
-                    "optim.learning_rate, or optim.clip_norm"
-                )
-                continue
-            losses.append(values["loss"])
-            for name, value in values.items():
-                _add(member.sums, name, value)
-        progress.step(losses)
-
-    # It may have been compiled before, to see how much memory it needs.
-    began, earlier = time.monotonic(), program.train_step.take_seconds()
-    pending, done = None, first
-    # Nothing travels between host and device but the batches that go and the numbers that come.
-    with jax.transfer_guard("disallow"):
-        for step, batches in enumerate(zip(*streams, strict=True), start=first):
-            state, metrics = program.train_step(state, program.engine.put_batches(batches), settings)
-            # The host runs one step behind: it reads the numbers of a step while the device is busy with the next.
-            if pending is not None:
-                collect(*pending)
-            pending, done = (step, metrics), step + 1
-            if termination.requested or not any(member.active for member in running):
-                break
-        if pending is not None:
-            collect(*pending)
-    compiled = program.train_step.take_seconds()
-    for member in running:
-        # A member's share: over all members they add up to the time that it took.
-        _add(member.sums, "compile_seconds", (earlier + compiled) / len(running))
-        _add(member.sums, "seconds", (time.monotonic() - began - compiled) / len(running))
-    return state, done
-
-
-def epoch_rows(program: Program, state: TrainState, crew: Sequence[Member], running: Sequence[int]) -> dict[int, Any]:
-    """By the place of a running member in its crew: its row of `metrics.jsonl` for the epoch that is done.
-
-    One whose parameters give no probabilities gets a `failure` instead.
-    """
-    macos = sys.platform == "darwin"  # counts bytes where Linux counts kilobytes
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if macos else 2**10)
-    probability = {split: program.probabilities(state.evaluated, split) for split in ("validation", "test")}
-    compiled = program.eval_step.take_seconds() / max(len(running), 1)
-    rows = {}
-    for i in running:
-        member, sums = crew[i], crew[i].sums
-        try:
-            scores = {
-                split: program.score(split, probability_mnc[i])[1] for split, probability_mnc in probability.items()
-            }
-        except TrainingDivergedError as error:
-            member.failure = TrainingDivergedError(f"{member.name}, epoch {len(member.history) + 1}: {error}")
-            continue
-        measured = ("seconds", "compile_seconds")
-        rows[i] = {
-            "seed": member.seed,
-            "epoch": len(member.history) + 1,
-            "step": member.done,
-            "train": {name: sums[name] / program.batches.steps for name in sums if name not in measured},
-            **scores,
-            "seconds": sums["seconds"],
-            "compile_seconds": sums["compile_seconds"] + compiled,
-            "peak_memory_mb": memory,
-        }
-    return rows
 
 
 def test_crew(program: Program, crew: Sequence[Member]) -> list[results.SeedResult]:
@@ -325,20 +191,9 @@ def test_crew(program: Program, crew: Sequence[Member]) -> list[results.SeedResu
     ]
 
 
-def finished(history: Sequence[Mapping[str, Any]], config: Config) -> bool:
-    """Whether all epochs are done, or the validation score has not risen for as many as the patience."""
-    if not history or len(history) >= config.train.epochs:
-        return bool(history)
-    return 0 < config.train.patience <= len(history) - results.best_epoch(history)
-
-
 def _like(program: Program) -> dict[str, Any]:
     return {"state": jax.eval_shape(program.initialize, 0), "scaling": program.scaling.tree()}
 
 
 def _title(crew: Sequence[Member]) -> str:
     return crew[0].name if len(crew) == 1 else f"{crew[0].name} and {len(crew) - 1} beside it"
-
-
-def _add(sums: dict[str, float], name: str, value: float) -> None:
-    sums[name] = sums.get(name, 0.0) + value

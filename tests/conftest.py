@@ -1,4 +1,4 @@
-"""Settings of every test: four devices made of the processor, no silent broadcasting between ranks.
+"""Settings of every test: eight devices made of the processor, no silent broadcasting between ranks.
 
 The tests compile much and compute little. So the compiler works with little effort, and what it has compiled once is
 kept in a cache.
@@ -16,5 +16,5 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from samples import DIMS, conversations
 
-from cmath_jax.data.batches import Table, TrainingBatches, evaluation_batches, evaluation_shape
+from cmath_jax.data.batches import Table, TrainingBatches, evaluation_plans, evaluation_shape
 from cmath_jax.data.packing import groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
 from cmath_jax.data.simulate import Simulation, simulate
 from cmath_jax.errors import InputError
@@ -136,10 +136,10 @@ def test_evaluation_sees_every_utterance_once(devices: int) -> None:
     table = Table.of(conversations(lengths), "tav")
     shape = evaluation_shape([table], devices)
     assert shape.rows % devices == 0
-    batches = [*evaluation_batches(table, shape)]
+    batches = [*evaluation_plans(table, shape)]
     seen = np.concatenate([b.utterance_rl[b.utterance_rl >= 0] for b in batches])
     assert sorted(seen) == list(range(lengths.sum()))
-    assert all(b.features["t"].shape == (*shape, DIMS["t"]) for b in batches)
+    assert all(b.position_rl.shape == shape for b in batches)
     assert lengths.sum() / sum(len(row) > 0 for row in rows_of_all(lengths, shape.slots)) > 0.9 * shape.slots
 
 

@@ -95,7 +95,7 @@ def test_a_member_is_the_run_alone(devices: int, alone: Path, tmp_path: Path, mo
     assert len(program.engine.devices) == devices
     assert_same_runs(tmp_path, alone, tolerance=2e-3)
     if devices > 1:
-        (executable,) = program.train_step._executables.values()
+        (executable,) = program.train_steps._executables.values()
         text = executable.as_text()
         for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
             assert collective not in text

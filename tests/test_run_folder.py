@@ -58,8 +58,8 @@ def test_progress_is_lines_in_a_file_and_a_bar_on_a_terminal() -> None:
     for file in (lines, bar):
         with Progress("seed 3", epochs=2, steps=2, done=0, file=file) as progress:
             for epoch in (1, 2):
-                progress.step([1.5, 1.0])
-                progress.step([1.0])
+                progress.steps(1, [1.5, 1.0])
+                progress.steps(1, [1.0])
                 progress.epoch("seed 3", row(3, epoch))
     assert lines.getvalue().count("\n") == 2
     assert "seed 3  epoch 1/2  loss 2.000  validation F1 41.00  1.5 s" in lines.getvalue()

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ import optax
 import pytest
 from samples import final_arrays, rows, tiny
 
-from cmath_jax import program, step, train
+from cmath_jax import epoch, program, step, train
 from cmath_jax.checkpoint import Checkpoints
 from cmath_jax.config import override, to_dict
-from cmath_jax.data.batches import TrainingBatches
+from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import SPLITS
 from cmath_jax.data.load import load_corpus
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.losses import LossWeights, loss_terms, total_loss
+from cmath_jax.member import finished
 from cmath_jax.models import make_model
-from cmath_jax.parallel import DataParallel, OneDevice, host_copy, make_engine
+from cmath_jax.parallel import Jit, Pmap, host_copy, make_engine
 from cmath_jax.program import Program
 from cmath_jax.progress import Progress
 from cmath_jax.run_folder import RunFolder
@@ -39,15 +41,16 @@ ONE_DEVICE = tiny(
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
     """This process gets a SIGTERM while it does that step."""
-    real, left = Progress.step, [steps]
+    real, left = Progress.steps, [steps]
 
-    def step(self: Progress, losses: Sequence[float]) -> None:
+    def one_step(self: Progress, count: int, losses: Sequence[float]) -> None:
         left[0] -= 1
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGTERM)
-        real(self, losses)
+        real(self, count, losses)
 
-    patch.setattr(Progress, "step", step)
+    patch.setattr(Progress, "steps", one_step)
+    patch.setattr(epoch, "SECONDS", 0)  # a look at every step
 
 
 @pytest.fixture(scope="module")
@@ -180,15 +183,11 @@ def test_seeds_differ_extend_and_compile_once(tmp_path: Path, monkeypatch: pytes
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = TrainingBatches.epoch
+    def poisoned(state: step.TrainState, batch: Batch, *others: Any, **options: Any) -> Any:
+        a_rld = jnp.where((state.step == 6) & (batch.segment_rl > 0)[..., None], jnp.inf, batch.features["a"])
+        return step.train_step(state, replace(batch, features={**batch.features, "a": a_rld}), *others, **options)
 
-    def epoch(self: TrainingBatches, epoch: int, first: int = 0, slots: int | None = None) -> Any:
-        for number, batch in enumerate(real(self, epoch, first, slots), start=first):
-            if (epoch, number) == (1, 2):
-                batch.features["a"][batch.segment_rl > 0] = np.inf
-            yield batch
-
-    monkeypatch.setattr(TrainingBatches, "epoch", epoch)
+    monkeypatch.setattr(program, "train_step", poisoned)
     config = ONE_DEVICE
     with pytest.raises(TrainingDivergedError) as error:
         train.fit(config, tmp_path)
@@ -205,33 +204,32 @@ def test_early_stopping_and_the_first_of_equals() -> None:
         return [{"validation": {"weighted_f1": score}} for score in scores]
 
     config = tiny(train__epochs=9, train__patience=2)
-    assert not train.finished([], config)
-    assert not train.finished(history(1, 3, 3), config)
-    assert train.finished(history(1, 3, 3, 2), config)
-    assert train.finished(history(*range(9)), config)
-    assert not train.finished(history(5, 1, 1, 1, 1), tiny(train__epochs=9, train__patience=0))
+    assert not finished([], config)
+    assert not finished(history(1, 3, 3), config)
+    assert finished(history(1, 3, 3, 2), config)
+    assert finished(history(*range(9)), config)
+    assert not finished(history(5, 1, 1, 1, 1), tiny(train__epochs=9, train__patience=0))
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_a_step_on_many_devices_is_a_step_on_one(average: float) -> None:
+@pytest.mark.parametrize(("engine", "average"), [("pmap", 0.0), ("jit", 0.9)])
+def test_a_step_on_many_devices_is_a_step_on_one(engine: str, average: float) -> None:
     """Same losses and same state after three steps, with dropout and noise, when the batch does not divide."""
     corpus = train.load_configured(tiny())
+    options = {"parallel__engine": engine, "optim__average": average, "loss__class_weights": True}
     results = {}
-    for devices in (1, 2, 4):
-        # Batches of three conversations: on four devices one of them has nothing but padding.
-        made = Program.of(tiny(parallel__devices=devices, optim__average=average, loss__class_weights=True), corpus)
-        assert isinstance(made.engine, DataParallel if devices > 1 else OneDevice)
+    for devices in (1, 2, 4, 8):
+        # Batches of three conversations: on four devices and more some of them have nothing but padding.
+        made = Program.of(tiny(parallel__devices=devices, **options), corpus)
         state, settings = made.engine.put([host_copy(made.initialize(0))]), made.settings([made.config])
-        losses = []
-        for batch in [*made.batches.epoch(0)][:3]:
-            with jax.transfer_guard("disallow"):
-                placed = made.engine.put_batches([batch])
-                state, metrics = made.train_step(state, placed, settings)
-            losses.append(jax.device_get(metrics))
+        plan = made.engine.put_steps([made.batches.plan(0)])
+        with jax.transfer_guard("disallow"):
+            state, _ = made.advance(state, plan, settings, 0, 1)
+            state, metrics = made.advance(state, plan, settings, 1, 3)
+            losses = made.engine.get_metrics(metrics)
         probability_nc = made.probabilities(state.evaluated, "test")[0]
         _, scores = made.score("test", probability_nc)
         results[devices] = losses, made.engine.get(state)[0], probability_nc, scores["loss"]
-    for devices in (2, 4):
+    for devices in (2, 4, 8):
         for ours, theirs in zip(results[devices], results[1], strict=True):
             chex.assert_trees_all_close(ours, theirs, rtol=2e-5, atol=2e-5)
 
@@ -250,12 +248,14 @@ def test_a_run_may_move_to_other_devices(
 
 
 def test_too_many_devices_are_refused() -> None:
-    with pytest.raises(InputError, match="but there are 4"):
-        make_engine(tiny(parallel__devices=5).parallel, 3)
-    assert len(make_engine(tiny().parallel, 16).devices) == 4
+    with pytest.raises(InputError, match="but there are 8"):
+        make_engine(tiny(parallel__devices=9).parallel, 3)
+    assert len(make_engine(tiny().parallel, 16).devices) == 8
     assert len(make_engine(tiny().parallel, 3).devices) == 3  # a fourth would have nothing but padding
-    assert isinstance(make_engine(tiny(parallel__engine="jit").parallel, 16), OneDevice)
-    assert isinstance(make_engine(tiny(parallel__engine="pmap", parallel__devices=1).parallel, 16), DataParallel)
+    assert isinstance(make_engine(tiny().parallel, 16), Pmap)
+    assert isinstance(make_engine(tiny(parallel__devices=1).parallel, 16), Jit)
+    assert isinstance(make_engine(tiny(parallel__engine="jit").parallel, 16), Jit)
+    assert isinstance(make_engine(tiny(parallel__engine="pmap", parallel__devices=1).parallel, 16), Pmap)
 
 
 def test_random_streams_are_addressed() -> None:
@@ -269,8 +269,9 @@ def test_the_average_follows_the_parameters() -> None:
     made = Program.of(config, train.load_configured(config))
     state = made.initialize(0)
     expected = jax.tree.map(np.array, state.params)
-    for number, batch in enumerate([*made.batches.epoch(0)][:3]):
-        state, _ = made.train_step(state, made.engine.put_batches([batch]), made.settings([config]))
+    plan = made.engine.put_steps([made.batches.plan(0)])
+    for number in range(3):
+        state, _ = made.advance(state, plan, made.settings([config]), number, number + 1)
         decay = min(0.5, (1 + number) / (10 + number))
         expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * np.array(new), expected, state.params)
     chex.assert_trees_all_close(state.average, expected, rtol=1e-5, atol=1e-6)
@@ -297,9 +298,10 @@ def test_a_step_is_adam_on_the_loss_of_the_reference_tests() -> None:
     loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.optim.learning_rate))
     updates, _ = tx.update(grads, tx.init(params), params)
-    state, metrics = made.train_step(state, made.engine.put_batches([batch]), made.settings([config]))
-    assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
-    assert float(metrics["gradient_norm"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
+    plan = made.engine.put_steps([made.batches.plan(0)])
+    state, metrics = made.advance(state, plan, made.settings([config]), 0, 1)
+    assert float(metrics["loss"][0]) == pytest.approx(float(loss), rel=1e-5)
+    assert float(metrics["gradient_norm"][0]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
     chex.assert_trees_all_close(state.params, optax.apply_updates(params, updates), rtol=1e-4, atol=1e-4)
 
 
@@ -337,7 +339,7 @@ def test_remains_of_a_deleted_checkpoint_do_no_harm(
             train.fit(ONE_DEVICE, tmp_path)
     folder = tmp_path / "checkpoints" / "seed_0"
     (folder / "1").mkdir()
-    shutil.copytree(folder / "4", folder / "2")
+    shutil.copytree(folder / "8", folder / "2")
     for path in sorted((folder / "2").rglob("*"))[::2]:
         if path.is_file():
             path.unlink()

@@ -1,14 +1,18 @@
 """A split as one table of utterances, and batches of fixed shape cut from it.
 
-Shapes: n utterances of a split, c its conversations; r rows of a batch, l slots of a row.
+A *plan* is a batch without features: a few integers an utterance. A device that holds the features of the split makes
+the batch from it by itself (`with_features`).
+
+Shapes: n utterances of a split, c its conversations; s steps, r rows of a batch, l slots of a row.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import flax.struct
+import jax
 import numpy as np
 
 from cmath_jax.data.conversations import UNLABELLED, Conversation
@@ -26,7 +30,7 @@ class Batch:
     """Conversations packed into rows. Padding: features 0, utterance -1, label -1, segment 0.
 
     Attributes:
-      features: m -> float32 [r, l, d_m].
+      features: m -> float32 [r, l, d_m]; empty in a plan.
       utterance_rl: int32, the number of the utterance in its split; random draws are addressed by it.
       speaker_rl: int32, index of the speaker.
       label_rl: int32, index of the emotion; -1 for an utterance that counts in no loss.
@@ -40,6 +44,11 @@ class Batch:
     label_rl: Array
     position_rl: Array
     segment_rl: Array
+
+
+def with_features(plan: Batch, features: Mapping[str, Array]) -> Batch:
+    """The batch of a plan; `features` are `Table.padded_features`, on the device or on the host."""
+    return replace(plan, features={m: x_nd[plan.utterance_rl] for m, x_nd in features.items()})
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,16 @@ class Table:
     def start_c(self) -> np.ndarray:
         return np.cumsum(self.length_c) - self.length_c
 
-    def batch(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
-        """The conversations of each row, packed into a batch of the given shape; missing rows stay empty."""
+    def padded_features(self, utterances: int = 0) -> dict[str, np.ndarray]:
+        """m -> float32 [n + 1, d_m], n the utterances of the table or more: the last row is 0, so that `PADDING` as an
+        index finds it."""
+        rows = 1 + max(utterances - len(self.label_n), 0)
+        return {
+            m: np.concatenate([x_nd, np.zeros((rows, x_nd.shape[1]), np.float32)]) for m, x_nd in self.features.items()
+        }
+
+    def plan(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
+        """The conversations of each row, packed into a plan of the given shape; missing rows stay empty."""
         utterance_rl = np.full(shape, PADDING, np.int32)
         position_rl = np.zeros(shape, np.int32)
         segment_rl = np.zeros(shape, np.int32)
@@ -82,17 +99,23 @@ class Table:
                 segment_rl[place] = segment
                 start += self.length_c[c]
         filled_rl = utterance_rl != PADDING
-        features = {m: np.zeros((*shape, x_nd.shape[1]), np.float32) for m, x_nd in self.features.items()}
-        for m, x_nd in self.features.items():
-            features[m][filled_rl] = x_nd[utterance_rl[filled_rl]]
         return Batch(
-            features=features,
+            features={},
             utterance_rl=utterance_rl,
             speaker_rl=np.where(filled_rl, self.speaker_n[utterance_rl], 0).astype(np.int32),
             label_rl=np.where(filled_rl, self.label_n[utterance_rl], UNLABELLED).astype(np.int32),
             position_rl=position_rl,
             segment_rl=segment_rl,
         )
+
+    def batch(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
+        """As `plan`, with features."""
+        plan = self.plan(rows, shape)
+        there_rl = plan.utterance_rl != PADDING
+        features = {m: np.zeros((*shape, x_nd.shape[1]), np.float32) for m, x_nd in self.features.items()}
+        for m, x_nd in self.features.items():
+            features[m][there_rl] = x_nd[plan.utterance_rl[there_rl]]
+        return replace(plan, features=features)
 
 
 @dataclass(frozen=True)
@@ -120,19 +143,25 @@ class TrainingBatches:
 
     def conversations(self, epoch: int, step: int) -> list[str]:
         """The ids of the conversations of a step, for messages."""
-        return [self.table.ids[c] for row in self._rows(epoch)[step] for c in row]
+        return [self.table.ids[c] for row in self.rows(epoch)[step] for c in row]
 
     def slots(self, epoch: int) -> int:
         """How long the rows of an epoch are."""
-        return max(self.shape.slots, longest_row(self.table.length_c, self._rows(epoch)))
+        return max(self.shape.slots, longest_row(self.table.length_c, self.rows(epoch)))
+
+    def plan(self, epoch: int, slots: int | None = None) -> Batch:
+        """All steps of an epoch, arrays [s, r, l]; in longer rows than it needs, if `slots` says so."""
+        shape = Shape(self.shape.rows, slots or self.slots(epoch))
+        plans = [self.table.plan(rows, shape) for rows in self.rows(epoch)]
+        return jax.tree.map(lambda *x: np.stack(x), *plans)
 
     def epoch(self, epoch: int, first: int = 0, slots: int | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, from step `first` on; in longer rows than it needs, if `slots` says so."""
-        slots = slots or self.slots(epoch)
-        for rows in self._rows(epoch)[first:]:
-            yield self.table.batch(rows, Shape(self.shape.rows, slots))
+        """The batches of an epoch, from step `first` on, with features; `slots` as for `plan`."""
+        shape = Shape(self.shape.rows, slots or self.slots(epoch))
+        for rows in self.rows(epoch)[first:]:
+            yield self.table.batch(rows, shape)
 
-    def _rows(self, epoch: int) -> list[list[np.ndarray]]:
+    def rows(self, epoch: int) -> list[list[np.ndarray]]:
         """The conversations of each row of each step."""
         if epoch not in self._epochs:
             groups = groups_of_epoch(self.table.length_c, self.size, self.seed, epoch)
@@ -148,8 +177,8 @@ def evaluation_shape(tables: Sequence[Table], devices: int = 1) -> Shape:
     return Shape(-(-rows // devices) * devices, slots)
 
 
-def evaluation_batches(table: Table, shape: Shape) -> Iterator[Batch]:
-    """Every utterance of the table exactly once."""
+def evaluation_plans(table: Table, shape: Shape) -> Iterator[Batch]:
+    """Plans that hold every utterance of the table exactly once."""
     rows = rows_of_all(table.length_c, shape.slots)
     for first in range(0, len(rows), shape.rows):
-        yield table.batch(rows[first : first + shape.rows], shape)
+        yield table.plan(rows[first : first + shape.rows], shape)

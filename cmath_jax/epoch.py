@@ -1,0 +1,147 @@
+"""One epoch of a crew: stretches of steps on the devices, and what the host makes of their numbers."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from cmath_jax.distributed import agree
+from cmath_jax.errors import TrainingDivergedError
+from cmath_jax.member import Member
+from cmath_jax.program import Program
+from cmath_jax.progress import Progress
+from cmath_jax.step import TrainState
+from cmath_jax.termination import Termination
+
+SECONDS = 1.0  # that the devices work by themselves, between two looks of the host
+
+
+class Pace:
+    """How many steps make a stretch. It changes no result: see `step.train_steps`."""
+
+    def __init__(self) -> None:
+        self.steps = 1
+        self._last = time.monotonic()
+
+    def start(self) -> None:
+        """A stretch begins, and none is at work before it."""
+        self._last = time.monotonic()
+
+    def measured(self, steps: int) -> None:
+        """A stretch of so many steps is done."""
+        now = time.monotonic()
+        fitting = steps * SECONDS / max(now - self._last, 1e-6)
+        self.steps, self._last = max(1, min(round(fitting), 2 * self.steps)), now
+
+
+def train_epoch(
+    program: Program,
+    crew: Sequence[Member],
+    state: TrainState,
+    settings: Any,
+    first: int,
+    pace: Pace,
+    progress: Progress,
+    termination: Termination,
+) -> tuple[TrainState, int]:
+    """The steps of an epoch from `first` on, to its end or to a request to terminate.
+
+    Counts steps, and sums up metrics, `seconds` without compilation and `compile_seconds`, in every active member. One
+    whose loss or gradient is not finite gets a `failure` that names step and conversations.
+
+    Returns:
+      The state, and how many steps of the epoch are done.
+    """
+    running = [member for member in crew if member.active]
+    epochs = [len(member.history) for member in crew]
+
+    def collect(start: int, stretch: range, metrics: Any) -> None:
+        losses: list[float] = []
+        by_member = program.engine.get_metrics(metrics)
+        for i in stretch:
+            for member, epoch, value in zip(crew, epochs, by_member, strict=True):
+                if member.active:
+                    losses += _take(program, member, epoch, start + i, {k: float(v_s[i]) for k, v_s in value.items()})
+        pace.measured(len(stretch))
+        progress.steps(len(stretch), losses)
+
+    # It may have been compiled before, to see how much memory it needs.
+    began, earlier = time.monotonic(), program.train_steps.take_seconds()
+    pending, done = None, first
+    stop, steps = agree(termination.requested, pace.steps)
+    pace.start()
+    for start, count, plan in program.blocks([member.seed for member in crew], epochs, first):
+        # Between host and device nothing travels but two numbers that go, and those of every step that come.
+        with jax.transfer_guard("disallow"):
+            while done < start + count and not stop:
+                stretch = range(done - start, min(done - start + steps, count))
+                state, metrics = program.advance(state, plan, settings, stretch.start, stretch.stop)
+                # The host is one stretch behind: it reads numbers while the devices are busy with the next.
+                if pending is not None:
+                    collect(*pending)
+                pending, done = (start, stretch, metrics), start + stretch.stop
+                stop, steps = agree(termination.requested, pace.steps)
+                stop = stop or not any(member.active for member in running)
+        if stop:
+            break
+    if pending is not None:
+        collect(*pending)
+    compiled = program.train_steps.take_seconds()
+    for member in running:
+        # A member's share: over all members they add up to the time that it took.
+        member.add("compile_seconds", (earlier + compiled) / len(running))
+        member.add("seconds", (time.monotonic() - began - compiled) / len(running))
+    return state, done
+
+
+def _take(program: Program, member: Member, epoch: int, step: int, values: dict[str, float]) -> list[float]:
+    """The numbers of a step go into the sums of a member. Returns the loss; nothing if it is not finite."""
+    member.done += 1
+    if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+        conversations = ", ".join(program.conversations(member.seed, epoch, step))
+        member.failure = TrainingDivergedError(
+            f"{member.name}, epoch {epoch + 1}, step {member.done}: the loss is {values['loss']}, the norm of its "
+            f"gradient {values['gradient_norm']}; conversations {conversations}. The last good checkpoint is kept; "
+            "try a lower optim.learning_rate, or optim.clip_norm"
+        )
+        return []
+    for name, value in values.items():
+        member.add(name, value)
+    return [values["loss"]]
+
+
+def epoch_rows(program: Program, state: TrainState, crew: Sequence[Member], running: Sequence[int]) -> dict[int, Any]:
+    """By the place of a running member in its crew: its row of `metrics.jsonl` for the epoch that is done.
+
+    One whose parameters give no probabilities gets a `failure` instead.
+    """
+    macos = sys.platform == "darwin"  # counts bytes where Linux counts kilobytes
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if macos else 2**10)
+    probability = {split: program.probabilities(state.evaluated, split) for split in ("validation", "test")}
+    compiled = program.eval_step.take_seconds() / max(len(running), 1)
+    rows = {}
+    for i in running:
+        member, sums = crew[i], crew[i].sums
+        try:
+            scores = {
+                split: program.score(split, probability_mnc[i])[1] for split, probability_mnc in probability.items()
+            }
+        except TrainingDivergedError as error:
+            member.failure = TrainingDivergedError(f"{member.name}, epoch {len(member.history) + 1}: {error}")
+            continue
+        measured = ("seconds", "compile_seconds")
+        rows[i] = {
+            "seed": member.seed,
+            "epoch": len(member.history) + 1,
+            "step": member.done,
+            "train": {name: sums[name] / program.batches.steps for name in sums if name not in measured},
+            **scores,
+            "seconds": sums["seconds"],
+            "compile_seconds": sums["compile_seconds"] + compiled,
+            "peak_memory_mb": memory,
+        }
+    return rows
