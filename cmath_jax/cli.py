@@ -1,27 +1,42 @@
-"""The command line: `launch.py --config FILE [--workdir DIR] [--config.NAME=VALUE ...]`."""
+"""The command line: `launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]`."""
 
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from cmath_jax import experiment as experiments
 from cmath_jax.config import flat, to_dict
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
+from cmath_jax.shards import Shard
 
-USAGE = """usage: python launch.py --config FILE [--workdir DIR] [--config.NAME=VALUE ...]
+USAGE = """usage: python launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]
 
   --config FILE          an experiment (experiments/meld.py) or the config.json of a run
   --workdir DIR          the run folder, default runs/NAME; a run that is there already is continued
+  --shard I/N            of a sweep: only part I (from 0) of N, in the folder part-I-of-N of DIR; once they are all
+                         done, or before, python -m cmath_jax.report DIR/part-* makes one report of them
   --config.NAME=VALUE    changes an option, as in --config.optim.learning_rate=1e-3
   --help                 this text; with --config FILE also every option and its value
 """
 
+GOES_ON = "The same command goes on from the last epoch that was saved"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done or safely interrupted, 1 failed, 2 bad input."""
+    code = _main(sys.argv[1:] if arguments is None else list(arguments))
+    if code and _is_one_of_several():
+        from cmath_jax import distributed
+
+        distributed.leave(code)
+    return code
+
+
+def _main(arguments: list[str]) -> int:
     try:
-        return _run(sys.argv[1:] if arguments is None else list(arguments))
+        return _run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -32,12 +47,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{stopped}. The same command goes on from there", file=sys.stderr)
         return 0
     except KeyboardInterrupt:
-        print("interrupted. The same command goes on from the last epoch that was saved", file=sys.stderr)
+        print(f"interrupted. {GOES_ON}", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not _is_one_of_several():
+            raise
+        from cmath_jax import distributed
+
+        if distributed.tells_of_a_loss(error):
+            first = str(error).splitlines()[0]
+            print(f"error: another process is lost, and this one ends ({first}). {GOES_ON}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        return 1
+
+
+def _is_one_of_several() -> bool:
+    jax = sys.modules.get("jax")  # a slip of the pen is answered without it
+    return jax is not None and jax.distributed.is_initialized()
 
 
 def _run(arguments: list[str]) -> int:
-    path, workdir, overrides, wants_help = _parse(arguments)
+    path, workdir, shard, overrides, wants_help = _parse(arguments)
     if path is None:
         if not wants_help:
             raise InputError("--config FILE is missing; --help says more")
@@ -50,30 +81,34 @@ def _run(arguments: list[str]) -> int:
         for name, value in (experiments.parameters(path) | flat(to_dict(config))).items():
             print(f"  --config.{name}={value}")
         return 0
+    folder = Path(workdir or Path("runs") / config.experiment)
+    if shard:
+        experiment, folder = shard.of(experiment), folder / shard.folder
+        if not experiment.sections:
+            print(f"{folder}: there are fewer runs than parts, and none is left for this one")
+            return 0
     logger = logging.getLogger("cmath_jax")
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.addHandler(logging.StreamHandler())
     # Only now, so that a slip of the pen is answered at once.
+    from cmath_jax import distributed
     from cmath_jax.report import write_report
     from cmath_jax.results import readable, readable_sweep
     from cmath_jax.sweep import run_sweep
     from cmath_jax.train import fit
 
-    folder = Path(workdir or Path("runs") / config.experiment)
-    failed = {}
-    if experiment.sections:
-        result = run_sweep(experiment, folder)
-        failed = result["failed"]
-        print(readable_sweep(result, folder))
-    else:
-        print(readable(fit(config, folder)))
-    print(f"report: {write_report([folder])}")
-    return 1 if failed else 0
+    if not shard:  # whose parts know nothing of each other
+        distributed.start(config.parallel)
+    result = run_sweep(experiment, folder) if experiment.sections else fit(config, folder)
+    if distributed.writes():
+        print(readable_sweep(result, folder) if experiment.sections else readable(result))
+        print(f"report: {write_report([folder])}")
+    return 1 if result.get("failed") else 0
 
 
-def _parse(arguments: list[str]) -> tuple[str | None, str | None, dict[str, str], bool]:
-    """The config file, the run folder, the overridden options, and whether help is wanted."""
+def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, dict[str, str], bool]:
+    """The config file, the run folder, the part of a sweep, the overridden options, and whether help is wanted."""
     single: dict[str, str] = {}
     overrides: dict[str, str] = {}
     left = iter(arguments)
@@ -82,7 +117,7 @@ def _parse(arguments: list[str]) -> tuple[str | None, str | None, dict[str, str]
             single["--help"] = ""
             continue
         name, equals, value = argument.partition("=")
-        if not (name in ("--config", "--workdir") or name.startswith("--config.")):
+        if not (name in ("--config", "--workdir", "--shard") or name.startswith("--config.")):
             raise InputError(f"unknown argument {argument!r}; --help lists what there is")
         if not equals:
             value = next(left, "")
@@ -92,4 +127,5 @@ def _parse(arguments: list[str]) -> tuple[str | None, str | None, dict[str, str]
         if key in target:
             raise InputError(f"{name} is given twice")
         target[key] = value
-    return single.get("--config"), single.get("--workdir"), overrides, "--help" in single
+    shard = Shard.parse(single["--shard"]) if "--shard" in single else None
+    return single.get("--config"), single.get("--workdir"), shard, overrides, "--help" in single

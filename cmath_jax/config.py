@@ -146,11 +146,25 @@ class ParallelConfig:
     engine: str = "auto"  # pmap or jit; auto: jit on one device, pmap on several
     devices: int = 0  # how many of the devices at hand; 0 is all of them
     population: int = 0  # runs trained side by side as one program; 0: all that memory holds, but one on a CPU
+    distributed: bool = False  # several processes; under Slurm, Open MPI or on a TPU pod they are seen without it
+    coordinator: str = ""  # HOST:PORT of the first process; "" asks the cluster
+    num_processes: int = 0  # 0 asks the cluster
+    process_id: int = -1  # from 0; -1 asks the cluster
 
     def __post_init__(self) -> None:
         _one_of("parallel.engine", self.engine, ENGINES)
-        for name in ("devices", "population"):
+        for name in ("devices", "population", "num_processes"):
             _require(getattr(self, name) >= 0, f"parallel.{name}={getattr(self, name)} must not be negative")
+        given = bool(self.coordinator), self.num_processes > 0, self.process_id >= 0
+        _require(
+            self.distributed or not any(given),
+            "parallel.coordinator, num_processes and process_id need parallel.distributed=true",
+        )
+        _require(
+            not any(given) or (all(given) and self.process_id < self.num_processes),
+            f"parallel.coordinator={self.coordinator!r}, num_processes={self.num_processes} and "
+            f"process_id={self.process_id} go together, and process_id counts from 0",
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import re
 import runpy
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,12 +37,16 @@ class Section:
 class Experiment:
     """A config and the sections around it; none for a single run.
 
+    Attributes:
+      whole: the sections of the sweep that this is a part of; () for one that is whole.
+
     Raises:
       InputError: on construction, for a point with an unknown or a wrong option.
     """
 
     config: Config
     sections: tuple[Section, ...] = ()
+    whole: tuple[Section, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.runs
@@ -73,8 +77,10 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """As `config.json` holds it, ready for JSON."""
-        sections = [{"kind": section.kind, "points": section.points} for section in self.sections]
-        return {"config": to_dict(self.config), "sections": sections} if sections else to_dict(self.config)
+        if not self.sections:
+            return to_dict(self.config)
+        whole = {"whole": _plain(self.whole)} if self.whole else {}
+        return {"config": to_dict(self.config), "sections": _plain(self.sections), **whole}
 
 
 def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experiment:
@@ -139,12 +145,20 @@ def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
     if "sections" not in values:
         return Experiment(override(from_dict(values), options))
     try:
-        sections = tuple(Section(str(section["kind"]), dict(section["points"])) for section in values["sections"])
-        return Experiment(override(from_dict(values["config"]), options), sections)
+        sections, whole = _sections(values["sections"]), _sections(values.get("whole", ()))
+        return Experiment(override(from_dict(values["config"]), options), sections, whole)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: holds no sweep: {type(error).__name__}: {error}") from error
+
+
+def _plain(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    return [{"kind": section.kind, "points": section.points} for section in sections]
+
+
+def _sections(plain: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
+    return tuple(Section(str(section["kind"]), dict(section["points"])) for section in plain)
 
 
 def _blamed(path: Path, call: Callable[[], Any]) -> Any:

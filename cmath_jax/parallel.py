@@ -282,15 +282,31 @@ def host_copy(tree: Any) -> Any:
 def make_engine(config: ParallelConfig, batch_size: int, members: int = 1) -> Engine:
     """The engine that the config asks for; one run takes no more devices than a batch has conversations.
 
+    Every process takes part with equally many of its devices.
+
     Raises:
-      InputError: when more devices are asked for than there are.
+      InputError: when more devices are asked for than there are, or a number that the processes cannot share; and for
+        a population over several processes.
     """
-    devices = tuple(jax.devices())
+    processes, devices = jax.process_count(), jax.devices()
     if config.devices > len(devices):
         raise InputError(f"parallel.devices={config.devices}, but there are {len(devices)} ({devices[0].platform})")
+    if config.devices % processes:
+        raise InputError(f"parallel.devices={config.devices} cannot be shared evenly by {processes} processes")
     most = config.devices or len(devices)
     if members > 1:
-        return Population(devices[: min(most, members)], members)
-    wanted = config.devices or min(most, batch_size)
+        if processes > 1:
+            raise InputError(
+                f"parallel.population={config.population}: {processes} processes train one run after the other; to "
+                "train the runs of a sweep at once, give each process its part with --shard"
+            )
+        return Population(tuple(devices[: min(most, members)]), members)
+    wanted = config.devices or max(min(most, batch_size) // processes, 1) * processes
     pmapped = config.engine == "pmap" or (config.engine == "auto" and wanted > 1)
-    return (Pmap if pmapped else Jit)(devices[:wanted])
+    return (Pmap if pmapped else Jit)(_from_each_process(devices, wanted // processes))
+
+
+def _from_each_process(devices: Sequence[jax.Device], count: int) -> tuple[jax.Device, ...]:
+    processes = sorted({device.process_index for device in devices})
+    by_process = [[device for device in devices if device.process_index == process] for process in processes]
+    return tuple(device for mine in by_process for device in mine[:count])

@@ -40,7 +40,7 @@ def structure(config: Config) -> Config:
 def make_program(config: Config, corpus: Corpus, members: int) -> Program:
     """A program for as many members as were asked for, or for as many as memory holds and the config allows."""
     # One run keeps the cores of a processor busy, and its data in their cache: more at once would be slower.
-    alone = config.parallel.engine == "pmap" or jax.local_devices()[0].platform == "cpu"
+    alone = config.parallel.engine == "pmap" or jax.devices()[0].platform == "cpu" or jax.process_count() > 1
     most = config.parallel.population or (1 if alone else members)
     members = _even(members, min(most, members))
     while True:

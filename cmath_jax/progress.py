@@ -8,6 +8,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from cmath_jax import distributed
+
 
 class Progress:
     """The progress of runs that are trained side by side.
@@ -24,8 +26,8 @@ class Progress:
         self._epochs, self._total, self._done = epochs, epochs * steps, done
         self._first, self._start = done, time.monotonic()
         self._validation = "-"
-        self._bar = None
-        if self._file.isatty():
+        self._bar, self._speaks = None, distributed.writes()
+        if self._file.isatty() and self._speaks:
             self._bar = tqdm(total=self._total, initial=done, desc=name, unit="step", file=self._file)
 
     def steps(self, count: int, losses: Sequence[float]) -> None:
@@ -39,7 +41,7 @@ class Progress:
     def epoch(self, name: str, row: Mapping[str, Any]) -> None:
         """A run has done an epoch."""
         self._validation = f"{row['validation']['weighted_f1']:.2f}"
-        if self._bar is None:
+        if self._bar is None and self._speaks:
             left = (time.monotonic() - self._start) / max(self._done - self._first, 1) * (self._total - self._done)
             print(
                 f"{name}  epoch {row['epoch']}/{self._epochs}  loss {row['train']['loss']:.3f}  "

@@ -1,5 +1,6 @@
 """The folder of a run: what is in it, and under which names. README.md lists the files for their readers."""
 
+import contextlib
 import fcntl
 import importlib.metadata
 import json
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from cmath_jax import distributed
 from cmath_jax.config import FREE, Config, differences, to_dict
 from cmath_jax.errors import InputError
 
@@ -22,7 +24,7 @@ RESULTS = ("result.json", "predictions.jsonl", "representations.npz")  # of a fi
 
 
 class RunFolder:
-    """Held by one process at a time; `with RunFolder(path) as folder:`.
+    """Held by one run at a time; `with RunFolder(path) as folder:`. Of the processes of a run only the first writes.
 
     Raises:
       InputError: if another process holds it, or it cannot be written.
@@ -30,8 +32,11 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._writes = distributed.writes()
 
     def __enter__(self) -> "RunFolder":
+        if not self._writes:
+            return self
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")
@@ -45,7 +50,8 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._lock.close()
+        if self._writes:
+            self._lock.close()
 
     def run(self, name: str) -> "RunFolder":
         """The folder of a run of a sweep."""
@@ -101,7 +107,7 @@ class RunFolder:
 
     def remove_result(self) -> None:
         """A result beside a run that goes on would be taken for its own."""
-        for name in (*RESULTS, "report.html"):
+        for name in (*RESULTS, "report.html") if self._writes else ():
             (self.path / name).unlink(missing_ok=True)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -114,12 +120,16 @@ class RunFolder:
         )
 
     def write_representations(self, arrays: Mapping[str, np.ndarray]) -> None:
+        if not self._writes:
+            return
         partial = self.path / ".representations.partial.npz"
         np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
         partial.replace(self.path / "representations.npz")
 
-    def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog":
+    def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog | NoLog":
         """The log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
+        if not self._writes:
+            return NoLog()
         path = self.path / "metrics.jsonl"
         rows = [json.loads(line) for line in path.read_text().splitlines() if _whole(line)] if path.exists() else []
         rows = [row for row in rows if row["seed"] != seed] + history
@@ -129,6 +139,8 @@ class RunFolder:
 
     def sort_metrics(self) -> None:
         """Rows by seed and epoch, however they were interrupted."""
+        if not self._writes:
+            return
         rows = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
         rows.sort(key=lambda row: (row["seed"], row["epoch"]))
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -137,6 +149,8 @@ class RunFolder:
         self._write(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
+        if not self._writes:
+            return
         # Under its name a file is whole or not there: a reader never sees half of one.
         partial = self.path / f".{name}.partial"
         with open(partial, "w", encoding="utf-8") as file:
@@ -167,6 +181,16 @@ class MetricsLog:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._events.close()
+
+
+class NoLog(contextlib.nullcontext[None]):
+    """The log of a process that writes nothing."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def __enter__(self) -> "NoLog":  # type: ignore[override]
+        return self
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from cmath_jax import results
 from cmath_jax.checkpoint import Checkpoints, saved_record
 from cmath_jax.config import Config, to_dict
 from cmath_jax.data.conversations import Corpus
+from cmath_jax.distributed import agree
 from cmath_jax.epoch import Pace, epoch_rows, train_epoch
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.member import Member
@@ -142,7 +143,7 @@ def train_crew(program: Program, crew: Sequence[Member], termination: Terminatio
         pace = Pace()
         # All are at the same step of an epoch, though not always of the same one.
         while sum(member.active for member in crew) > len(crew) // 2:
-            if termination.requested:
+            if agree(termination.requested)[0]:
                 raise Terminated(f"{_title(crew)}: stopped after step {crew[0].done}, which is saved")
             first = next(member.done for member in crew if member.active) % steps
             state, done = train_epoch(program, crew, state, settings, first, pace, progress, termination)

@@ -190,7 +190,8 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_Part]:
         return Point(printable(name), printable(run), entry["options"], runs.get(run), failure, damage.get(run, ""))
 
     environment = read_json(folder / "environment.json")
-    settings = _settings(read_json(folder / "config.json")["config"])
+    config = read_json(folder / "config.json")
+    settings = _settings(config["config"])
     fingerprints = [environment.get("data", {}).get("fingerprint"), *(run.fingerprint for run in runs.values())]
     return [
         _Part(
@@ -203,24 +204,41 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_Part]:
             ),
             settings=settings,
         )
-        for section in result["sections"]
+        for section in _whole(config, result)
     ]
 
 
+def _whole(config: Mapping[str, Any], result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The sections of `result.json`; of a part of a sweep, with the points of the other parts, in the sweep's order."""
+    if "whole" not in config:
+        return result["sections"]
+    own = {(section["kind"], name): at for section in result["sections"] for name, at in section["points"].items()}
+
+    def points(section: Mapping[str, Any]) -> dict[str, Any]:
+        of_others = {name: {"run": "", "options": options} for name, options in section["points"].items()}
+        return {name: own.get((section["kind"], name), other) for name, other in of_others.items()}
+
+    return [{"kind": section["kind"], "points": points(section)} for section in config["whole"]]
+
+
 def _merge(sections: Sequence[Section]) -> Section:
-    """One section of the points of several; of equal names, the first that has numbers."""
+    """One section of the points of several; of equal names, the first that has numbers, or else says why not."""
     if sections[0].kind == "runs":
         return Section("runs", _renamed([point for section in sections for point in section.points]))
     points: dict[str, Point] = {}
     repeated = []
     for point in (point for section in sections for point in section.points):
         known = points.setdefault(point.name, point)
-        if known is not point and point.run:
-            if known.run:
-                repeated.append(point.name)
-            else:
-                points[point.name] = point
+        if known is not point and known.run and point.run:
+            repeated.append(point.name)
+        elif _known(point) > _known(known):
+            points[point.name] = point
     return Section(sections[0].kind, tuple(points.values()), tuple(dict.fromkeys(repeated)))
+
+
+def _known(point: Point) -> int:
+    """0: nothing; 1: why there are no numbers; 2: numbers."""
+    return 2 if point.run else 1 if point.failure or point.damage else 0
 
 
 def _renamed(points: Sequence[Point]) -> tuple[Point, ...]:

@@ -1,0 +1,190 @@
+"""Several processes on this machine train one run: as one process would, and none goes on without the others."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import chex
+import pytest
+from samples import final_arrays, rows, tiny
+
+from cmath_jax import distributed, run_folder, train
+from cmath_jax.config import ParallelConfig, override, to_dict
+from cmath_jax.errors import InputError
+from cmath_jax.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[1]
+RUN = tiny(
+    data__simulation__train=160, optim__average=0.9, train__batch_size=8, train__epochs=5, train__patience=0
+)  # 20 steps an epoch
+
+
+class Processes:
+    """The processes of one run, each with so many of the devices."""
+
+    def __init__(self, count: int, devices: int, folder: Path, *options: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        config = folder.with_suffix(".json")
+        config.write_text(json.dumps(to_dict(RUN)))
+        cache = str(folder.parent / "jax")
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_COMPILATION_CACHE_DIR": cache}
+        told = {"distributed": "true", "coordinator": f"127.0.0.1:{port}", "num_processes": count}
+        self.all = [
+            subprocess.Popen(
+                [
+                    *(sys.executable, "launch.py", "--config", config, "--workdir", folder, *options),
+                    *(f"--config.parallel.{name}={value}" for name, value in {**told, "process_id": i}.items()),
+                ],
+                cwd=ROOT,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            for i in range(count)
+        ]
+
+    def finish(self, seconds: float = 300) -> list[tuple[int, str, str]]:
+        """Exit code, standard output and error of each."""
+        try:
+            outputs = [process.communicate(timeout=seconds) for process in self.all]
+        finally:
+            for process in self.all:
+                process.kill()
+        return [(process.returncode, *output) for process, output in zip(self.all, outputs, strict=True)]
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["train"]["loss"] for row in rows(folder)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """By one process, on four devices."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    train.fit(override(RUN, {"parallel.devices": 4}), folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices", "engine"), [(2, 2, "jit"), (4, 1, "pmap")])
+def test_processes_share_a_run(processes: int, devices: int, engine: str, alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    ended = Processes(processes, devices, folder, f"--config.parallel.engine={engine}").finish()
+    assert [code for code, _, _ in ended] == [0] * processes, ended
+    assert "weighted F1" in ended[0][1]
+    for _, output, errors in ended[1:]:  # only the first speaks
+        assert "F1" not in output + errors
+    assert losses(folder) == pytest.approx(losses(alone), rel=1e-4)
+    chex.assert_trees_all_close(final_arrays(folder, RUN)[0], final_arrays(alone, RUN)[0], rtol=2e-3, atol=2e-3)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert len(environment["devices"]) == processes * devices
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_dies_all_end_and_nothing_is_lost(victim: int, alone: Path, tmp_path: Path) -> None:
+    """Killed in the middle of an epoch. What goes on is the run that was not disturbed, on other devices too."""
+    folder, moved = tmp_path / "run", tmp_path / "moved"
+    run = Processes(2, 2, folder, "--config.parallel.engine=pmap")
+    seed = int(os.environ.get("KILL_SEED", random.randrange(10**6)))
+    print(f"KILL_SEED={seed}")  # pytest shows it where the test fails
+    log = folder / "metrics.jsonl"
+    while not (log.exists() and log.read_text().count("\n") >= 2):
+        assert run.all[victim].poll() is None, run.finish()
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 0.1))
+    run.all[victim].kill()
+    began = time.monotonic()
+    code, _, errors = run.finish(2 * distributed.SILENCE)[1 - victim]
+    assert time.monotonic() - began < 2 * distributed.SILENCE
+    if code == 1:
+        assert errors.splitlines()[-1].startswith("error: another process is lost")
+    else:  # JAX was faster: it aborts where the process with the coordinator has gone, or one is silent
+        assert code == -signal.SIGABRT
+        assert "This most likely indicates that another task died" in errors
+    assert "Traceback" not in errors
+    assert not (folder / "result.json").exists()
+
+    shutil.copytree(folder, moved)
+    ended = Processes(2, 2, folder, "--config.parallel.engine=pmap").finish()
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert losses(folder) == pytest.approx(losses(alone), rel=1e-4)
+    devices = (1, 8)[victim]
+    train.fit(override(RUN, {"parallel.devices": devices}), moved)
+    assert losses(moved) == pytest.approx(losses(alone), rel=1e-4)
+
+
+def test_processes_that_nobody_has_started_are_not_waited_for(tmp_path: Path) -> None:
+    command = [sys.executable, "launch.py", "--config", "experiments/demo.py", "--workdir", str(tmp_path / "run")]
+    ended = subprocess.run(
+        [*command, "--config.parallel.distributed=true"], cwd=ROOT, text=True, capture_output=True, timeout=100
+    )
+    assert ended.returncode == 2
+    assert "parallel.coordinator=HOST:PORT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"coordinator": "localhost:1"},
+        {"distributed": True, "coordinator": "localhost:1"},
+        {"distributed": True, "coordinator": "localhost:1", "num_processes": 2, "process_id": 2},
+    ],
+)
+def test_half_an_address_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"parallel\.coordinator"):
+        ParallelConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("variables", "several"),
+    [
+        ({}, False),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, False),  # a shell in an allocation, not a task
+        (dict.fromkeys(("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"), "0"), False),
+        (
+            dict.fromkeys(("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"), "0")
+            | {"SLURM_NTASKS": "4"},
+            True,
+        ),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, True),
+    ],
+    ids=str,
+)
+def test_launchers_are_seen(variables: dict[str, str], several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.startswith(("SLURM", "OMPI", "TPU", "JAX_COORDINATOR")):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert distributed.surrounded() == several
+
+
+def test_only_the_first_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder.distributed, "writes", lambda: False)
+    with RunFolder(tmp_path / "run") as folder, folder.metrics(0, []) as log:
+        folder.write_config(RUN)
+        folder.write_environment({})
+        folder.write_predictions([])
+        folder.write_representations({})
+        folder.write_result({})
+        folder.remove_result()
+        folder.sort_metrics()
+        log.write({})
+    assert not (tmp_path / "run").exists()
