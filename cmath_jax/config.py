@@ -175,6 +175,7 @@ class Config:
     dataset: str = "simulated"  # meld, iemocap, simulated, or the path of a feature file
     seeds: int = 1  # seeds 0 .. seeds-1 are run and aggregated
     precision: str = "float32"  # of the computation; parameters and losses are always float32
+    profile: str = ""  # steps: a trace of a few training steps in the folder of the run
     linear_reference: str = ""  # a linear model of so many of data.modalities beside the result; "" for none
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -186,6 +187,7 @@ class Config:
     def __post_init__(self) -> None:
         _require(self.seeds > 0, f"seeds={self.seeds} must be positive")
         _one_of("precision", self.precision, PRECISIONS)
+        _require(self.profile in ("", "steps"), f"profile={self.profile!r} is neither steps nor empty")
         _require(
             all(m in MODALITIES for m in self.linear_reference),
             f"linear_reference={self.linear_reference!r} has other letters than {', '.join(MODALITIES)}",
@@ -240,7 +242,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 # Options that may change between two runs of one folder: none of them changes a number beyond rounding, or where the
 # data lie, since their fingerprint tells whether they are the same.
 FREE = (
-    *("seeds", "linear_reference", "experiment", "parallel."),
+    *("seeds", "linear_reference", "experiment", "parallel.", "profile"),
     *("data.features_dir", "data.feature_set", "data.file", "data.prepared_dir", "data.stream"),
 )
 

@@ -16,6 +16,8 @@ from cmath_jax.program import Program
 from cmath_jax.progress import Progress
 from cmath_jax.step import TrainState
 from cmath_jax.termination import Termination
+from cmath_jax.tracing import STEPS as TRACED
+from cmath_jax.tracing import Tracer
 
 SECONDS = 1.0  # that the devices work by themselves, between two looks of the host
 
@@ -24,7 +26,7 @@ class Pace:
     """How many steps make a stretch. It changes no result: see `step.train_steps`."""
 
     def __init__(self) -> None:
-        self.steps = 1
+        self.steps, self.known = 1, False
         self._last = time.monotonic()
 
     def start(self) -> None:
@@ -35,7 +37,7 @@ class Pace:
         """A stretch of so many steps is done."""
         now = time.monotonic()
         fitting = steps * SECONDS / max(now - self._last, 1e-6)
-        self.steps, self._last = max(1, min(round(fitting), 2 * self.steps)), now
+        self.steps, self._last, self.known = max(1, min(round(fitting), 2 * self.steps)), now, True
 
 
 def train_epoch(
@@ -45,6 +47,7 @@ def train_epoch(
     settings: Any,
     first: int,
     pace: Pace,
+    tracer: Tracer,
     progress: Progress,
     termination: Termination,
 ) -> tuple[TrainState, int]:
@@ -78,8 +81,10 @@ def train_epoch(
         # Between host and device nothing travels but two numbers that go, and those of every step that come.
         with jax.transfer_guard("disallow"):
             while done < start + count and not stop:
-                stretch = range(done - start, min(done - start + steps, count))
-                state, metrics = program.advance(state, plan, settings, stretch.start, stretch.stop)
+                stretch, advance = range(done - start, min(done - start + steps, count)), program.advance
+                if tracer.due and pace.known:
+                    stretch, advance = stretch[:TRACED], tracer.traced(advance)
+                state, metrics = advance(state, plan, settings, stretch.start, stretch.stop)
                 # The host is one stretch behind: it reads numbers while the devices are busy with the next.
                 if pending is not None:
                     collect(*pending)

@@ -31,6 +31,7 @@ def structure(config: Config) -> Config:
         experiment="",
         seeds=1,
         linear_reference="",
+        profile="",
         model=replace(config.model, dropout=0.5 if config.model.dropout else 0.0),
         loss=LossConfig(),
         optim=replace(config.optim, learning_rate=1.0),

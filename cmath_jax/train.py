@@ -32,6 +32,7 @@ from cmath_jax.representations import representations
 from cmath_jax.run_folder import RunFolder
 from cmath_jax.step import TrainState
 from cmath_jax.termination import Termination
+from cmath_jax.tracing import Tracer
 
 
 def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
@@ -141,12 +142,13 @@ def train_crew(program: Program, crew: Sequence[Member], termination: Terminatio
         progress = stack.enter_context(Progress(_title(crew), crew[0].config.train.epochs, steps, crew[0].done))
         state, settings = engine.put(states), program.settings([m.config for m in crew])
         pace = Pace()
+        tracer = Tracer(crew[0].folder.path / "profile", crew[0].config.profile != "")
         # All are at the same step of an epoch, though not always of the same one.
         while sum(member.active for member in crew) > len(crew) // 2:
             if agree(termination.requested)[0]:
                 raise Terminated(f"{_title(crew)}: stopped after step {crew[0].done}, which is saved")
             first = next(member.done for member in crew if member.active) % steps
-            state, done = train_epoch(program, crew, state, settings, first, pace, progress, termination)
+            state, done = train_epoch(program, crew, state, settings, first, pace, tracer, progress, termination)
             arrays = [{"state": host, "scaling": scaling} for host in engine.get(state)]
             running = [i for i, member in enumerate(crew) if member.active]
             if done < steps and running:

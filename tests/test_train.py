@@ -1,6 +1,7 @@
 """The step and the loop: the same whatever interrupts them, and honest about what they selected."""
 
 import copy
+import gzip
 import json
 import os
 import shutil
@@ -399,3 +400,19 @@ def test_missing_modalities_are_refused() -> None:
             del conversation.features["a"]  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="has only"):
         Program.of(tiny(), corpus)
+
+
+def test_a_profile_is_a_trace_of_some_steps(
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With names for the parts of the model; and the run is what it is without."""
+    monkeypatch.setattr(epoch, "TRACED", 2)
+    train.fit(override(ONE_DEVICE, {"profile": "steps"}), tmp_path)
+    (trace,) = (tmp_path / "profile").rglob("perfetto_trace.json.gz")
+    assert json.loads(gzip.decompress(trace.read_bytes()))
+    (measured,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    for name in (b"fusion", b"optimizer", b"losses"):
+        assert name in measured.read_bytes()
+    assert rows(tmp_path) == rows(undisturbed[0])
+    with pytest.raises(InputError, match="profile='epochs'"):
+        override(ONE_DEVICE, {"profile": "epochs"})
