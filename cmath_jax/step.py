@@ -109,21 +109,24 @@ def train_step(
 
     def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         outputs = cast(Outputs, model.apply({"params": params}, batch, **options, rngs=rngs))
-        terms = loss_terms(outputs, batch, settings.loss)
-        # Divided by the counts of all devices: the sum of these losses over devices is the loss of the whole batch.
-        terms["deviation"] = Mean.of(outputs.deviation_rld.mean(-1), batch.label_rl != UNLABELLED)
-        shares = {name: Mean(term.total, over_devices(term.count)).value() for name, term in terms.items()}
-        return total_loss(shares, settings.loss), shares
+        with jax.named_scope("losses"):
+            terms = loss_terms(outputs, batch, settings.loss)
+            # Divided by the counts of all devices: the sum of these losses over devices is the loss of the whole batch.
+            terms["deviation"] = Mean.of(outputs.deviation_rld.mean(-1), batch.label_rl != UNLABELLED)
+            shares = {name: Mean(term.total, over_devices(term.count)).value() for name, term in terms.items()}
+            return total_loss(shares, settings.loss), shares
 
     (total, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     (total, terms, grads) = over_devices((total, terms, grads))
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, jax.tree.map(lambda x: settings.learning_rate * x, updates))
+    with jax.named_scope("optimizer"):
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, jax.tree.map(lambda x: settings.learning_rate * x, updates))
     averaged = state.average
     if averaged is not None:
         # A young average forgets faster, so that it does not remember the initial parameters.
-        decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
-        averaged = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, params)
+        with jax.named_scope("average"):
+            decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
+            averaged = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, params)
     metrics = {"loss": total, **terms, "gradient_norm": optax.tree.norm(grads)}
     return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
 

@@ -465,3 +465,40 @@ def random_params(
         params[f"classifier_{m}"] = affine(width, classes)
     params["classifier"] = affine(width, classes)
     return params
+
+
+def stacked(params: Params, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters as the model has them: layers of equal shape in one array, modalities in the order t, a, v."""
+    settings = complete(settings)
+    order = [m for m in "tav" if m in settings["modalities"]]
+
+    def stack(trees: Sequence[Any], axis: int = 0) -> Any:
+        if isinstance(trees[0], Mapping):
+            return {name: stack([tree[name] for tree in trees], axis) for name in trees[0]}
+        return np.stack([np.asarray(tree) for tree in trees], axis)
+
+    shared = {f"{name}_{m}" for name in ("down", "up", "linear") for m in order} | {"speaker", "classifier"}
+    result = {name: layer for name, layer in params.items() if name in shared}
+    result["classifiers"] = stack([params[f"classifier_{m}"] for m in order])
+    moments = ("mean", "deviation") if settings["noise"] else ("mean",)
+    result["fusion"] = {
+        layer: stack([stack([params[f"fusion_{m}"][f"{moment}_{layer}"] for moment in moments]) for m in order])
+        for layer in ("hidden", "output")
+    }
+    if settings["cross_attention"]:
+        blocks = {(c, x): params[f"cma_{c}"][f"attention_{x}"] for c in order for x in order}
+        attention = {
+            # One product for all that a modality asks, [c, in, x, out], or answers, [x, in, c, out].
+            "query": stack([stack([blocks[c, x]["query"] for x in order], axis=1) for c in order]),
+            "key": stack([stack([blocks[c, x]["key"] for c in order], axis=1) for x in order]),
+            "value": stack([stack([blocks[c, x]["value"] for c in order], axis=1) for x in order]),
+            "output": stack([stack([blocks[c, x]["output"] for x in order]) for c in order]),
+        }
+        block = {
+            layer: stack([stack([params[f"cma_{c}"][f"{layer}_{x}"] for x in order]) for c in order])
+            for layer in ("attention_norm", "hidden", "project", "output_norm")
+        }
+        result["cma"] = {"attention": attention, "block": block}
+        if len(order) > 1:
+            result["cma"]["gate"] = stack([params[f"cma_{c}"]["gate"] for c in order])
+    return result

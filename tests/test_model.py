@@ -34,11 +34,15 @@ KEYS = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
 
 
 def setting(variant: str, modalities: str) -> tuple[dict[str, Any], CMATH, Any]:
-    """The settings of the reference, the model, and parameters that the reference drew for it."""
+    """The settings of the reference, the model, and parameters as the reference has them; `stacked` for the model."""
     settings: dict[str, Any] = {"modalities": modalities, "heads": HEADS, **WEIGHTS, "reconstruction_weight": 0.9}
     settings |= VARIANTS[variant]
     params = reference.random_params(np.random.default_rng(3), DIMS, settings, SPEAKERS, CLASSES, WIDTH)
     return settings, make_model(modalities=modalities, **VARIANTS[variant]), float32(params)
+
+
+def stacked(params: Any, settings: dict[str, Any]) -> Any:
+    return float32(reference.stacked(params, settings))
 
 
 def talks_of(talks: Any) -> list[dict[str, Any]]:
@@ -71,7 +75,7 @@ def test_matches_reference(variant: str, modalities: str, stop_teacher: bool) ->
         losses = losses_of(outputs, batch, loss, jnp.asarray(class_weights, jnp.float32))
         return losses["total"], (outputs, losses)
 
-    (_, (outputs, losses)), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
+    (_, (outputs, losses)), grads = jax.value_and_grad(loss_of, has_aux=True)(stacked(params, settings))
 
     # The noise that was drawn, conversation by conversation.
     noisy = settings.get("noise", True)
@@ -115,14 +119,16 @@ def test_matches_reference(variant: str, modalities: str, stop_teacher: bool) ->
     rng = np.random.default_rng(4)
     direction = jax.tree.map(lambda x: rng.normal(size=x.shape), params)
     slope = reference.directional_derivative(params, direction, talks_of(talks), settings, noises)
-    ours = sum(float((g * d).sum()) for g, d in zip(jax.tree.leaves(grads), jax.tree.leaves(direction), strict=True))
+    products = jax.tree.map(lambda g, d: float((g * d).sum()), grads, reference.stacked(direction, settings))
+    ours = sum(jax.tree.leaves(products))
     np.testing.assert_allclose(ours, slope, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize(("variant", "modalities"), [*itertools.product(VARIANTS, ["t", "av", "tav"])])
 def test_parameters_are_those_of_the_reference_and_all_alive(variant: str, modalities: str) -> None:
     """A variant has exactly the parameters that it uses: the tree is the reference's, and each one has a gradient."""
-    _, model, expected = setting(variant, modalities)
+    settings, model, params = setting(variant, modalities)
+    expected = stacked(params, settings)
     batch = pack(conversations(LENGTHS), ROWS, 12, modalities)
     params = model.init(jax.random.key(0), batch, train=False)["params"]
     chex.assert_trees_all_equal_shapes_and_dtypes(params, expected)
@@ -163,7 +169,8 @@ def test_dropout_differs_by_utterance_and_step_and_keeps_the_mean() -> None:
     ]
     chex.assert_trees_all_equal(outputs[0], outputs[1])
     assert not np.allclose(outputs[0].mean_rld, outputs[2].mean_rld)
-    from cmath_jax.models.layers import AttentionDropout, Context, Dropout
+    from cmath_jax.models.attention import attend_at_once
+    from cmath_jax.models.layers import Context, Dropout
 
     context = Context.of(batch, 0.3, train=True)
     ones = jnp.ones((1, 30, 60))
@@ -172,7 +179,10 @@ def test_dropout_differs_by_utterance_and_step_and_keeps_the_mean() -> None:
     np.testing.assert_allclose(values, [0, 1 / 0.7], rtol=1e-6)
     assert abs(float(dropped.mean()) - 1) < 0.05
     assert len(np.unique(np.asarray(dropped[0]), axis=0)) == 30  # no two utterances alike
-    weights = AttentionDropout().apply({}, jnp.ones((1, 2, 30, 30)), context, rngs={"dropout": jax.random.key(0)})
+    # Equal weights on values that tell the answering utterances apart: what is heard are the weights.
+    zeros, values = jnp.zeros((1, 1, 1, 2, 30, 30)), jnp.broadcast_to(jnp.eye(30), (1, 1, 1, 2, 30, 30))
+    weights = 30 * attend_at_once(zeros, zeros, values, context, jax.random.key(0))
+    np.testing.assert_allclose(np.unique(np.round(weights, 5)), [0, 1 / 0.7], rtol=1e-4)
     assert abs(float(weights.mean()) - 1) < 0.05
     assert len(np.unique(np.asarray(weights).reshape(60, 30), axis=0)) == 60  # nor two heads
 
@@ -192,23 +202,31 @@ def test_renaming_speakers_changes_nothing() -> None:
     assert not np.allclose(before.logits_rlc, model.apply(variables, renamed, train=False).logits_rlc)
 
 
-def test_swapping_the_auxiliaries_changes_nothing() -> None:
-    """Audio as video and video as audio, with their parameters: H'_t is the same."""
+@pytest.mark.parametrize("inject", ["attention", "block", "nothing"])
+def test_the_order_of_the_modalities_changes_nothing(inject: str) -> None:
+    """Another order, with the parameters in that order: the same H'_m. So are two auxiliaries that change places."""
     from cmath_jax.models.cma_transformer import CMATransformer
     from cmath_jax.models.layers import Context
 
     batch = pack(conversations(LENGTHS), ROWS, 12)
     context = Context.of(batch, 0.0, train=False)
-    rng = np.random.default_rng(0)
-    h = {m: jnp.asarray(rng.normal(size=(3, 12, WIDTH)), jnp.float32) for m in "tav"}
-    module = CMATransformer("t", HEADS, "attention", jnp.float32)
-    params = module.init(jax.random.key(0), h, context)["params"]
-    swap = {"a": "v", "v": "a"}
-    swapped = {(name[:-1] + swap.get(name[-1], name[-1]) if "_" in name else name): p for name, p in params.items()}
-    before, gates = module.apply({"params": params}, h, context)
-    after, swapped_gates = module.apply({"params": swapped}, {"t": h["t"], "a": h["v"], "v": h["a"]}, context)
-    chex.assert_trees_all_close(before, after, rtol=1e-6, atol=1e-6)
-    chex.assert_trees_all_close(gates["a"], swapped_gates["v"], rtol=1e-6, atol=1e-6)
+    h_crld = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 12, WIDTH)), jnp.float32)
+    module = CMATransformer(HEADS, inject, jnp.float32)
+    params = module.init(jax.random.key(0), h_crld, context)["params"]
+    for order in ([0, 2, 1], [2, 0, 1]):
+
+        def reorder(path: Any, x: jax.Array, order: list[int] = order) -> jax.Array:
+            names = [key.key for key in path]
+            other = None if "gate" in names else 2 if {"query", "key", "value"} & {*names} else 1
+            x = x[jnp.array(order)]
+            return x if other is None else jnp.take(x, jnp.array(order), other)
+
+        reordered = jax.tree_util.tree_map_with_path(reorder, params)
+        before, gates = module.apply({"params": params}, h_crld, context)
+        after, other_gates = module.apply({"params": reordered}, h_crld[jnp.array(order)], context)
+        np.testing.assert_allclose(before[jnp.array(order)], after, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(gates[jnp.array(order)][:, jnp.array(order)], other_gates, rtol=1e-5, atol=1e-6)
+        assert not np.allclose(before, after, atol=1e-2)
 
 
 def test_gates_are_positive_and_sum_to_one() -> None:

@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from flax.traverse_util import flatten_dict
 from samples import CLASSES, HEADS, SPEAKERS, WIDTH, conversations, float32, pack, tiny, unpack
 
 from cmath_jax import models
 from cmath_jax.config import LossConfig
 from cmath_jax.losses import LossWeights, loss_terms, total_loss
+from cmath_jax.models import attention as attention_module
+from cmath_jax.models import layers
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.cmath import Outputs
-from cmath_jax.models.layers import AttentionDropout, Dropout
+from cmath_jax.models.layers import drop
 from cmath_jax.program import load_configured
 from cmath_jax.train import fit
 
@@ -31,7 +32,8 @@ LENGTHS = (5, 1, 4, 7)
 ROWS = ((0, 2), (3, 1), ())  # several conversations to a row, one of a single utterance, an empty row
 LOSS = LossConfig(gamma1=0.0, gamma2=1.0, stop_teacher=False, temperature=8.0)
 KEYS = {"dropout": jax.random.key(1)}
-Drop = Callable[[str, np.ndarray], np.ndarray]  # of a module by its path, and what goes in
+Drop = Callable[[str, tuple[int, ...], np.ndarray], np.ndarray]  # a place, whose layer of the stack, and what goes in
+PLACES = ("input", "weights", "attention", "hidden", "project", "classifier")  # where something is dropped, in order
 BASELINES_MD = Path(__file__).parents[1] / "docs" / "baselines.md"
 
 
@@ -48,7 +50,7 @@ def random_params(model: SDT, batch: Any) -> dict[str, Any]:
     """Of the model's shapes; no bias is 0 and no scale 1, so that each one matters."""
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))["params"]
     rng = np.random.default_rng(3)
-    return jax.tree.map(lambda x: rng.normal(size=x.shape) / math.sqrt(x.shape[0]), shapes)
+    return jax.tree.map(lambda x: rng.normal(size=x.shape) / math.sqrt(x.shape[-1]), shapes)
 
 
 def total_of(outputs: Outputs, batch: Any, loss: LossConfig) -> jax.Array:
@@ -59,7 +61,7 @@ def total_of(outputs: Outputs, batch: Any, loss: LossConfig) -> jax.Array:
 # The reference: one conversation at a time, n utterances, float64; its building blocks are those of reference.py.
 
 
-def keep(site: str, x: np.ndarray) -> np.ndarray:
+def keep(place: str, layer: tuple[int, ...], x: np.ndarray) -> np.ndarray:
     """No dropout."""
     return x
 
@@ -72,46 +74,54 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def attention(x_nd: np.ndarray, source_nd: np.ndarray, layers: Any, drop: Drop, site: str) -> np.ndarray:
+def layers_of(tree: Any, *index: Any) -> Any:
+    return jax.tree.map(lambda x: np.asarray(x, np.float64)[index], tree)
+
+
+def attention(x_nd: np.ndarray, source_nd: np.ndarray, kernels: Any, m: int, s: int, drop: Drop) -> np.ndarray:
+    projections = (kernels["query"]["kernel"][m, :, s], *(kernels[x]["kernel"][s, :, m] for x in ("key", "value")))
     query_hne, key_hne, value_hne = (
-        np.stack(np.split(y_nd @ layers[name]["kernel"], HEADS, axis=1))
-        for name, y_nd in (("query", x_nd), ("key", source_nd), ("value", source_nd))
+        np.stack(np.split(y_nd @ kernel_dd, HEADS, axis=1))
+        for y_nd, kernel_dd in zip((x_nd, source_nd, source_nd), projections, strict=True)
     )
     weight_hqk = reference.softmax(query_hne @ key_hne.swapaxes(1, 2) / math.sqrt(WIDTH / HEADS))
-    mixed_hne = drop(f"{site}/AttentionDropout_0", weight_hqk) @ value_hne
-    return drop(f"{site}/Dropout_0", reference.dense(np.concatenate([*mixed_hne], axis=1), layers["output"]))
+    mixed_hne = drop("weights", (m, s), weight_hqk) @ value_hne
+    output = layers_of(kernels["output"], m, s)
+    return drop("attention", (m, s), reference.dense(np.concatenate([*mixed_hne], axis=1), output))
 
 
 def forward(params: Any, talk: Any, modalities: str, drop: Drop = keep) -> dict[str, Any]:
     """H_m, H_k, the weights of the multimodal gate and all logits of one conversation."""
     place_nd = reference.position(len(talk.labels), WIDTH) + params["speaker"]["embedding"][talk.speakers]
+    modalities = "".join(m for m in "tav" if m in modalities)
     x, h, z = {}, {}, {}
     for i, m in enumerate(modalities):
         u_nd = talk.features[m].astype(np.float64) @ params[f"convolution_{m}"]["kernel"][0]
-        x[m] = drop(f"Dropout_{i}", u_nd + place_nd)
-    for m, s in itertools.product(modalities, modalities):
-        block = f"block_{m}_{s}"
-        layers = params[block]
-        y_nd = x[m] + attention(x[m], x[s], layers["attention"], drop, f"{block}/attention")
-        hidden_nd = gelu_tanh(reference.dense(reference.layer_norm(y_nd, layers["norm"]), layers["hidden"]))
-        f_nd = reference.dense(drop(f"{block}/Dropout_0", hidden_nd), layers["project"])
-        z_nd = y_nd + drop(f"{block}/Dropout_1", f_nd)
-        z[m, s] = sigmoid(z_nd @ layers["gate"]["kernel"]) * z_nd
-    for m in modalities:
-        h[m] = reference.dense(np.concatenate([z[m, s] for s in modalities], axis=1), params[f"merge_{m}"])
+        x[m] = drop("input", (i,), u_nd + place_nd)
+    blocks = params["blocks"]
+    for (i, m), (j, s) in itertools.product(enumerate(modalities), enumerate(modalities)):
+        block = layers_of({name: blocks[name] for name in ("norm", "hidden", "project", "gate")}, i, j)
+        y_nd = x[m] + attention(x[m], x[s], blocks["attention"], i, j, drop)
+        hidden_nd = gelu_tanh(reference.dense(reference.layer_norm(y_nd, block["norm"]), block["hidden"]))
+        f_nd = reference.dense(drop("hidden", (i, j), hidden_nd), block["project"])
+        z_nd = y_nd + drop("project", (i, j), f_nd)
+        z[m, s] = sigmoid(z_nd @ block["gate"]["kernel"]) * z_nd
+    for i, m in enumerate(modalities):
+        heard_nx = np.concatenate([z[m, s] for s in modalities], axis=1)
+        h[m] = reference.dense(heard_nx, layers_of(params["merge"], i))
     if len(modalities) == 1:
         fused_nd, alpha = h[modalities], {}
     else:
-        score = {m: np.exp(h[m] @ params["gate"]["score"]["kernel"]) for m in modalities}
+        score = {m: np.exp(h[m] @ params["gate"]["kernel"]) for m in modalities}
         alpha = {m: score[m] / sum(score.values()) for m in modalities}
         fused_nd = sum(alpha[m] * h[m] for m in modalities)
-    heard = {m: drop(f"Dropout_{i}", np.maximum(h[m], 0)) for i, m in enumerate(modalities, start=len(modalities))}
+    heard = {m: drop("classifier", (i,), np.maximum(h[m], 0)) for i, m in enumerate(modalities)}
     return {
         "h": h,
         "fused": fused_nd,
         "alpha": alpha,
         "logits": {"k": reference.dense(fused_nd, params["classifier"])}
-        | {m: reference.dense(heard[m], params[f"classifier_{m}"]) for m in modalities},
+        | {m: reference.dense(heard[m], layers_of(params["classifiers"], i)) for i, m in enumerate(modalities)},
     }
 
 
@@ -266,35 +276,38 @@ def test_a_traced_dropout_is_the_same_dropout() -> None:
     assert not np.allclose(logits(0.3, True), logits(0.3, False))
 
 
-def test_dropout_acts_where_the_equations_say() -> None:
+def test_dropout_acts_where_the_equations_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference with the masks that the model drew: each one is used, and each at its place."""
     talks = conversations((6,))
     batch = pack(talks, ((0,),), 6)
     model = make_sdt(dropout=0.4)
     params = random_params(model, batch)
+    kept: list[np.ndarray] = []
 
-    def drops(module: Any, _: str) -> bool:
-        return isinstance(module, Dropout | AttentionDropout)
+    def drop_and_remember(x: jax.Array, bits: jax.Array, rate: float) -> jax.Array:
+        kept.append(np.asarray(drop(jnp.ones(x.shape), bits, rate)))
+        return drop(x, bits, rate)
 
-    @jax.jit
-    def train(params: Any) -> Any:
-        options: dict[str, Any] = {"capture_intermediates": drops, "mutable": ["intermediates"]}
-        return model.apply({"params": params}, batch, train=True, rngs=KEYS, **options)
+    for module in (layers, attention_module):
+        monkeypatch.setattr(module, "drop", drop_and_remember)
+    outputs = model.apply({"params": float32(params)}, batch, train=True, rngs=KEYS)
+    masks = dict(zip(PLACES, kept, strict=True))
+    unused = {(place, layer) for place, mask in masks.items() for layer in np.ndindex(*stack_of(mask))}
 
-    outputs, captured = train(float32(params))
-    calls = flatten_dict(captured["intermediates"], sep="/").items()
-    dropped = {path.removesuffix("/__call__"): x[0][0] for path, x in calls}
-    unused = set(dropped)
+    def drop_again(place: str, layer: tuple[int, ...], x: np.ndarray) -> np.ndarray:
+        unused.remove((place, layer))
+        return x * masks[place][layer][0]
 
-    def drop(site: str, x: np.ndarray) -> np.ndarray:
-        unused.remove(site)
-        return x * (np.asarray(dropped[site]) != 0) / 0.6
-
-    expected = forward(params, talks[0], "tav", drop)
+    expected = forward(params, talks[0], "tav", drop_again)
     assert not unused
     np.testing.assert_allclose(outputs.logits_rlc[0], expected["logits"]["k"], rtol=1e-5, atol=1e-5)
     for m in "tav":
         np.testing.assert_allclose(outputs.modality_logits[m][0], expected["logits"][m], rtol=1e-5, atol=1e-5)
+
+
+def stack_of(mask: np.ndarray) -> tuple[int, ...]:
+    """The axes before [r, l, d], or before the [r, h, q, k] of attention weights."""
+    return mask.shape[:-3] if mask.ndim < 6 else mask.shape[:-4]
 
 
 def test_bfloat16_computes_near_and_returns_float32() -> None:

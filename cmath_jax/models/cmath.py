@@ -14,7 +14,7 @@ from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import MODALITIES, Corpus
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
-from cmath_jax.models.layers import Context, Convolution, Dropout, SpeakerEmbedding, sinusoids
+from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, sinusoids, spread, total
 
 
 @flax.struct.dataclass
@@ -100,48 +100,57 @@ class CMATH(nn.Module):
 
         # Modality reconstruction: compress and restore (eqs 1, 2).
         compressed, reconstructions = {}, {}
-        for m in present:
-            u_rlm = batch.features[m]
-            if self.reconstruction:
-                compressed[m] = self._convolution(self.width, False, f"down_{m}")(u_rlm, context)
-                restored_rlm = self._convolution(u_rlm.shape[-1], True, f"up_{m}")(compressed[m], context)
-                reconstructions[m] = restored_rlm.astype(jnp.float32)
-            else:
-                compressed[m] = nn.Dense(self.width, dtype=self.dtype, name=f"linear_{m}")(u_rlm)
+        with jax.named_scope("reconstruction"):
+            for m in present:
+                u_rlm = batch.features[m]
+                if self.reconstruction:
+                    compressed[m] = self._convolution(self.width, False, f"down_{m}")(u_rlm, context)
+                    restored_rlm = self._convolution(u_rlm.shape[-1], True, f"up_{m}")(compressed[m], context)
+                    reconstructions[m] = restored_rlm.astype(jnp.float32)
+                else:
+                    compressed[m] = Dense((self.width,), dtype=self.dtype, name=f"linear_{m}")(u_rlm)
 
-        # Who speaks, and when (eqs 4-8): the same for all modalities.
-        speaker_rld = SpeakerEmbedding(self.speakers, self.width, self.dtype, name="speaker")(batch.speaker_rl)
-        position_rld = jnp.asarray(sinusoids(batch.position_rl.shape[1], self.width), self.dtype)[batch.position_rl]
-        h = {m: Dropout()(compressed[m] + speaker_rld + position_rld, context) for m in present}
+        # Who speaks, and when (eqs 4-8): the same for all modalities, which from here on lie in one array.
+        with jax.named_scope("embeddings"):
+            speaker_rld = SpeakerEmbedding(self.speakers, self.width, self.dtype, name="speaker")(batch.speaker_rl)
+            positions_ld = jnp.asarray(sinusoids(batch.position_rl.shape[1], self.width), self.dtype)
+            place_mrld = spread(speaker_rld + positions_ld[batch.position_rl], 0, len(present))
+            h_mrld = Dropout()(jnp.stack([compressed[m] for m in present]) + place_mrld, context)
 
         # Cross-modality augmented transformers, one per central modality (eqs 9-14).
-        augmented, gates = dict(h), {}
+        gates = {}
         if self.cross_attention:
-            for m in present:
-                transformer = CMATransformer(m, self.heads, self.inject, self.dtype, name=f"cma_{m}")
-                augmented[m], gates[m] = transformer(h, context)
+            h_mrld, alpha_cxrld = CMATransformer(self.heads, self.inject, self.dtype, name="cma")(h_mrld, context)
+            if len(present) > 1:
+                gates = {
+                    c: dict(zip(present, alpha, strict=True)) for c, alpha in zip(present, alpha_cxrld, strict=True)
+                }
 
         # Variational fusion (eqs 15-17).
-        gaussians = [fusion.Gaussian(self.noise, self.dtype, name=f"fusion_{m}")(augmented[m]) for m in present]
-        mean_rld, deviation_rld = (sum(parts) / len(present) for parts in zip(*gaussians, strict=True))
-        noisy = train and self.noise
-        sample_rld = fusion.sample(mean_rld, deviation_rld, self.make_rng("noise"), context) if noisy else mean_rld
+        mean_mrld, deviation_mrld = fusion.Gaussians(self.noise, self.dtype, name="fusion")(h_mrld)
+        with jax.named_scope("fusion"):
+            mean_rld, deviation_rld = (total(x_mrld, 0) / len(present) for x_mrld in (mean_mrld, deviation_mrld))
+            noisy = train and self.noise
+            sample_rld = fusion.sample(mean_rld, deviation_rld, self.make_rng("noise"), context) if noisy else mean_rld
 
-        # Classifiers (eqs 19, 20).
+        # Classifiers (eqs 19, 20): that of the fusion, and one of each modality.
+        with jax.named_scope("classifiers"):
+            logits_rlc = self._classify("classifier", (), sample_rld, context)
+            logits_mrlc = self._classify("classifiers", (len(present),), h_mrld, context)
         return Outputs(
-            logits_rlc=self._classify("classifier", sample_rld, context),
-            modality_logits={m: self._classify(f"classifier_{m}", augmented[m], context) for m in present},
+            logits_rlc=logits_rlc,
+            modality_logits=dict(zip(present, logits_mrlc, strict=True)),
             mean_rld=mean_rld,
             deviation_rld=deviation_rld,
             sample_rld=sample_rld,
-            augmented=augmented,
+            augmented=dict(zip(present, h_mrld, strict=True)),
             reconstructions=reconstructions,
-            gates=gates if len(present) > 1 else {},
+            gates=gates,
         )
+
+    def _classify(self, name: str, stack: tuple[int, ...], h_srld: jax.Array, context: Context) -> jax.Array:
+        classifier = Dense((self.classes,), stack, dtype=self.dtype, name=name)
+        return classifier(Dropout()(h_srld, context)).astype(jnp.float32)
 
     def _convolution(self, features: int, use_bias: bool, name: str) -> Convolution:
         return Convolution(features, self.kernel, use_bias, self.dtype, name=name)
-
-    def _classify(self, name: str, h_rld: jax.Array, context: Context) -> jax.Array:
-        h_rld = Dropout()(h_rld, context)
-        return nn.Dense(self.classes, dtype=self.dtype, name=name)(h_rld).astype(jnp.float32)

@@ -4,33 +4,38 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmath_jax.models.layers import Context
+from cmath_jax.models.draws import random_bits, standard_normal
+from cmath_jax.models.layers import Context, Dense, aligned, spread
 
 SMALLEST_DEVIATION = 1e-6
 
 
-class Gaussian(nn.Module):
-    """mu_m and sigma_m of one modality: two MLPs, Linear-ReLU-Linear (eq. 15); sigma_m is 0 if it is not `noisy`."""
+class Gaussians(nn.Module):
+    """mu_m and sigma_m of every modality: two MLPs each, Linear-ReLU-Linear (eq. 15); sigma_m is 0 if not `noisy`.
+
+    The stack of their layers is [m, p], p being mu and, if `noisy`, sigma.
+    """
 
     noisy: bool
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, h_rld: jax.Array) -> tuple[jax.Array, jax.Array]:
-        width = h_rld.shape[-1]
-
-        def mlp(name: str) -> jax.Array:
-            hidden_rld = nn.relu(nn.Dense(width, dtype=self.dtype, name=f"{name}_hidden")(h_rld))
-            return nn.Dense(width, dtype=self.dtype, name=f"{name}_output")(hidden_rld).astype(jnp.float32)
-
-        mean_rld = mlp("mean")
+    def __call__(self, h_mrld: jax.Array) -> tuple[jax.Array, jax.Array]:
+        modalities, *_, width = h_mrld.shape
+        moments = 2 if self.noisy else 1
+        stack = (modalities, moments)
+        hidden_mprld = nn.relu(Dense((width,), stack, dtype=self.dtype, name="hidden")(spread(h_mrld, 1, moments)))
+        output_mprld = Dense((width,), stack, dtype=self.dtype, name="output")(hidden_mprld).astype(jnp.float32)
+        mean_mrld, *raw = jnp.unstack(output_mprld, axis=1)
         if not self.noisy:
-            return mean_rld, jnp.zeros_like(mean_rld)
+            return mean_mrld, jnp.zeros_like(mean_mrld)
         # The paper asks for a standard deviation, so it is made positive.
-        return mean_rld, nn.softplus(mlp("deviation")) + SMALLEST_DEVIATION
+        return mean_mrld, nn.softplus(raw[0]) + SMALLEST_DEVIATION
 
 
 def sample(mean_rld: jax.Array, deviation_rld: jax.Array, key: jax.Array, context: Context) -> jax.Array:
-    """mu + eps * sigma with eps ~ N(0, I), drawn per utterance (eq. 17)."""
-    draw = jax.vmap(jax.vmap(lambda key: jax.random.normal(key, mean_rld.shape[2:])))
-    return mean_rld + draw(context.keys_rl(key)) * deviation_rld
+    """mu + eps * sigma with eps ~ N(0, I), drawn per utterance and feature (eq. 17)."""
+    address = aligned(context.utterance_rl[..., None], jnp.arange(mean_rld.shape[-1]))
+    # Drawn once: without a barrier it would be drawn again wherever the sample is used.
+    noise_rld = jax.lax.optimization_barrier(standard_normal(random_bits(key, *address)))
+    return mean_rld + noise_rld * deviation_rld

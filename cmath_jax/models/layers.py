@@ -1,10 +1,13 @@
 """Layers that know where a conversation ends: several conversations share a row, and none may see another.
 
-Shapes: r rows, l slots of a row (q and k: the slot that asks and the slot that answers), d width, h heads.
+Layers of equal shape are computed together: their parameters lie in one array, whose leading axes, the `stack`, say
+whose they are. A layer with the stack () is a single one.
+
+Shapes: s the axes of the stack; r rows, l slots of a row, n all slots of all rows, d width.
 """
 
+import functools
 import math
-from collections.abc import Callable, Mapping
 
 import flax.struct
 import jax
@@ -13,8 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-
-MASKED = -1e30  # a score that softmax turns into exactly 0 in float32 and in bfloat16, and yet is finite
+from cmath_jax.models.draws import random_bits
 
 
 @flax.struct.dataclass
@@ -44,52 +46,98 @@ class Context:
         """Whether there is anything to drop. A traced rate may be anything."""
         return self.train and (isinstance(self.dropout, jax.Array) or self.dropout != 0)
 
-    @property
-    def same_rqk(self) -> jax.Array:
-        """bool: whether two slots of a row hold utterances of one conversation (padding attends to padding)."""
-        return self.segment_rl[:, :, None] == self.segment_rl[:, None, :]
 
-    def keys_rl(self, key: jax.Array) -> jax.Array:
-        """A random key per utterance. It depends on the utterance and not on its place in the batch, so that a
-        conversation is dropped out and sampled alike in any row, beside any other, on any number of devices."""
-        fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))
-        return fold(key, self.utterance_rl)
-
-
-def _keep(keys_rl: jax.Array, rate: jax.Array | float, shape: tuple[int, ...]) -> jax.Array:
-    # Integers are compared, of 16 bits: no conversion to float, half the memory, and a rate exact to 1/65536.
-    draw = jax.vmap(jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint16)))
-    return draw(keys_rl) >= jnp.minimum(jnp.round(rate * 65536), 65535).astype(jnp.uint16)
-
-
-def _drop(x: jax.Array, keep: jax.Array, rate: jax.Array | float) -> jax.Array:
+def drop(x: jax.Array, bits: jax.Array, rate: jax.Array | float) -> jax.Array:
+    """Inverted dropout: 0 with probability `rate`, else x / (1 - rate). Integers are compared: no rounding, no cost."""
+    keep = bits >= (jnp.float32(rate) * 2.0**32).astype(jnp.uint32)
     return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
 class Dropout(nn.Module):
-    """Inverted dropout on [r, l, d], drawn per utterance."""
+    """Inverted dropout on [*s, r, l, d], drawn per utterance, layer of the stack and feature."""
 
     @nn.compact
-    def __call__(self, x_rld: jax.Array, context: Context) -> jax.Array:
+    def __call__(self, x_srld: jax.Array, context: Context) -> jax.Array:
         if not context.drops:
-            return x_rld
-        keep_rld = _keep(context.keys_rl(self.make_rng("dropout")), context.dropout, x_rld.shape[2:])
-        return _drop(x_rld, keep_rld, context.dropout)
+            return x_srld
+        *stack, _, _, width = x_srld.shape
+        layer_srld = jnp.arange(math.prod(stack)).reshape(*stack, 1, 1, 1)
+        utterance_rld = context.utterance_rl[..., None]
+        bits_srld = random_bits(self.make_rng("dropout"), *aligned(utterance_rld, layer_srld, jnp.arange(width)))
+        return drop(x_srld, bits_srld, context.dropout)
 
 
-class AttentionDropout(nn.Module):
-    """Inverted dropout on attention weights [r, h, q, k], drawn per asking utterance and position of the answering."""
+def aligned(*x: jax.Array) -> list[jax.Array]:
+    """The arrays with axes of length 1 put before theirs, so that all have as many."""
+    rank = max(one.ndim for one in x)
+    return [one.reshape((1,) * (rank - one.ndim) + one.shape) for one in x]
+
+
+class Dense(nn.Module):
+    """y = x W + b for each layer of a stack: [*s, ..., d_in] -> [*s, ..., *features].
+
+    `kernel` is [*s, d_in, *features], `bias` [*s, *features]. One product, of as few axes as it can have: XLA
+    transposes before a product over the slots of [r, l], and not before one over those of [n].
+    """
+
+    features: tuple[int, ...]
+    stack: tuple[int, ...] = ()
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, weight_rhqk: jax.Array, context: Context) -> jax.Array:
-        if not context.drops:
-            return weight_rhqk
-        _, heads, _, slots = weight_rhqk.shape
-        # Positions before heads: the draw for a position is then the same in rows of any length.
-        keep_rqph = _keep(context.keys_rl(self.make_rng("dropout")), context.dropout, (slots, heads))
-        keep_rqkh = jnp.take_along_axis(keep_rqph, context.position_rl[:, None, :, None], axis=2)
-        keep_rhqk = keep_rqkh.transpose(0, 3, 1, 2)
-        return _drop(weight_rhqk, keep_rhqk, context.dropout)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        depth, d_in = len(self.stack), x.shape[-1]
+        outputs = tuple(range(depth + 1, depth + 1 + len(self.features)))
+        initializer = nn.initializers.lecun_normal(depth, outputs[-1], (*range(depth), *outputs[:-1]))
+        kernel = self.param("kernel", initializer, (*self.stack, d_in, *self.features)).astype(self.dtype)
+        x_snd = x.astype(self.dtype).reshape(*self.stack, -1, d_in)
+        y = product(x_snd, kernel.reshape(*self.stack, d_in, -1))
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (*self.stack, *self.features)).astype(self.dtype)
+            y += bias.reshape(*self.stack, 1, -1)
+        return y.reshape(*x.shape[:-1], *self.features)
+
+
+@jax.custom_vjp
+def product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The product of [*s, n, i] and [*s, i, o]. Its gradients are computed as x and y lie: nothing is transposed."""
+    return jnp.matmul(x, y)
+
+
+def _product_gradients(factors: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, y = factors
+    batch = tuple(range(x.ndim - 2))
+    rows, columns = (x.ndim - 2,), (x.ndim - 1,)
+    to_x = jax.lax.dot_general(g, y, ((columns, columns), (batch, batch)))
+    return to_x, jax.lax.dot_general(x, g, ((rows, rows), (batch, batch)))
+
+
+product.defvjp(lambda x, y: (product(x, y), (x, y)), _product_gradients)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x Phi(x). By erf: the usual erfc, more exact only where the result is next to nothing, costs twice as much."""
+    return 0.5 * x * (1.0 + jax.lax.erf(x / math.sqrt(2.0)))
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm over the features of [*s, r, l, d], `scale` and `bias` [*s, d]; computed in float32."""
+
+    stack: tuple[int, ...]
+    dtype: jnp.dtype
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x_srld: jax.Array) -> jax.Array:
+        shape = (*self.stack, x_srld.shape[-1])
+        scale_sd = self.param("scale", nn.initializers.ones, shape)
+        bias_sd = self.param("bias", nn.initializers.zeros, shape)
+        x_srld = x_srld.astype(jnp.float32)
+        centred_srld = x_srld - x_srld.mean(-1, keepdims=True)
+        variance_srl = jnp.square(centred_srld).mean(-1, keepdims=True)
+        normed_srld = centred_srld * jax.lax.rsqrt(variance_srl + self.epsilon)
+        return (normed_srld * scale_sd[..., None, None, :] + bias_sd[..., None, None, :]).astype(self.dtype)
 
 
 class Convolution(nn.Module):
@@ -106,15 +154,15 @@ class Convolution(nn.Module):
 
     @nn.compact
     def __call__(self, x_rld: jax.Array, context: Context) -> jax.Array:
-        width = x_rld.shape[-1]
+        rows, slots, width = x_rld.shape
         kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1)), (self.size, width, self.features))
         x_rld = x_rld.astype(self.dtype)
         taps = [_shift(x_rld, context.segment_rl, tap - self.size // 2) for tap in range(self.size)]
-        y_rld = jnp.concatenate(taps, axis=-1) @ kernel.reshape(self.size * width, self.features).astype(self.dtype)
+        x_nx = jnp.concatenate(taps, axis=-1).reshape(rows * slots, self.size * width)
+        y_nd = product(x_nx, kernel.reshape(self.size * width, self.features).astype(self.dtype))
         if self.use_bias:
-            bias_d = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-            y_rld += bias_d[None, None, :]
-        return y_rld
+            y_nd += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)[None, :]
+        return y_nd.reshape(rows, slots, self.features)
 
 
 def _shift(x_rld: jax.Array, segment_rl: jax.Array, offset: int) -> jax.Array:
@@ -127,37 +175,6 @@ def _shift(x_rld: jax.Array, segment_rl: jax.Array, offset: int) -> jax.Array:
     source = source.clip(0, slots - 1)
     same_rl = (segment_rl[:, source] == segment_rl) & inside_l[None, :]
     return jnp.where(same_rl[..., None], x_rld[:, source], jnp.zeros((), x_rld.dtype))
-
-
-class Attention(nn.Module):
-    """Multi-head scaled dot-product attention inside each conversation (eqs 9, 11; Vaswani et al. 2017).
-
-    Queries, keys and values are projected without bias: a bias of the keys cannot change a softmax, and one of the
-    values is the same thing as the bias of the output.
-    """
-
-    heads: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, asking_rld: jax.Array, answering_rld: jax.Array, context: Context) -> jax.Array:
-        rows, slots, width = asking_rld.shape
-
-        def project(name: str, x_rld: jax.Array) -> jax.Array:
-            y_rld = nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)(x_rld)
-            return y_rld.reshape(rows, slots, self.heads, width // self.heads)
-
-        query_rqhx = project("query", asking_rld)
-        key_rkhx = project("key", answering_rld)
-        value_rkhx = project("value", answering_rld)
-        query_rqhx = query_rqhx / math.sqrt(width / self.heads)
-        score_rhqk = jnp.einsum("rqhx,rkhx->rhqk", query_rqhx, key_rkhx, preferred_element_type=jnp.float32)
-        score_rhqk = jnp.where(context.same_rqk[:, None], score_rhqk, MASKED)
-        weight_rhqk = nn.softmax(score_rhqk).astype(self.dtype)
-        weight_rhqk = AttentionDropout()(weight_rhqk, context)
-        mixed_rqhx = jnp.einsum("rhqk,rkhx->rqhx", weight_rhqk, value_rkhx)
-        output_rld = nn.Dense(width, dtype=self.dtype, name="output")(mixed_rqhx.reshape(rows, slots, width))
-        return Dropout()(output_rld, context)
 
 
 class SpeakerEmbedding(nn.Module):
@@ -179,13 +196,32 @@ class SpeakerEmbedding(nn.Module):
         return jnp.matmul(one_hot_rls, embedding_sd.astype(self.dtype), precision="highest")
 
 
-def softmax_gate(
-    score: Callable[[jax.Array], jax.Array], z: Mapping[str, jax.Array]
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The sum of the z_x [r, l, d] weighted feature by feature, and the weights: a softmax over x of score(z_x)."""
-    score_xrld = jnp.stack([score(z_rld) for z_rld in z.values()]).astype(jnp.float32)
-    alpha = dict(zip(z, nn.softmax(score_xrld, axis=0), strict=True))
-    return sum(alpha[x].astype(z[x].dtype) * z[x] for x in z), alpha
+def softmax_gate(score_mrld: jax.Array, z_mrld: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The sum over an axis of z weighted feature by feature, and the weights, float32: a softmax of the score."""
+    score_mrld = score_mrld.astype(jnp.float32)
+    size = score_mrld.shape[axis]
+    highest = functools.reduce(jnp.maximum, jnp.unstack(jax.lax.stop_gradient(score_mrld), axis=axis))
+    power_mrld = jnp.exp(score_mrld - jnp.expand_dims(highest, axis))
+    alpha_mrld = power_mrld / spread(total(power_mrld, axis), axis, size)
+    return total(alpha_mrld.astype(z_mrld.dtype) * z_mrld, axis), alpha_mrld
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def total(x: jax.Array, axis: int) -> jax.Array:
+    """The sum over a short axis, slice by slice: a reduction over an axis before the last is slow on a CPU."""
+    return functools.reduce(jnp.add, jnp.unstack(x, axis=axis))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def spread(x: jax.Array, axis: int, size: int) -> jax.Array:
+    """x, again and again along a new axis; the gradient is a `total`, whose gradient is this."""
+    shape = list(x.shape)
+    shape.insert(axis, size)
+    return jnp.broadcast_to(jnp.expand_dims(x, axis), shape)
+
+
+total.defvjp(lambda x, axis: (total(x, axis), x.shape[axis]), lambda axis, size, g: (spread(g, axis, size),))
+spread.defvjp(lambda x, axis, size: (spread(x, axis, size), None), lambda axis, size, _, g: (total(g, axis),))
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:

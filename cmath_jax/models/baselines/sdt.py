@@ -3,8 +3,6 @@
 Shapes and letters as in `models.cmath`; m the target modality, s the source that it attends to, k their fusion.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,16 +10,28 @@ from flax import linen as nn
 from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import MODALITIES, Corpus
+from cmath_jax.models.attention import Attention
 from cmath_jax.models.cmath import Outputs
-from cmath_jax.models.layers import Attention, Context, Convolution, Dropout, SpeakerEmbedding, sinusoids, softmax_gate
+from cmath_jax.models.layers import (
+    Context,
+    Convolution,
+    Dense,
+    Dropout,
+    LayerNorm,
+    SpeakerEmbedding,
+    sinusoids,
+    softmax_gate,
+    spread,
+)
 
 
-class GatedBlock(nn.Module):
-    """What a target modality hears from a source (maybe itself): attention, feed-forward layer, unimodal gate.
+class GatedBlocks(nn.Module):
+    """What every target modality hears from every source (itself too): attention, feed-forward layer, unimodal gate.
 
     Only the feed-forward layer is normalized, and before it (pre-norm). The dropout of the attention's output is the
     one that `Attention` ends with. Its queries, keys and values have no bias. Of the three biases of the original only
     that of the queries matters, and a query can read it off P, whose slowest cosine is 1 up to 1e-4 all along.
+    The stack of all layers is [m, s].
 
     Attributes:
       heads: attention heads; they divide the width.
@@ -32,27 +42,21 @@ class GatedBlock(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_m_rld: jax.Array, x_s_rld: jax.Array, context: Context) -> jax.Array:
-        width = x_m_rld.shape[-1]
-        y_rld = x_m_rld + Attention(self.heads, self.dtype, name="attention")(x_m_rld, x_s_rld, context)
-        f_rld = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=self.dtype, name="norm")(y_rld)
-        f_rld = nn.gelu(nn.Dense(width, dtype=self.dtype, name="hidden")(f_rld), approximate=True)
-        f_rld = nn.Dense(width, dtype=self.dtype, name="project")(Dropout()(f_rld, context))
-        z_rld = y_rld + Dropout()(f_rld, context)
-        return nn.sigmoid(nn.Dense(width, use_bias=False, dtype=self.dtype, name="gate")(z_rld)) * z_rld
+    def __call__(self, x_mrld: jax.Array, context: Context) -> jax.Array:
+        """[m, s, r, l, d]."""
+        modalities, *_, width = x_mrld.shape
+        stack = (modalities, modalities)
 
+        def dense(name: str, use_bias: bool = True) -> Dense:
+            return Dense((width,), stack, use_bias, self.dtype, name=name)
 
-class MultimodalGate(nn.Module):
-    """H_k, the sum of the H_m weighted feature by feature: a softmax over m of W H_m, with one W for all."""
-
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, h: Mapping[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """H_k [r, l, d], and the weights by modality."""
-        width = next(iter(h.values())).shape[-1]
-        score = nn.Dense(width, use_bias=False, dtype=self.dtype, name="score")
-        return softmax_gate(score, h)
+        heard = Attention(self.heads, self.dtype, name="attention")(x_mrld, x_mrld, context)
+        y = spread(x_mrld, 1, modalities) + heard
+        f = LayerNorm(stack, self.dtype, name="norm")(y)
+        f = nn.gelu(dense("hidden")(f), approximate=True)
+        f = dense("project")(Dropout()(f, context))
+        z = y + Dropout()(f, context)
+        return nn.sigmoid(dense("gate", use_bias=False)(z)) * z
 
 
 class SDT(nn.Module):
@@ -102,31 +106,34 @@ class SDT(nn.Module):
         # X_m: what is said, by whom, and when.
         speaker_rld = SpeakerEmbedding(self.speakers, self.width, self.dtype, name="speaker")(batch.speaker_rl)
         position_rld = jnp.asarray(sinusoids(batch.position_rl.shape[1], self.width), self.dtype)[batch.position_rl]
-        x = {}
+        u = []
         for m in present:
-            u_rld = Convolution(self.width, 1, False, self.dtype, name=f"convolution_{m}")(batch.features[m], context)
-            x[m] = Dropout()(u_rld + speaker_rld + position_rld, context)
+            convolution = Convolution(self.width, 1, False, self.dtype, name=f"convolution_{m}")
+            u.append(convolution(batch.features[m], context))
+        x_mrld = Dropout()(jnp.stack(u) + spread(speaker_rld + position_rld, 0, len(present)), context)
 
         # H_m: what each modality hears from all of them, itself included.
-        h = {}
-        for m in present:
-            heard = [GatedBlock(self.heads, self.dtype, name=f"block_{m}_{s}")(x[m], x[s], context) for s in present]
-            h[m] = nn.Dense(self.width, dtype=self.dtype, name=f"merge_{m}")(jnp.concatenate(heard, axis=-1))
+        heard_msrld = GatedBlocks(self.heads, self.dtype, name="blocks")(x_mrld, context)
+        heard_mrlx = jnp.concatenate([heard_msrld[:, s] for s in range(len(present))], axis=-1)
+        h_mrld = Dense((self.width,), (len(present),), dtype=self.dtype, name="merge")(heard_mrlx)
 
-        # H_k, and the classifiers.
-        alone = len(present) == 1
-        h_k_rld, alpha = (h[present[0]], {}) if alone else MultimodalGate(self.dtype, name="gate")(h)
+        # H_k: the sum of the H_m weighted feature by feature, by a softmax over m of W H_m; and the classifiers.
+        h_k_rld, gates = h_mrld[0], {}
+        if len(present) > 1:
+            score_mrld = Dense((self.width,), use_bias=False, dtype=self.dtype, name="gate")(h_mrld)
+            h_k_rld, alpha_mrld = softmax_gate(score_mrld, h_mrld, axis=0)
+            gates = {"k": dict(zip(present, alpha_mrld, strict=True))}
         fused_rld = h_k_rld.astype(jnp.float32)
+        classifier = Dense((self.classes,), dtype=self.dtype, name="classifier")
+        classifiers = Dense((self.classes,), (len(present),), dtype=self.dtype, name="classifiers")
+        logits_mrlc = classifiers(Dropout()(nn.relu(h_mrld), context)).astype(jnp.float32)
         return Outputs(
-            logits_rlc=self._classify("classifier", h_k_rld),
-            modality_logits={m: self._classify(f"classifier_{m}", Dropout()(nn.relu(h[m]), context)) for m in present},
+            logits_rlc=classifier(h_k_rld).astype(jnp.float32),
+            modality_logits=dict(zip(present, logits_mrlc, strict=True)),
             mean_rld=fused_rld,
             deviation_rld=jnp.zeros_like(fused_rld),
             sample_rld=fused_rld,
-            augmented=h,
+            augmented=dict(zip(present, h_mrld, strict=True)),
             reconstructions={},
-            gates={} if alone else {"k": alpha},
+            gates=gates,
         )
-
-    def _classify(self, name: str, h_rld: jax.Array) -> jax.Array:
-        return nn.Dense(self.classes, dtype=self.dtype, name=name)(h_rld).astype(jnp.float32)
