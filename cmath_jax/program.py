@@ -74,7 +74,11 @@ class Program:
             evaluation=evaluation,
             class_weight_c=class_weights(corpus),
             engine=engine,
-            initialize=jax.jit(partial(init_state, batch=one_row, model=model, tx=tx, average=average)),
+            initialize=jax.jit(
+                partial(init_state, batch=one_row, model=model, tx=tx, average=average),
+                # It runs once: to compile it well would take longer than it saves.
+                compiler_options={"xla_backend_optimization_level": 1} if engine.devices[0].platform == "cpu" else None,
+            ),
             train_steps=engine.compile_train(train_steps, partial(train_step, model=model, tx=tx, average=average)),
             eval_step=engine.compile_eval(partial(eval_step, model=model)),
         )

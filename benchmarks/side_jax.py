@@ -1,0 +1,70 @@
+"""Training as `fit` does it, a stretch of steps at a time, for `benchmarks.single_device`."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from cmath_jax.config import Config
+from cmath_jax.data.conversations import Corpus
+from cmath_jax.parallel import host_copy
+from cmath_jax.program import Program
+
+
+class Side:
+    """A run of the given config, or a population of such runs with different seeds, on JAX's default device.
+
+    Attributes:
+      planning: seconds that the host took to plan each epoch; they are not among those of `advance`.
+    """
+
+    def __init__(self, config: Config, corpus: Corpus, members: int = 1) -> None:
+        self.program = Program.of(config, corpus, members)
+        self.steps_per_epoch = self.program.batches.steps
+        self.planning: list[float] = []
+        self._seeds = range(members)
+        self._state = self.program.engine.put([host_copy(self.program.initialize(seed)) for seed in self._seeds])
+        self._settings = self.program.settings([config] * members)
+        self._epoch = 0
+        self._blocks: Iterator[tuple[int, int, Any]] = iter(())
+        self._plan: Any = None
+        self._next = self._count = 0
+
+    def advance(self, steps: int) -> tuple[int, float]:
+        """So many steps, or what is left of the epoch. Returns how many, and their seconds without compilation."""
+        self._turn_page()
+        last = min(self._next + steps, self._count)
+        began, _ = time.perf_counter(), self.program.train_steps.take_seconds()
+        self._state, metrics = self.program.advance(self._state, self._plan, self._settings, self._next, last)
+        self.program.engine.get_metrics(metrics)
+        seconds = time.perf_counter() - began - self.program.train_steps.take_seconds()
+        done, self._next = last - self._next, last
+        return done, seconds
+
+    def device_peak(self) -> int | None:
+        """Bytes of memory that the device has held at most; None where it is the processor."""
+        stats = jax.local_devices()[0].memory_stats()
+        return stats["peak_bytes_in_use"] if stats else None
+
+    def executable(self) -> Any:
+        """The compiled steps."""
+        self._turn_page()
+        features = self.program.features["train"]
+        bounds = [self.program.engine.put_shared(np.int32(step)) for step in (0, 1)]
+        return self.program.train_steps.executable(self._state, self._plan, features, self._settings, *bounds)
+
+    def _turn_page(self) -> None:
+        """The next plan, where all of this one is done."""
+        if self._next < self._count:
+            return
+        began = time.perf_counter()
+        following = next(self._blocks, None)
+        if following is None:
+            self._blocks = self.program.blocks(self._seeds, [self._epoch] * len(self._seeds), 0)
+            self._epoch += 1
+            following = next(self._blocks)
+        _, self._count, self._plan = following
+        self._next = 0
+        self.planning.append(time.perf_counter() - began)
