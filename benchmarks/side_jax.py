@@ -28,7 +28,7 @@ class Side:
         self._state = self.program.engine.put([host_copy(self.program.initialize(seed)) for seed in self._seeds])
         self._settings = self.program.settings([config] * members)
         self._epoch = 0
-        self._blocks: Iterator[tuple[int, int, Any]] = iter(())
+        self._blocks: Iterator[tuple[range, Any]] = iter(())
         self._plan: Any = None
         self._next = self._count = 0
 
@@ -65,6 +65,7 @@ class Side:
             self._blocks = self.program.blocks(self._seeds, [self._epoch] * len(self._seeds), 0)
             self._epoch += 1
             following = next(self._blocks)
-        _, self._count, self._plan = following
+        steps, self._plan = following
+        self._count = len(steps)
         self._next = 0
         self.planning.append(time.perf_counter() - began)

@@ -23,7 +23,7 @@ class Side:
             # Products of float32 in TensorFloat-32 where the device has it: the default of JAX.
             torch.set_float32_matmul_precision("high")
         self._config = config
-        train = Scaling.of(corpus, config.data.standardize).apply(corpus).splits["train"]
+        train = Scaling.of(corpus, config.data.standardize).apply(corpus.splits["train"])
         modalities = "".join(m for m in MODALITIES if m in config.data.modalities)
         self._model = CMATH(
             {m: corpus.dims[m] for m in modalities},

@@ -65,10 +65,11 @@ def train_epoch(
     def collect(start: int, stretch: range, metrics: Any) -> None:
         losses: list[float] = []
         by_member = program.engine.get_metrics(metrics)
-        for i in stretch:
-            for member, epoch, value in zip(crew, epochs, by_member, strict=True):
+        for step in stretch:
+            for member, epoch, values in zip(crew, epochs, by_member, strict=True):
                 if member.active:
-                    losses += _take(program, member, epoch, start + i, {k: float(v_s[i]) for k, v_s in value.items()})
+                    here = {name: float(value_s[step - start]) for name, value_s in values.items()}
+                    losses += _take(program, member, epoch, step, here)
         pace.measured(len(stretch))
         progress.steps(len(stretch), losses)
 
@@ -77,18 +78,18 @@ def train_epoch(
     pending, done = None, first
     stop, steps = agree(termination.requested, pace.steps)
     pace.start()
-    for start, count, plan in program.blocks([member.seed for member in crew], epochs, first):
+    for block, plan in program.blocks([member.seed for member in crew], epochs, first):
         # Between host and device nothing travels but two numbers that go, and those of every step that come.
         with jax.transfer_guard("disallow"):
-            while done < start + count and not stop:
-                stretch, advance = range(done - start, min(done - start + steps, count)), program.advance
+            while done < block.stop and not stop:
+                stretch, advance = range(done, min(done + steps, block.stop)), program.advance
                 if tracer.due and pace.known:
                     stretch, advance = stretch[:TRACED], tracer.traced(advance)
-                state, metrics = advance(state, plan, settings, stretch.start, stretch.stop)
+                state, metrics = advance(state, plan, settings, stretch.start - block.start, stretch.stop - block.start)
                 # The host is one stretch behind: it reads numbers while the devices are busy with the next.
                 if pending is not None:
                     collect(*pending)
-                pending, done = (start, stretch, metrics), start + stretch.stop
+                pending, done = (block.start, stretch, metrics), stretch.stop
                 stop, steps = agree(termination.requested, pace.steps)
                 stop = stop or not any(member.active for member in running)
         if stop:

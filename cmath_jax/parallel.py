@@ -76,6 +76,12 @@ class Engine(ABC):
         """The rows of a batch are a multiple of this."""
         return len(self.devices)
 
+    def share(self, rows: int) -> slice:
+        """Those of so many rows of a batch that lie on devices of this process."""
+        mine = [i for i, device in enumerate(self.devices) if device.process_index == jax.process_index()]
+        each = rows // len(self.devices)
+        return slice(mine[0] * each, (mine[-1] + 1) * each)
+
     @cached_property
     def everywhere(self) -> NamedSharding:
         """The same on every device."""
@@ -211,6 +217,9 @@ class Population(Engine):
     @property
     def row_multiple(self) -> int:
         return 1
+
+    def share(self, rows: int) -> slice:
+        return slice(rows)  # a population stays in one process
 
     @property
     def _spread(self) -> NamedSharding:

@@ -66,9 +66,9 @@ def memory_needed(program: Program) -> int:
     state = stacked(jax.eval_shape(program.initialize, 0))
     settings = stacked(Settings.of(config, program.class_weight_c))
     number = jax.ShapeDtypeStruct((), np.int32)
-    plan = stacked(program.batches.plan(0))
-    executable = program.train_steps.executable(state, plan, program.features["train"], settings, number, number)
-    size = executable.memory_analysis()
+    _, (plan,) = next(program.plans([0], [0], 0))
+    rest = (program.features["train"], settings, number, number)
+    size = program.train_steps.executable(state, stacked(plan), *rest).memory_analysis()
     return size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
 
 

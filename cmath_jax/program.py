@@ -1,6 +1,7 @@
 """An experiment made ready to run: its data in batches, its model, its compiled steps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from cmath_jax.data.batches import PADDING, Batch, Table, TrainingBatches, evalu
 from cmath_jax.data.conversations import SPLITS, UNLABELLED, Corpus
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.scaling import Scaling
+from cmath_jax.data.streaming import StreamedTable, one_ahead, stream, stretch_steps
 from cmath_jax.errors import InputError, TrainingDivergedError
 from cmath_jax.metrics import Scores
 from cmath_jax.models import make_model
@@ -46,15 +48,14 @@ class Program:
         check_usable(config, corpus)
         engine = make_engine(config.parallel, config.train.batch_size, members)
         scaling = Scaling.of(corpus, config.data.standardize)
-        splits = scaling.apply(corpus).splits
-        tables = {split: Table.of(splits[split], config.data.modalities) for split in SPLITS}
+        tables = {split: _table(config, corpus, split, scaling) for split in SPLITS}
         batches = TrainingBatches(tables["train"], config.train.batch_size, 0, engine.row_multiple)
         shape = evaluation_shape([tables["validation"], tables["test"]], engine.row_multiple)
         # One compiled step for both: features of one length.
         longest = max(len(tables[split].label_n) for split in ("validation", "test"))
         features = {
             split: engine.put_shared(table.padded_features(0 if split == "train" else longest))
-            for split, table in tables.items()
+            for split, table in tables.items()  # nothing of a table that is streamed
         }
         evaluation = {
             split: [(plan.utterance_rl, engine.put_plan(plan)) for plan in evaluation_plans(table, shape)]
@@ -92,13 +93,31 @@ class Program:
         bounds = [self.engine.put_shared(np.int32(step)) for step in (first, last)]
         return self.train_steps(state, plan, self.features["train"], settings, *bounds)
 
-    def blocks(self, seeds: Sequence[int], epochs: Sequence[int], first: int) -> Iterator[tuple[int, int, Any]]:
-        """The steps of an epoch of each member, from step `first` on: number of the first, how many, plans on the
-        devices."""
-        orders = [replace(self.batches, seed=seed) for seed in seeds]
-        slots = max(order.slots(epoch) for order, epoch in zip(orders, epochs, strict=True))
-        plans = [order.plan(epoch, slots) for order, epoch in zip(orders, epochs, strict=True)]
-        yield 0, self.batches.steps, self.engine.put_steps(plans)
+    def blocks(self, seeds: Sequence[int], epochs: Sequence[int], first: int) -> Generator[tuple[range, Any]]:
+        """The steps of an epoch of each member, from step `first` on: their numbers, and their plans on the devices.
+
+        Those of a whole epoch at once; or, if features are streamed, a stretch of batches after the other, of which the
+        next is on its way while one is in use.
+        """
+        return one_ahead((steps, self.engine.put_steps(plans)) for steps, plans in self.plans(seeds, epochs, first))
+
+    def plans(self, seeds: Sequence[int], epochs: Sequence[int], first: int) -> Iterator[tuple[range, list[Batch]]]:
+        """As `blocks`, on the host: a plan, or batches, for each member."""
+        orders = [(replace(self.batches, seed=seed), epoch) for seed, epoch in zip(seeds, epochs, strict=True)]
+        slots = max(order.slots(epoch) for order, epoch in orders)
+        if self.features["train"]:
+            yield range(self.batches.steps), [order.plan(epoch, slots) for order, epoch in orders]
+            return
+        count = stretch_steps(self.batches)
+        share = self.engine.share(self.batches.shape.rows)
+        starts = range(first, self.batches.steps, count)
+        with ExitStack() as stack:
+            streams = [
+                stack.enter_context(closing(stream(order, epoch, first, slots, count, share)))
+                for order, epoch in orders
+            ]
+            for start, batches in zip(starts, zip(*streams, strict=True), strict=True):
+                yield range(start, min(start + count, self.batches.steps)), list(batches)
 
     def conversations(self, seed: int, epoch: int, step: int) -> list[str]:
         """The ids of the conversations of a training step, for messages."""
@@ -144,6 +163,12 @@ class Program:
         surprise_n = -np.log(np.maximum(probability_nc[labelled_n, label_n[labelled_n]], 1e-12))
         row = {"loss": float(surprise_n.mean()), "accuracy": scores.accuracy, "weighted_f1": scores.weighted_f1}
         return scores, row
+
+
+def _table(config: Config, corpus: Corpus, split: str, scaling: Scaling) -> Table:
+    if split == "train" and config.data.stream:
+        return StreamedTable.stored(corpus.splits[split], config.data.modalities, scaling)
+    return Table.of(scaling.apply(corpus.splits[split]), config.data.modalities)
 
 
 def check_usable(config: Config, corpus: Corpus) -> None:

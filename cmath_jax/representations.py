@@ -18,7 +18,7 @@ def representations(corpus: Corpus, scaling: Scaling, config: Config, seed: Seed
       `fused_nd`: the mean of the fused Gaussian; `raw_np`: principal components of the scaled features that went in;
       `gate_{centre}_{modality}_n`: the mean weight of each gate over features.
     """
-    test = scaling.apply(corpus).splits["test"]
+    test = scaling.apply(corpus.splits["test"])
     x_nd = np.concatenate([np.concatenate([c.features[m] for m in config.data.modalities], axis=1) for c in test])
     components = PCA(min(MOST_COMPONENTS, *x_nd.shape), svd_solver="randomized", random_state=0)
     arrays = {"fused_nd": seed.evaluation.fused, "raw_np": components.fit_transform(x_nd)}

@@ -1,6 +1,5 @@
 """The folder of a run: what is in it, and under which names. README.md lists the files for their readers."""
 
-import contextlib
 import fcntl
 import importlib.metadata
 import json
@@ -126,7 +125,7 @@ class RunFolder:
         np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
         partial.replace(self.path / "representations.npz")
 
-    def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog | NoLog":
+    def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog":
         """The log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
         if not self._writes:
             return NoLog()
@@ -183,14 +182,17 @@ class MetricsLog:
         self._events.close()
 
 
-class NoLog(contextlib.nullcontext[None]):
+class NoLog(MetricsLog):
     """The log of a process that writes nothing."""
+
+    def __init__(self) -> None:
+        pass
 
     def write(self, row: Mapping[str, Any]) -> None:
         pass
 
-    def __enter__(self) -> "NoLog":  # type: ignore[override]
-        return self
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`--config.profile=steps`: a trace of a few training steps, for Perfetto and XProf. The parts of the model have names."""
+"""`--config.profile=steps`: a trace of a few training steps, for Perfetto and XProf, where its parts have names."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -2,15 +2,16 @@
 
 import csv
 import itertools
+import math
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from samples import DIMS, conversations
+from samples import conversations
 
 from cmath_jax.data.batches import Table, TrainingBatches, evaluation_plans, evaluation_shape
-from cmath_jax.data.packing import groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
+from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
 from cmath_jax.data.simulate import Simulation, simulate
 from cmath_jax.errors import InputError
 
@@ -59,6 +60,36 @@ def test_one_shape_with_little_padding_at_the_settings_of_the_paper(name: str) -
         groups = groups_of_epoch(lengths, size, seed, epoch)
         assert slots_needed(lengths, groups, shape.rows) <= shape.slots
     assert 1 - lengths.sum() / (len(groups) * shape.rows * shape.slots) <= 0.15
+
+
+@pytest.mark.parametrize(("size", "devices"), [(4, 1), (4, 4), (16, 2)])
+def test_the_shape_is_the_cheapest_of_all(size: int, devices: int) -> None:
+    """By trying every number of rows, with every group of eight epochs."""
+    lengths = meld_lengths()[:200]
+    probes = [group for epoch in range(8) for group in groups_of_epoch(lengths, size, 0, epoch)]
+
+    def shape_of(rows: int) -> Shape:
+        slots = max(int(lengths[row].sum()) for group in probes for row in rows_of_group(lengths, group, rows))
+        return Shape(rows, math.ceil(slots * (1 if rows == 1 or slots == lengths.max() else 1.06)))
+
+    shapes = [shape_of(rows) for rows in range(devices, size + 1, devices)]
+    cheapest = min(shapes, key=lambda shape: shape.rows * shape.slots * (1 + shape.slots / 400))
+    assert training_shape(tuple(lengths), size, devices) == cheapest
+
+
+def test_large_corpora_are_mended_in_blocks() -> None:
+    lengths = np.random.default_rng(0).gamma(2, 5, 24_001).clip(1, 33).astype(np.int64)
+    limit = math.ceil(1.04 * lengths.sum() / 6001)
+    shape = training_shape(tuple(lengths), 4)
+    for epoch in range(3):
+        groups = groups_of_epoch(lengths, 4, seed=2, epoch=epoch)
+        assert sorted(np.concatenate(groups)) == list(range(len(lengths)))
+        assert max(lengths[group].sum() for group in groups) <= limit
+        assert slots_needed(lengths, groups, shape.rows) <= shape.slots
+    # What is only bounded is never too short, and hardly too long.
+    for rows in (2, 3):
+        longest = max(int(lengths[row].sum()) for group in groups for row in rows_of_group(lengths, group, rows))
+        assert longest <= slots_needed(lengths, groups, rows) <= 1.1 * longest
 
 
 def test_epochs_and_seeds_differ_and_are_repeatable() -> None:

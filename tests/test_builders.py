@@ -1,5 +1,6 @@
 """The tensorflow-datasets builders: round trip, one preparation only, and what goes wrong on the way."""
 
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -17,7 +18,7 @@ from cmath_jax.data import builders
 from cmath_jax.data.builders import Iemocap, Meld, Simulated, corpus_of, feature_config, simulation_config
 from cmath_jax.data.conversations import CLASSES, SPLITS, Conversation, Corpus
 from cmath_jax.data.download import MMGCN, RawFile
-from cmath_jax.data.simulate import Simulation, simulate
+from cmath_jax.data.simulate import Simulation, simulate, simulate_lazily
 from cmath_jax.errors import InputError
 
 SMALL = Simulation(train=12, validation=3, test=4, text_dim=5, audio_dim=4, visual_dim=3)
@@ -188,10 +189,38 @@ def test_reader_that_fails_leaves_nothing(reader: Reader, tmp_path: Path, monkey
     assert_equal(prepared(Meld(config=config, data_dir=tmp_path)), reader.corpus)
 
 
+def test_an_unsound_conversation_is_not_stored(reader: Reader, tmp_path: Path) -> None:
+    talks = reader.corpus.splits
+    talks["test"][1].features["a"][0, 2] = np.nan
+    reader.corpus = replace(reader.corpus, lazy=True)
+    with pytest.raises(InputError, match=r"meld test, conversation .*, utterance 0: audio feature 2 is nan"):
+        prepared(Meld(config=feature_config("sdt", RAW), data_dir=tmp_path))
+    assert not [*tmp_path.rglob("*.array_record*")]
+
+
+@pytest.mark.parametrize("file_bytes", [1, 500, 10**6])
+def test_many_files(reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_bytes: int) -> None:
+    monkeypatch.setattr(builders, "FILE_BYTES", file_bytes)
+    assert_equal(prepared(Meld(config=feature_config("sdt", RAW), data_dir=tmp_path)), reader.corpus)
+    files = [path.name for path in tmp_path.rglob("meld-train.array_record*")]
+    assert len(files) == {1: 7, 500: 2, 10**6: 1}[file_bytes]  # of seven conversations, 864 bytes of features
+
+
 def test_folder_that_cannot_be_written(reader: Reader, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"cannot prepare meld/sdt-.* named with prepared_dir"):
         Meld(config=feature_config("sdt", RAW), data_dir=tmp_path / "file").download_and_prepare()
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(builders.ArrayRecordWriter):
+        def write(self, example: bytes) -> None:
+            raise RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(builders, "ArrayRecordWriter", Full)
+    with pytest.raises(InputError, match=r"cannot prepare simulated/.* No space left on device"):
+        Simulated(config=simulation_config(SMALL), data_dir=tmp_path).download_and_prepare()
+    assert not [*tmp_path.rglob("*.array_record*")]
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json", "simulated-train.array_record-00000-of-00001"])
@@ -207,13 +236,12 @@ def test_damaged_folder(tmp_path: Path, name: str, how: str) -> None:
 
 
 def _die_half_way(folder: Path) -> None:
-    def generate(self: Any, corpus: Corpus, split: str) -> Any:
-        yield from list(original(self, corpus, split))[: 1 if split == "test" else None]
-        if split == "test":
-            os._exit(9)
+    def examples(self: Any, corpus: Corpus) -> Any:
+        yield from itertools.islice(original(self, corpus), SMALL.train + SMALL.validation + 1)
+        os._exit(9)
 
-    original = Simulated._generate_examples
-    Simulated._generate_examples = generate  # type: ignore[method-assign]
+    original = Simulated._examples
+    Simulated._examples = examples  # type: ignore[method-assign]
     Simulated(config=simulation_config(SMALL), data_dir=folder).download_and_prepare()
 
 
@@ -226,7 +254,7 @@ def test_interrupted_preparation(tmp_path: Path) -> None:
     folder = Path(builder.data_dir).parent
     assert [path.name.split(".")[0] for path in folder.iterdir() if path.is_dir()] == ["incomplete"]
     assert_equal(prepared(builder), simulate(SMALL))
-    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["1.0.0"]
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == [str(Simulated.VERSION)]
 
 
 def _prepare_slowly(folder: Path) -> tuple[bool, str]:
@@ -236,9 +264,9 @@ def _prepare_slowly(folder: Path) -> tuple[bool, str]:
     def slow(simulation: Simulation) -> Corpus:
         calls.append(simulation)
         time.sleep(1)
-        return simulate(simulation)
+        return simulate_lazily(simulation)
 
-    builders.simulate = slow
+    builders.simulate_lazily = slow
     corpus = prepared(Simulated(config=simulation_config(SMALL), data_dir=folder))
     return bool(calls), corpus.fingerprint()
 

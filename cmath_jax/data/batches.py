@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from cmath_jax.data.conversations import UNLABELLED, Conversation
-from cmath_jax.data.packing import Shape, groups_of_epoch, longest_row, rows_of_all, rows_of_group, training_shape
+from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
 from cmath_jax.errors import InputError
 
 Array = Any  # of jax on a device, of NumPy on the host
@@ -130,7 +130,7 @@ class TrainingBatches:
     size: int
     seed: int
     devices: int = 1
-    _epochs: dict[int, list[list[np.ndarray]]] = field(default_factory=dict, init=False, repr=False)
+    _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def shape(self) -> Shape:
@@ -143,30 +143,33 @@ class TrainingBatches:
 
     def conversations(self, epoch: int, step: int) -> list[str]:
         """The ids of the conversations of a step, for messages."""
-        return [self.table.ids[c] for row in self.rows(epoch)[step] for c in row]
+        return [self.table.ids[c] for row in self.rows(epoch, step) for c in row]
 
     def slots(self, epoch: int) -> int:
         """How long the rows of an epoch are."""
-        return max(self.shape.slots, longest_row(self.table.length_c, self.rows(epoch)))
+        return max(self.shape.slots, slots_needed(self.table.length_c, self.groups(epoch), self.shape.rows))
 
     def plan(self, epoch: int, slots: int | None = None) -> Batch:
         """All steps of an epoch, arrays [s, r, l]; in longer rows than it needs, if `slots` says so."""
         shape = Shape(self.shape.rows, slots or self.slots(epoch))
-        plans = [self.table.plan(rows, shape) for rows in self.rows(epoch)]
+        plans = [self.table.plan(self.rows(epoch, step), shape) for step in range(self.steps)]
         return jax.tree.map(lambda *x: np.stack(x), *plans)
 
     def epoch(self, epoch: int, first: int = 0, slots: int | None = None) -> Iterator[Batch]:
         """The batches of an epoch, from step `first` on, with features; `slots` as for `plan`."""
         shape = Shape(self.shape.rows, slots or self.slots(epoch))
-        for rows in self.rows(epoch)[first:]:
-            yield self.table.batch(rows, shape)
+        for step in range(first, self.steps):
+            yield self.table.batch(self.rows(epoch, step), shape)
 
-    def rows(self, epoch: int) -> list[list[np.ndarray]]:
-        """The conversations of each row of each step."""
+    def rows(self, epoch: int, step: int) -> list[np.ndarray]:
+        """The conversations of each row of a step."""
+        return rows_of_group(self.table.length_c, self.groups(epoch)[step], self.shape.rows)
+
+    def groups(self, epoch: int) -> list[np.ndarray]:
+        """The conversations of each step."""
         if epoch not in self._epochs:
-            groups = groups_of_epoch(self.table.length_c, self.size, self.seed, epoch)
             self._epochs.clear()
-            self._epochs[epoch] = [rows_of_group(self.table.length_c, group, self.shape.rows) for group in groups]
+            self._epochs[epoch] = groups_of_epoch(self.table.length_c, self.size, self.seed, epoch)
         return self._epochs[epoch]
 
 

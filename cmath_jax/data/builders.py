@@ -2,30 +2,39 @@
 
 What lies on disk is keyed by the content of the raw files and by the options that change the data: the name of a
 builder config is `sdt-1a2b3c4d`. Other content or another option is another folder, so none is ever stale. A change
-of what is stored, or of how raw files are read, needs a new `VERSION`.
+of what is stored, or of how raw files are read, needs a new `VERSION`. Conversations are written one at a time, so that
+a corpus need not fit into memory: not as it is prepared, if it can be made one by one, nor as it is opened.
 """
 
 import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
 from google.protobuf.json_format import ParseError
 
 from cmath_jax.data.conversations import MODALITIES, SPLITS, Conversation, Corpus
 from cmath_jax.data.download import MMGCN, RawFile
 from cmath_jax.data.published import read_published
-from cmath_jax.data.simulate import Simulation, simulate
+from cmath_jax.data.records import Records
+from cmath_jax.data.simulate import Simulation, simulate_lazily
+from cmath_jax.data.stored import Index, StoredSplit
 from cmath_jax.errors import InputError
 
 log = logging.getLogger(__name__)
+
+FILE_BYTES = 2**28  # of a prepared file, about; as it is written, the examples of one are held in memory
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -36,7 +45,7 @@ class FeatureConfig(tfds.core.BuilderConfig):
     text_layer: int = 1
     check_counts: str = "error"
 
-    def read(self, dataset: str, download_dir: Path) -> Corpus:
+    def read(self, dataset: str | None, download_dir: Path) -> Corpus:
         paths = [file.fetch(download_dir) for file in self.files]
         return read_published(*paths, dataset=dataset, text_layer=self.text_layer, check_counts=self.check_counts)
 
@@ -47,8 +56,8 @@ class SimulationConfig(tfds.core.BuilderConfig):
 
     simulation: Simulation
 
-    def read(self, dataset: str, download_dir: Path) -> Corpus:
-        return simulate(self.simulation)
+    def read(self, dataset: str | None, download_dir: Path) -> Corpus:
+        return simulate_lazily(self.simulation)
 
 
 def feature_config(
@@ -68,14 +77,39 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
-class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+class UncompressedWriter(tfds.core.ExampleWriter):
+    """Writes ArrayRecord files without compression: features are noise to it, and are read three times as fast."""
+
+    def __init__(self) -> None:
+        super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> None:
+        with _as_os_error():
+            writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+        for _, example in examples:
+            with _as_os_error():
+                writer.write(example)
+        with _as_os_error():
+            writer.close()
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """ArrayRecord reports a full disk and the like as RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A corpus as a TFDS data set: an example is a conversation, in the order of the corpus.
 
     Arguments are those of every builder (`data_dir`, `config`); the file format is always ArrayRecord, the one that
-    needs no TensorFlow. Read with `as_data_source()`, or as a whole with `corpus_of`.
+    needs no TensorFlow. Read with `as_data_source()`, or with `corpus_of`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     # No checksums of TFDS: `download` has its own. Looking for them needs importlib_resources, which TFDS uses but
     # does not depend on.
     url_infos: ClassVar[dict[str, Any]] = {}
@@ -108,8 +142,12 @@ class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[int, dict]]]:
-        corpus = self.builder_config.read(self.name, Path(dl_manager.download_dir) / "cmath_jax")
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return UncompressedWriter()
+
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Any]]:
+        dataset = None if self.name == "published" else self.name
+        corpus = self.builder_config.read(dataset, Path(dl_manager.download_dir) / "cmath_jax")
         self.info.metadata.update(
             name=corpus.name,
             classes=list(corpus.classes),
@@ -117,11 +155,20 @@ class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             dims=corpus.dims,
             source=corpus.source,
         )
-        # TFDS has no empty splits; corpus_of puts them back.
-        return {split: self._generate_examples(corpus, split) for split in SPLITS if corpus.splits[split]}
+        self._index = Index(corpus.dims)
+        # TFDS has no empty splits; corpus_of puts them back. It takes the files one after the other, and so this can
+        # check and write a corpus in one pass.
+        examples = self._examples(corpus)
+        return {
+            split: [partial(itertools.islice, examples, count) for count in _file_lengths(corpus.splits[split])]
+            for split in SPLITS
+            if corpus.splits[split]
+        }
 
-    def _generate_examples(self, corpus: Corpus, split: str) -> Iterator[tuple[int, dict]]:
-        for i, c in enumerate(corpus.splits[split]):
+    def _examples(self, corpus: Corpus) -> Iterator[tuple[int, dict[str, Any]]]:
+        for i, (split, c) in enumerate(corpus.checked()):
+            if split == "train":
+                self._index.add(c)
             absent = np.zeros((len(c), 1), np.float32)
             yield (
                 i,
@@ -134,6 +181,10 @@ class ConversationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
                     "sentences": list(c.sentences),
                 },
             )
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        self._index.save(Path(self.data_path))
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """Reads the raw files and writes the prepared folder, unless it is there.
@@ -188,31 +239,49 @@ class Iemocap(ConversationBuilder):
     BUILDER_CONFIGS = [FeatureConfig(name="mmgcn", files=(MMGCN["iemocap"],))]  # noqa: RUF012
 
 
+class Published(ConversationBuilder):
+    """A published feature file of either data set, which its content tells."""
+
+    BUILDER_CONFIGS: ClassVar[list[FeatureConfig]] = []
+
+
 class Simulated(ConversationBuilder):
     """The built-in corpus. By name (`tfds.builder("simulated")`) with the default options."""
 
     BUILDER_CONFIGS = [simulation_config(Simulation())]  # noqa: RUF012
 
 
-def corpus_of(builder: tfds.core.DatasetBuilder) -> Corpus:
-    """The whole of a prepared data set as a corpus, equal to the one it was prepared from.
+def corpus_of(builder: tfds.core.DatasetBuilder, stream: bool = False) -> Corpus:
+    """A prepared data set as a corpus, equal to the one it was prepared from.
+
+    Args:
+      stream: leaves the features of the training split on disk, as a `StoredSplit`.
 
     Raises:
       InputError: the prepared folder is damaged.
     """
     try:
-        metadata = builder.info.metadata
+        metadata, there = builder.info.metadata, builder.info.splits
         dims = metadata["dims"]
-        splits = {
-            split: [_conversation(e, dims) for e in builder.as_data_source(split)]
-            if split in builder.info.splits
-            else []
-            for split in SPLITS
-        }
+        splits: dict[str, Sequence[Conversation]] = {split: [] for split in SPLITS}
+        for split in there:
+            if stream and split == "train":
+                records = Records(tuple(there[split].file_instructions), dims)
+                splits[split] = StoredSplit.open(Path(builder.data_path), records)
+            else:
+                splits[split] = [_conversation(e, dims) for e in builder.as_data_source(split)]
         fields = {"name": metadata["name"], "speakers": metadata["speakers"], "source": metadata["source"]}
-        return Corpus(classes=tuple(metadata["classes"]), splits=splits, **fields)
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
+        return Corpus(classes=tuple(metadata["classes"]), splits=splits, lazy=stream, **fields)
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, BadZipFile) as error:
         raise _damaged(builder, error) from error
+
+
+def _file_lengths(conversations: Sequence[Conversation]) -> list[int]:
+    """How many conversations go into each file of a split."""
+    probes = [conversations[i] for i in range(0, len(conversations), 1 + len(conversations) // 100)]
+    mean = np.mean([sum(x_nd.nbytes for x_nd in c.features.values()) for c in probes])
+    files = min(len(conversations), int(1 + len(conversations) * mean // FILE_BYTES))
+    return [len(part) for part in np.array_split(np.arange(len(conversations)), files)]
 
 
 def _damaged(builder: tfds.core.DatasetBuilder, error: Exception) -> InputError:

@@ -1,7 +1,7 @@
 """`Conversation` and `Corpus`: the one form that every source of data turns into, and that all else reads."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,6 +43,13 @@ class Conversation:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def digest(self) -> bytes:
+        """A hash, of 16 bytes, of everything that training can see."""
+        digest = hashlib.sha256(f"{self.id}/{len(self)}".encode())
+        for array in (self.speakers, self.labels, *(self.features[m] for m in sorted(self.features))):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.digest()[:16]
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -54,10 +61,11 @@ class Corpus:
       splits: `train`, `validation`, `test` -> conversations.
       speakers: how many speaker indices there are.
       source: where it came from, for the record of a run.
+      lazy: its conversations are made or read when they are asked for, and are checked when they are written to disk.
 
     Raises:
-      InputError: on construction, for a conversation that breaks the rules of `Conversation`; the message names
-        the conversation, the utterance and the modality.
+      InputError: on construction, unless it is lazy, for a conversation that breaks the rules of `Conversation`; the
+        message names the conversation, the utterance and the modality.
     """
 
     name: str
@@ -65,9 +73,26 @@ class Corpus:
     splits: Mapping[str, Sequence[Conversation]]
     speakers: int
     source: str = field(default="", compare=False)
+    lazy: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_splits(self)
+        if not self.lazy:
+            for _ in self.checked():
+                pass
+
+    def checked(self) -> Iterator[tuple[str, Conversation]]:
+        """Every conversation with its split, one after the other, found to be sound. Raises InputError."""
+        seen: dict[str, str] = {}
+        dims: dict[str, int] = {}
+        for split in SPLITS:
+            for conversation in self.splits[split]:
+                where = f"{self.name} {split}, conversation {conversation.id!r}"
+                if conversation.id in seen:
+                    raise InputError(f"{where}: the same id is also in {seen[conversation.id]!r}")
+                seen[conversation.id] = split
+                _check_conversation(conversation, where, dims, len(self.classes), self.speakers)
+                yield split, conversation
 
     @property
     def dims(self) -> dict[str, int]:
@@ -89,27 +114,16 @@ class Corpus:
         digest = hashlib.sha256(repr((self.classes, self.speakers)).encode())
         for split in SPLITS:
             for c in self.splits[split]:
-                digest.update(f"{split}/{c.id}/{len(c)}".encode())
-                for array in (c.speakers, c.labels, *(c.features[m] for m in sorted(c.features))):
-                    digest.update(np.ascontiguousarray(array).tobytes())
+                digest.update(f"{split}/".encode() + c.digest())
         return digest.hexdigest()[:16]
 
 
-def _check(corpus: Corpus) -> None:
+def _check_splits(corpus: Corpus) -> None:
     missing = [split for split in SPLITS if split not in corpus.splits]
     if missing:
         raise InputError(f"corpus {corpus.name!r} has no split {missing[0]!r}; it needs {', '.join(SPLITS)}")
     if not any(corpus.splits[split] for split in SPLITS):
         raise InputError(f"corpus {corpus.name!r} holds no conversations")
-    seen: dict[str, str] = {}
-    dims: dict[str, int] = {}
-    for split in SPLITS:
-        for conversation in corpus.splits[split]:
-            where = f"{corpus.name} {split}, conversation {conversation.id!r}"
-            if conversation.id in seen:
-                raise InputError(f"{where}: the same id is also in {seen[conversation.id]!r}")
-            seen[conversation.id] = split
-            _check_conversation(conversation, where, dims, len(corpus.classes), corpus.speakers)
 
 
 def _check_conversation(c: Conversation, where: str, dims: dict[str, int], classes: int, speakers: int) -> None:

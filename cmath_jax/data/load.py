@@ -35,6 +35,7 @@ def load_corpus(
     check_counts: str = "error",
     prepared_dir: str | Path = "",
     simulation: Simulation = _DEFAULTS,
+    stream: bool = False,
 ) -> Corpus:
     """Loads a corpus.
 
@@ -51,6 +52,8 @@ def load_corpus(
       check_counts: `error` or `warn` where the counts are not the published ones.
       prepared_dir: where prepared data sets and downloads are kept; "" for the default of tensorflow-datasets.
       simulation: the options of `simulated`.
+      stream: the features of the training split stay on disk and are read when they are asked for; the corpus is
+        prepared for it unless it is already.
 
     Raises:
       InputError: an unknown name, no file or no usable file (the message lists the ways on), a split that the data
@@ -59,13 +62,17 @@ def load_corpus(
     _check_choice("validation", validation, VALIDATIONS)
     _check_choice("feature_set", feature_set, FEATURE_SET_NAMES)
     source = str(source)
+    make = partial(_builder, source, text_layer, check_counts, prepared_dir)
     if source == "simulated":
-        corpus = simulate(simulation)
+        corpus = _simulated(simulation, prepared_dir) if stream else simulate(simulation)
     elif source in FEATURE_SETS:
-        make = partial(_builder, source, text_layer, check_counts, prepared_dir)
-        corpus = _published(source, Path(features_dir), feature_set, file, make)
+        corpus = _published(source, Path(features_dir), feature_set, file, make, stream)
     elif source.endswith(".pkl") or Path(source).exists():
-        corpus = read_published(_existing(Path(source)), text_layer=text_layer, check_counts=check_counts)
+        path = _existing(Path(source))
+        if stream:
+            corpus = _prepared(make("file", (_local(path),)), stream)
+        else:
+            corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
     else:
         known = ", ".join([*FEATURE_SETS, "simulated"])
         raise InputError(f"unknown corpus {source!r}; known are {known} and the path of a published .pkl file")
@@ -102,22 +109,31 @@ def _builder(
     from cmath_jax.data import builders
 
     config = builders.feature_config(feature_set, files, text_layer, check_counts)
-    builder_class = {"meld": builders.Meld, "iemocap": builders.Iemocap}[dataset]
+    builder_class = {"meld": builders.Meld, "iemocap": builders.Iemocap}.get(dataset, builders.Published)
     return builder_class(config=config, data_dir=prepared_dir or None)
 
 
-def _published(dataset: str, folder: Path, feature_set: str, file: str, make: MakeBuilder) -> Corpus:
-    """The corpus of the files that the options choose, prepared unless it is already."""
+def _simulated(simulation: Simulation, prepared_dir: str | Path) -> Corpus:
+    from cmath_jax.data.builders import Simulated, simulation_config
+
+    return _prepared(Simulated(config=simulation_config(simulation), data_dir=prepared_dir or None), stream=True)
+
+
+def _prepared(builder: ConversationBuilder, stream: bool) -> Corpus:
     from cmath_jax.data.builders import corpus_of
 
+    builder.download_and_prepare()
+    return corpus_of(builder, stream)
+
+
+def _published(dataset: str, folder: Path, feature_set: str, file: str, make: MakeBuilder, stream: bool) -> Corpus:
+    """The corpus of the files that the options choose, prepared unless it is already."""
     if bool(file) != (feature_set == "file") and feature_set != "auto":
         raise InputError(
             f"feature_set={feature_set} and file={file!r} do not go together: for one file, file=NAME alone"
         )
     if file:
-        own = make("file", (_local(_existing(folder / file)),))
-        own.download_and_prepare()
-        return corpus_of(own)
+        return _prepared(make("file", (_local(_existing(folder / file)),)), stream)
 
     named = FEATURE_SETS[dataset] if feature_set == "auto" else {feature_set: FEATURE_SETS[dataset][feature_set]}
     builder = _by_name(folder, named, make)
@@ -127,11 +143,9 @@ def _published(dataset: str, folder: Path, feature_set: str, file: str, make: Ma
     if builder is None and "mmgcn" not in named:
         raise InputError(_missing(dataset, folder, named, unusable))
     try:
-        builder = builder or make("mmgcn", named["mmgcn"])
-        builder.download_and_prepare()
+        return _prepared(builder or make("mmgcn", named["mmgcn"]), stream)
     except DownloadError as error:
         raise InputError(_missing(dataset, folder, named, [*unusable, str(error)])) from error
-    return corpus_of(builder)
 
 
 def _local(path: Path) -> RawFile:

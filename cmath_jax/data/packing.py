@@ -2,20 +2,24 @@
 
 A step holds a fixed number of conversations, of ragged lengths, in an array of fixed shape [rows, slots]. The groups
 are drawn at random and then mended by a few swaps, so that no group is much longer than the mean: that keeps the
-padding low with one compiled shape. The groups do not depend on the number of devices; only their rows do.
+padding low with one compiled shape. The groups do not depend on the number of devices; only their rows do. Time grows
+with the number of conversations, not with its square: 200,000 are ordered in a second.
 """
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 SLACK = 1.04  # how far a group may exceed the mean length of a group
 ATTENTION_SLOTS = 400  # a row this long costs as much for its attention as for all else
-PROBED_EPOCHS = 8  # the shape is the smallest that holds every group of so many epochs ...
+BLOCK = 512  # groups that are mended among themselves
+PROBED_EPOCHS = 8  # the shape is the smallest that holds every group of so many epochs, ...
+PROBED_GROUPS = 20_000  # or of fewer, if they have so many groups, ...
 ROW_MARGIN = 1.06  # ... and so much more where a group is spread over rows
+PROBED_CONVERSATIONS = 10_000  # so many are spread over rows to find the longest row; the others are bounded
 
 
 class Shape(NamedTuple):
@@ -33,7 +37,12 @@ def groups_of_epoch(length_c: np.ndarray, size: int, seed: int, epoch: int) -> l
     rng = np.random.Generator(np.random.PCG64([seed, epoch]))
     groups = np.split(rng.permutation(len(length_c)), range(size, len(length_c), size))
     mean = length_c.sum() / len(groups)
-    _mend(length_c, groups, max(int(np.ceil(SLACK * mean)), int(length_c.max())))
+    limit = max(int(np.ceil(SLACK * mean)), int(length_c.max()))
+    # Dealt out by length, so that every block has heavy and light groups and can be mended by itself.
+    heaviest_first = np.argsort(-_loads(length_c, groups), kind="stable")
+    blocks = -(-len(groups) // BLOCK)
+    for block in range(blocks):
+        _mend(length_c, [groups[s] for s in np.sort(heaviest_first[block::blocks])], limit)
     return groups
 
 
@@ -50,13 +59,17 @@ def rows_of_group(length_c: np.ndarray, group: Sequence[int] | np.ndarray, rows:
     return result
 
 
+def _loads(length_c: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+    """int64 [s]: the utterances of each group."""
+    return np.array([length_c[group].sum() for group in groups])
+
+
 def _mend(length_c: np.ndarray, groups: Sequence[np.ndarray], limit: int) -> None:
     """Swaps conversations between groups, in place, until none is longer than the limit or no swap helps."""
-    load_s = np.array([length_c[group].sum() for group in groups])
+    load_s = _loads(length_c, groups)
     while load_s.max() > limit:
         heavy = int(load_s.argmax())
-        # The lightest partner first; if it has no fitting conversation, the next.
-        for light in np.argsort(load_s, kind="stable"):
+        for light in _lightest_first(load_s):
             gap = load_s[heavy] - load_s[light]
             gain_ij = length_c[groups[heavy]][:, None] - length_c[groups[light]][None, :]
             # A swap that moves less than the gap lowers the sum of squared loads, so this ends.
@@ -71,9 +84,24 @@ def _mend(length_c: np.ndarray, groups: Sequence[np.ndarray], limit: int) -> Non
         load_s[light] += gain_ij[i, j]
 
 
+def _lightest_first(load_s: np.ndarray) -> Iterator[int]:
+    yield int(load_s.argmin())  # nearly always the last one that is asked for
+    yield from np.argsort(load_s, kind="stable")[1:].tolist()
+
+
 def slots_needed(length_c: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> int:
-    """The longest row of any of the groups, each spread over so many rows."""
-    return longest_row(length_c, (rows_of_group(length_c, group, rows) for group in groups))
+    """The longest row of any of the groups, each spread over so many rows.
+
+    Of very many groups some are only bounded, and the result may be some slots too long.
+    """
+    bound_s = _longest_unmended(length_c, groups, rows)
+    longest, tried = 0, max(1, PROBED_CONVERSATIONS // max(map(len, groups)))
+    worst_first = np.argsort(-bound_s, kind="stable")
+    for s in worst_first[:tried]:
+        if bound_s[s] <= longest:
+            return longest
+        longest = max(longest, longest_row(length_c, [rows_of_group(length_c, groups[s], rows)]))
+    return max(longest, int(bound_s[worst_first[tried:]].max(initial=0)))
 
 
 def longest_row(length_c: np.ndarray, rows_s: Iterable[Sequence[np.ndarray]]) -> int:
@@ -81,19 +109,47 @@ def longest_row(length_c: np.ndarray, rows_s: Iterable[Sequence[np.ndarray]]) ->
     return max(int(length_c[row].sum()) for rows in rows_s for row in rows)
 
 
+def _longest_unmended(length_c: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """int64 [s]: the longest row of each group before the swaps of `rows_of_group`, which never lengthen it."""
+    size = max(map(len, groups))
+    length_sj = np.zeros((len(groups), size), np.int64)
+    for s, group in enumerate(groups):
+        length_sj[s, : len(group)] = length_c[group]
+    length_sj = -np.sort(-length_sj)
+    load_sr = np.zeros((len(groups), rows), np.int64)
+    for j in range(size):
+        load_sr[np.arange(len(groups)), load_sr.argmin(1)] += length_sj[:, j]
+    return load_sr.max(1)
+
+
 @functools.lru_cache(maxsize=8)
 def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1) -> Shape:
     """The cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
     length_c = np.array(lengths, np.int64)
-    probes = [group for epoch in range(PROBED_EPOCHS) for group in groups_of_epoch(length_c, size, 0, epoch)]
+    epochs = max(1, min(PROBED_EPOCHS, PROBED_GROUPS * size // len(length_c)))
+    probes = [group for epoch in range(epochs) for group in groups_of_epoch(length_c, size, 0, epoch)]
     most = max(devices, -(-min(size, len(length_c)) // devices) * devices)
-    shapes = []
-    for rows in range(devices, most + 1, devices):
-        slots = slots_needed(length_c, probes, rows)
+    longest, heaviest = int(length_c.max()), int(_loads(length_c, probes).max())
+
+    def shape_of(rows: int, slots: int) -> Shape:
         # One row holds a group whose size is bounded. How evenly several rows are filled is up to the draw.
-        margin = 1.0 if rows == 1 or slots == length_c.max() else ROW_MARGIN
-        shapes.append(Shape(rows, math.ceil(margin * slots)))
-    return min(shapes, key=lambda shape: shape.rows * shape.slots * (1 + shape.slots / ATTENTION_SLOTS))
+        margin = 1.0 if rows == 1 or slots == longest else ROW_MARGIN
+        return Shape(rows, math.ceil(margin * slots))
+
+    def cost(shape: Shape) -> float:
+        return shape.rows * shape.slots * (1 + shape.slots / ATTENTION_SLOTS)
+
+    # No row can be shorter than its share of the heaviest group: what would cost too much even so is not probed.
+    ideal = [shape_of(rows, max(longest, -(-heaviest // rows))) for rows in range(devices, most + 1, devices)]
+    best: Shape | None = None
+    for shape in sorted(ideal, key=cost):
+        if best is not None and cost(shape) > cost(best):
+            break
+        found = shape_of(shape.rows, slots_needed(length_c, probes, shape.rows))
+        if best is None or (cost(found), found.rows) < (cost(best), best.rows):
+            best = found
+    assert best is not None
+    return best
 
 
 def rows_of_all(length_c: np.ndarray, slots: int) -> list[list[int]]:

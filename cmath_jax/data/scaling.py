@@ -1,11 +1,13 @@
 """Standardization of features by the training split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from cmath_jax.data.conversations import Conversation, Corpus
+from cmath_jax.data.moments import Moments
+from cmath_jax.data.stored import StoredSplit
 
 
 @dataclass(frozen=True)
@@ -22,26 +24,28 @@ class Scaling:
     @classmethod
     def of(cls, corpus: Corpus, standardize: bool) -> "Scaling":
         """Of the training split; the identity if not wanted. A feature that never varies is only centred."""
-        dims = corpus.dims
+        dims, train = corpus.dims, corpus.splits["train"]
         mean = {m: np.zeros(d, np.float32) for m, d in dims.items()}
         deviation = {m: np.ones(d, np.float32) for m, d in dims.items()}
-        for m in dims if standardize else ():
-            x_nd = np.concatenate([c.features[m] for c in corpus.splits["train"]]).astype(np.float64)
-            spread_d = x_nd.std(0)
-            mean[m] = x_nd.mean(0).astype(np.float32)
-            deviation[m] = np.where(spread_d > 1e-6 * (1 + np.abs(mean[m])), spread_d, 1.0).astype(np.float32)
+        if standardize:
+            # Those of a split on disk were summed up when it was written.
+            moments = train.moments if isinstance(train, StoredSplit) else Moments.of((c.features for c in train), dims)
+            for m in dims:
+                spread_d = moments.deviation(m)
+                mean[m] = moments.mean[m].astype(np.float32)
+                deviation[m] = np.where(spread_d > 1e-6 * (1 + np.abs(mean[m])), spread_d, 1.0).astype(np.float32)
         return cls(mean, deviation)
 
-    def apply(self, corpus: Corpus) -> Corpus:
-        """The same corpus with scaled features."""
+    def features(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """m -> [n, d_m], scaled."""
+        return {m: (x_nd - self.mean[m]) / self.deviation[m] for m, x_nd in features.items()}
 
-        def scale(conversations: Sequence[Conversation]) -> list[Conversation]:
-            return [
-                replace(c, features={m: (x - self.mean[m]) / self.deviation[m] for m, x in c.features.items()})
-                for c in conversations
-            ]
-
-        return replace(corpus, splits={split: scale(c) for split, c in corpus.splits.items()})
+    def apply(self, conversations: Sequence[Conversation]) -> list[Conversation]:
+        """The same conversations with scaled features."""
+        return [
+            Conversation(c.id, self.features(c.features), c.speakers, c.labels, c.utterance_ids, c.sentences)
+            for c in conversations
+        ]
 
     def tree(self) -> dict[str, dict[str, np.ndarray]]:
         """As a checkpoint holds it."""

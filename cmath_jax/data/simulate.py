@@ -13,10 +13,11 @@ What an emotion leaves behind in the features, and which part of a model can fin
 On top lie offsets of the speakers, in the same directions as the evidence, and noise of standard deviation 1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import inf
+from typing import overload
 
 import numpy as np
 
@@ -105,9 +106,38 @@ def simulate(simulation: Simulation) -> Corpus:
     return Corpus("simulated", simulation.class_names, splits, simulation.max_speakers, source=repr(simulation))
 
 
+def simulate_lazily(simulation: Simulation) -> Corpus:
+    """The same corpus, each conversation made when it is asked for: for one that is larger than memory."""
+    splits = {split: SimulatedSplit(simulation, split) for split in SPLITS}
+    return Corpus(
+        "simulated", simulation.class_names, splits, simulation.max_speakers, source=repr(simulation), lazy=True
+    )
+
+
 def conversations(simulation: Simulation, split: str) -> Iterator[Conversation]:
-    """The conversations of a split one at a time, for a corpus larger than memory."""
-    return (conversation(simulation, split, index) for index in range(getattr(simulation, split)))
+    """The conversations of a split one at a time."""
+    return iter(SimulatedSplit(simulation, split))
+
+
+@dataclass(frozen=True)
+class SimulatedSplit(Sequence[Conversation]):
+    """The conversations of a split, made when they are asked for."""
+
+    simulation: Simulation
+    split: str
+
+    def __len__(self) -> int:
+        return int(getattr(self.simulation, self.split))
+
+    @overload
+    def __getitem__(self, index: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Conversation]: ...
+    def __getitem__(self, index: int | slice) -> Conversation | list[Conversation]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, int):
+            return conversation(self.simulation, self.split, numbers)
+        return [conversation(self.simulation, self.split, number) for number in numbers]
 
 
 def conversation(simulation: Simulation, split: str, index: int) -> Conversation:

@@ -1,0 +1,74 @@
+"""Training from disk: what training in memory comes to, and the same wherever it was interrupted."""
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from samples import final_arrays, rows, tiny
+
+from cmath_jax import epoch, train
+from cmath_jax.data import streaming
+from cmath_jax.errors import Terminated
+from cmath_jax.progress import Progress
+
+
+@pytest.fixture(autouse=True)
+def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three of the four steps of an epoch; of two where there are two devices."""
+    monkeypatch.setattr(streaming, "STRETCH_BYTES", 3000)
+
+
+def assert_close(a: Any, b: Any) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"parallel__devices": 1},
+        {"parallel__devices": 2},
+        {"parallel__devices": 2, "parallel__engine": "jit"},
+        {"parallel__population": 2, "seeds": 2},
+    ],
+)
+def test_training_comes_to_the_same(tmp_path: Path, options: dict[str, Any]) -> None:
+    config = tiny(**options, train__epochs=2)
+    streamed = tiny(**options, train__epochs=2, data__stream=True, data__prepared_dir=str(tmp_path / "prepared"))
+    a, b = train.fit(config, tmp_path / "a"), train.fit(streamed, tmp_path / "b")
+    assert_close(rows(tmp_path / "a"), rows(tmp_path / "b"))
+    assert_close(final_arrays(tmp_path / "a", config), final_arrays(tmp_path / "b", streamed))
+    assert a["test"]["confusion_matrix"] == b["test"]["confusion_matrix"]
+    # The fingerprint is the same: what is finished in memory is finished.
+    assert train.fit(streamed, tmp_path / "a")["test"] == a["test"]
+
+
+def test_an_interruption_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(parallel__devices=1, data__stream=True, data__prepared_dir=str(tmp_path / "prepared"))
+    train.fit(config, tmp_path / "whole")
+    for steps in (1, 3, 4):
+        with monkeypatch.context() as patch:
+            real, left = Progress.steps, [steps]
+
+            def one_step(
+                self: Progress, count: int, losses: Sequence[float], left: list[int] = left, real: Any = real
+            ) -> None:
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                real(self, count, losses)
+
+            patch.setattr(Progress, "steps", one_step)
+            patch.setattr(epoch, "SECONDS", 0)  # a look at every step
+            with pytest.raises(Terminated):
+                train.fit(config, tmp_path / "cut")
+    train.fit(config, tmp_path / "cut")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "cut")
+    whole, cut = (final_arrays(tmp_path / name, config) for name in ("whole", "cut"))
+    for x, y in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):
+        np.testing.assert_array_equal(x, y)
