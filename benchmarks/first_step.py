@@ -14,11 +14,13 @@ import resource
 import sys
 import time
 
+from cmath_jax import compiler
 from cmath_jax.config import from_dict
 from cmath_jax.data.load import load_corpus
 
 
 def main() -> None:
+    compiler.set_flags()
     framework, config_json, steps = sys.argv[1:]
     config = from_dict(json.loads(config_json))
     corpus = load_corpus(config.dataset, simulation=config.data.simulation)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from cmath_jax import compiler
 from cmath_jax.config import Config, override
 from cmath_jax.data.batches import Batch, TrainingBatches
 from cmath_jax.data.packing import Shape, groups_of_epoch
@@ -79,6 +80,7 @@ def measure(name: str, steps: int) -> None:
 
 
 def main() -> None:
+    compiler.set_flags()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20, help="steps of an epoch to measure")
     steps = parser.parse_args().steps

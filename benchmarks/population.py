@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from benchmarks.packing import SETTINGS, SHAPES
+from cmath_jax import compiler
 from cmath_jax.config import Config, override
 from cmath_jax.parallel import host_copy
 from cmath_jax.population import memory_needed
@@ -65,6 +66,7 @@ def measure(name: str, members: int, steps: int) -> None:
 
 
 def main() -> None:
+    compiler.set_flags()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, nargs="+", default=[5], help="sizes of the population")
     parser.add_argument("--steps", type=int, default=20, help="steps to measure")

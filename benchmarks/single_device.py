@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks import side_jax
 from benchmarks.packing import SETTINGS, SHAPES
-from cmath_jax import roofline
+from cmath_jax import compiler, roofline
 from cmath_jax.config import PRECISIONS, Config, override, to_dict
 from cmath_jax.program import load_configured
 from cmath_jax.report import drawing
@@ -264,6 +264,7 @@ def processor() -> str:
 
 
 def main() -> None:
+    compiler.set_flags()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20, help="of each side in each round; 0: a whole epoch")
     parser.add_argument("--rounds", type=int, default=5)

@@ -26,6 +26,7 @@ import jax
 import numpy as np
 import psutil
 
+from cmath_jax import compiler
 from cmath_jax.config import Config, override
 from cmath_jax.data.packing import groups_of_epoch, training_shape
 from cmath_jax.data.streaming import stream, stretch_steps
@@ -174,6 +175,7 @@ WAYS = ("resident", "streamed")
 
 
 def main() -> None:
+    compiler.set_flags()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--conversations", type=int, default=200_000, help="of the large corpus; 0 leaves it out")
     parser.add_argument("--epochs", type=int, default=2, help="of the large corpus")

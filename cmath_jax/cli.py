@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from cmath_jax import compiler
 from cmath_jax import experiment as experiments
 from cmath_jax.config import flat, to_dict
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
@@ -82,6 +83,8 @@ def _run(arguments: list[str]) -> int:
             print(f"  --config.{name}={value}")
         return 0
     folder = Path(workdir or Path("runs") / config.experiment)
+    if shard and experiment.measuring:
+        raise InputError("--shard splits the points of a sweep; a scaling study is measured as a whole")
     if shard:
         experiment, folder = shard.of(experiment), folder / shard.folder
         if not experiment.sections:
@@ -91,6 +94,7 @@ def _run(arguments: list[str]) -> int:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.addHandler(logging.StreamHandler())
+    compiler.set_flags()
     # Only now, so that a slip of the pen is answered at once.
     from cmath_jax import distributed
     from cmath_jax.report import write_report
@@ -100,11 +104,25 @@ def _run(arguments: list[str]) -> int:
 
     if not shard:  # whose parts know nothing of each other
         distributed.start(config.parallel)
+    if experiment.measuring:
+        return _measure(experiment, folder)
     result = run_sweep(experiment, folder) if experiment.sections else fit(config, folder)
     if distributed.writes():
         print(readable_sweep(result, folder) if experiment.sections else readable(result))
         print(f"report: {write_report([folder])}")
     return 1 if result.get("failed") else 0
+
+
+def _measure(experiment: experiments.Experiment, folder: Path) -> int:
+    from cmath_jax import distributed
+    from cmath_jax.scaling import report
+    from cmath_jax.scaling.studies import run_studies
+
+    result = run_studies(experiment, folder)
+    if distributed.writes():
+        print(report.readable(result))
+        print(f"report: {report.write(folder, result)}")
+    return 1 if result["failed"] else 0
 
 
 def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, dict[str, str], bool]:

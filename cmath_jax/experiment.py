@@ -1,8 +1,9 @@
 """Experiment files: a config, and the points of a sweep around it.
 
-An experiment file defines `get_config()`, and for a sweep `sweep(config)`, which returns `Section`s. Parameters of
-either function are options of the command line: `get_config(dataset="meld", quick=False)` is called with the values of
-`--config.dataset` and `--config.quick`.
+An experiment file defines `get_config()`, and for a sweep `sweep(config)`, which returns `Section`s. If it defines
+`scaling(config)` instead, which returns `Section`s and a `Measuring`, its points are measured and not trained.
+Parameters of these functions are options of the command line: `get_config(dataset="meld", quick=False)` is called with
+the values of `--config.dataset` and `--config.quick`.
 """
 
 import inspect
@@ -11,8 +12,9 @@ import re
 import runpy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ class Section:
     """A table or a figure.
 
     Attributes:
-      kind: which one, for the report: main_results, ablations, modalities, width, lengths, gammas.
+      kind: which one, for the report: main_results, ablations, modalities, width, lengths, gammas; or, of a scaling
+        study, one of `scaling.report.TITLES`.
       points: name of a row or a point -> the options, by dotted names, in which its config differs.
     """
 
@@ -34,11 +37,32 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Measuring:
+    """How the points of a scaling study are measured.
+
+    Attributes:
+      repeats: of the steps of every point; medians and quartiles are over them.
+      seconds: that a repeat takes, unless a single step takes longer.
+
+    Raises:
+      InputError: on construction, for a number that is not positive.
+    """
+
+    repeats: int = 9
+    seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.repeats > 0 and 0 < self.seconds < inf):
+            raise InputError(f"repeats={self.repeats} and seconds={self.seconds} must be positive")
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A config and the sections around it; none for a single run.
 
     Attributes:
       whole: the sections of the sweep that this is a part of; () for one that is whole.
+      measuring: of a scaling study, whose points are not trained.
 
     Raises:
       InputError: on construction, for a point with an unknown or a wrong option.
@@ -47,6 +71,7 @@ class Experiment:
     config: Config
     sections: tuple[Section, ...] = ()
     whole: tuple[Section, ...] = ()
+    measuring: Measuring | None = None
 
     def __post_init__(self) -> None:
         _ = self.runs
@@ -80,7 +105,8 @@ class Experiment:
         if not self.sections:
             return to_dict(self.config)
         whole = {"whole": _plain(self.whole)} if self.whole else {}
-        return {"config": to_dict(self.config), "sections": _plain(self.sections), **whole}
+        measuring = {"measuring": asdict(self.measuring)} if self.measuring else {}
+        return {"config": to_dict(self.config), "sections": _plain(self.sections), **whole, **measuring}
 
 
 def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experiment:
@@ -112,6 +138,13 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
     config = override(_blamed(path, get_config), {key: v for key, v in options.items() if key not in arguments})
     if "dataset" in arguments:
         config = override(config, {"dataset": arguments["dataset"]})
+
+    def get_studies() -> Experiment:
+        sections, measuring = call("scaling", config)
+        return Experiment(config, tuple(sections), measuring=measuring)
+
+    if "scaling" in namespace:
+        return _blamed(path, get_studies)
     if "sweep" not in namespace:
         return Experiment(config)
     return _blamed(path, lambda: Experiment(config, tuple(call("sweep", config))))
@@ -124,7 +157,7 @@ def parameters(path: str | Path) -> dict[str, Any]:
 
 
 def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    functions = [namespace[name] for name in ("get_config", "sweep") if callable(namespace.get(name))]
+    functions = [namespace[name] for name in ("get_config", "sweep", "scaling") if callable(namespace.get(name))]
     found = [parameter for function in functions for parameter in inspect.signature(function).parameters.values()]
     return {parameter.name: parameter.default for parameter in found if parameter.default is not parameter.empty}
 
@@ -146,7 +179,8 @@ def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
         return Experiment(override(from_dict(values), options))
     try:
         sections, whole = _sections(values["sections"]), _sections(values.get("whole", ()))
-        return Experiment(override(from_dict(values["config"]), options), sections, whole)
+        measuring = Measuring(**values["measuring"]) if "measuring" in values else None
+        return Experiment(override(from_dict(values["config"]), options), sections, whole, measuring)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -1,0 +1,215 @@
+"""One point of a scaling study: the steps of a config as `fit` runs them, timed, beside the rates of the device."""
+
+import gc
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmath_jax import roofline
+from cmath_jax.config import Config
+from cmath_jax.data.conversations import Corpus
+from cmath_jax.distributed import agree
+from cmath_jax.errors import InputError, TrainingDivergedError
+from cmath_jax.experiment import Measuring
+from cmath_jax.parallel import Population, host_copy
+from cmath_jax.population import free_memory
+from cmath_jax.program import Program
+
+LONGEST = 120.0  # seconds; a point that takes longer has fewer repeats ...
+FEWEST = 3  # ... but not fewer than these
+COUNTED_MODEL = "cmath"  # the one whose FLOPs the roofline has a formula for
+
+
+class DoesNotFitError(InputError):
+    """A step needs more memory than the devices have left."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a point came to: of all members on all devices, unless said otherwise.
+
+    Attributes:
+      engine: jit, pmap or population.
+      members: runs side by side.
+      parameters: of one run.
+      rows, slots: of the batch of one run.
+      conversations, utterances: of a step, on average.
+      padding: the share of slots without an utterance.
+      steps: of a repeat.
+      step_seconds: of a step, for each repeat: the mean over its steps.
+      compile_seconds: of the training steps.
+      memory: bytes that the compiled steps need on each device: arguments, results and what lies between.
+      flops: of the matrix products of a step, by formula.
+      counted_flops, counted_bytes: of a step, by the compiler, which counts the body of a loop once.
+      product_rate: FLOP/s of a plain matrix product on one device, measured beside the steps.
+      copy_rate: bytes/s of a plain copy on one device.
+      bound: seconds that a step takes at least, by the roofline.
+    """
+
+    engine: str
+    devices: int
+    members: int
+    parameters: int
+    rows: int
+    slots: int
+    conversations: float
+    utterances: float
+    padding: float
+    steps: int
+    step_seconds: list[float]
+    compile_seconds: float
+    memory: int
+    flops: float
+    counted_flops: float
+    counted_bytes: float
+    product_rate: float
+    copy_rate: float
+    bound: float
+
+    def summary(self) -> dict[str, Any]:
+        """All of it, and what follows from it: medians and quartiles, rates, shares; ready for JSON.
+
+        `peak_share` is the achieved FLOP/s of the products over that of plain ones on as many devices, `bound_share`
+        the roofline's time over the measured one, `counted_share` the compiler's FLOPs over those of the formula.
+        """
+        low, step, high = np.quantile(self.step_seconds, (0.25, 0.5, 0.75)).tolist()
+        return {
+            **vars(self),
+            "repeats": len(self.step_seconds),
+            "step_low": low,
+            "step_median": step,
+            "step_high": high,
+            "throughput_low": self.utterances / high,
+            "throughput": self.utterances / step,
+            "throughput_high": self.utterances / low,
+            "achieved_flops": self.flops / step,
+            "peak_share": self.flops / step / (self.product_rate * self.devices),
+            "bound_share": self.bound / step,
+            "counted_share": self.counted_flops / self.flops,
+        }
+
+
+def check_counted(config: Config) -> None:
+    """Raises InputError for a model whose FLOPs there is no formula for."""
+    if config.model.name != COUNTED_MODEL:
+        raise InputError(f"model.name={config.model.name!r}: the FLOPs of a step are counted for {COUNTED_MODEL} only")
+
+
+def measure(config: Config, corpus: Corpus, measuring: Measuring) -> Measurement:
+    """Measures the training steps of `config` for `parallel.population` members with different seeds, one for 0.
+
+    Raises:
+      InputError: for options that do not go together, or ask for more devices than there are, or more memory.
+      TrainingDivergedError: if a loss is not finite, since time may then be another.
+    """
+    check_counted(config)
+    members = max(1, config.parallel.population)
+    try:
+        return _measure(config, corpus, members, measuring)
+    finally:
+        gc.collect()  # the memory that one point leaves behind would be missing for the next
+
+
+def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring) -> Measurement:
+    program = Program.of(config, corpus, members)
+    engine, batches = program.engine, program.batches
+    seeds = range(members)
+    numbers, plan = next(program.blocks(seeds, [0] * members, 0))
+    state = engine.put([host_copy(program.initialize(seed)) for seed in seeds])
+    settings = program.settings([config] * members)
+    bounds = [engine.put_shared(np.int32(step)) for step in (0, 1)]
+    executable = program.train_steps.executable(state, plan, program.features["train"], settings, *bounds)
+    compile_seconds = program.train_steps.take_seconds()
+    memory = _memory(executable, program)
+
+    steps, step_seconds = _timed(program, state, plan, settings, len(numbers), measuring)
+    del state
+
+    devices = len(engine.devices)
+    rows, slots = batches.shape.rows, plan.utterance_rl.shape[-1]
+    # Rows are dealt out to the devices, or whole members.
+    is_population = isinstance(engine, Population)
+    shares = 1 if is_population else devices
+    sizes = roofline.Sizes(
+        corpus.dims, len(corpus.classes), corpus.speakers, batches.shape._replace(rows=rows // shares, slots=slots)
+    )
+    places = -(-members // devices) if is_population else 1
+    rates = roofline.measure_rates(jnp.dtype(config.precision), roofline.state_bytes(config, sizes))
+    work, counted = roofline.training_work(config, sizes), roofline.Counted.of(executable)
+    slots_of_epoch = batches.steps * rows * slots
+    return Measurement(
+        engine=type(engine).__name__.lower(),
+        devices=devices,
+        members=members,
+        parameters=roofline.parameter_count(config, sizes),
+        rows=rows,
+        slots=slots,
+        conversations=members * len(batches.table.length_c) / batches.steps,
+        utterances=members * len(batches.table.label_n) / batches.steps,
+        padding=1 - len(batches.table.label_n) / slots_of_epoch,
+        steps=steps,
+        step_seconds=step_seconds,
+        compile_seconds=compile_seconds,
+        memory=memory,
+        flops=work.products * shares * members,
+        counted_flops=counted.flops * devices,
+        counted_bytes=counted.bytes * devices,
+        product_rate=rates.product,
+        copy_rate=rates.copy,
+        bound=(work * places).seconds(rates),
+    )
+
+
+def _memory(executable: Any, program: Program) -> int:
+    """Bytes that compiled steps, whose arguments are there already, need on each device.
+
+    Raises:
+      DoesNotFitError: if so much is not left.
+    """
+    size = executable.memory_analysis()
+    lacking = size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
+    mine = [device for device in program.engine.devices if device.process_index == jax.process_index()]
+    free = free_memory(mine)
+    if agree(lacking > free)[0]:
+        raise DoesNotFitError(f"a step needs {lacking / 1e9:.1f} GB, and a device has {free / 1e9:.1f} GB left")
+    return int(size.argument_size_in_bytes + lacking)
+
+
+def _timed(
+    program: Program, state: Any, plan: Any, settings: Any, count: int, measuring: Measuring
+) -> tuple[int, list[float]]:
+    """How many steps a repeat has, and the seconds of a step for each repeat. The state is used up."""
+
+    def run(state: Any, steps: int) -> tuple[Any, float]:
+        began = time.perf_counter()
+        done = 0
+        while done < steps:
+            stretch = min(steps - done, count)  # from the start of the epoch again
+            state, metrics = program.advance(state, plan, settings, 0, stretch)
+            done += stretch
+        losses = [values["loss"] for values in program.engine.get_metrics(metrics)]
+        seconds = time.perf_counter() - began
+        if not np.isfinite(losses).all():
+            raise TrainingDivergedError("the loss is no longer finite")
+        return state, seconds / steps
+
+    state, _ = run(state, 1)
+    state, first = run(state, 1)
+    # The processes of a run take equally many steps.
+    _, steps = agree(False, max(1, math.ceil(measuring.seconds / first)))
+    if steps > 1:
+        state, _ = run(state, steps)
+    step_seconds: list[float] = []
+    spent = 0.0
+    while len(step_seconds) < measuring.repeats:
+        if len(step_seconds) >= FEWEST and agree(spent > LONGEST)[0]:
+            break
+        state, seconds = run(state, steps)
+        step_seconds.append(seconds)
+        spent += steps * seconds
+    return steps, step_seconds

@@ -1,0 +1,210 @@
+"""The report of scaling studies: a table, figures, and one HTML page that opens offline, from `result.json` alone."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cmath_jax.report.drawing import Graphic, css_variables
+from cmath_jax.scaling.figures import si, study_figure
+
+# Kind of a study -> its title, its axis, and what a reader has to know.
+TITLES = {
+    "devices_strong": ("Devices, strong scaling", "devices", "The same batch on more and more devices."),
+    "devices_weak": (
+        "Devices, weak scaling",
+        "devices",
+        "A batch that grows with them: each has the same work.",
+    ),
+    "engine": ("Engine", "engine", "The same step on all devices at hand; one device where there is one."),
+    "width": ("Width of the model", "width", "One device. Work grows with the square of the width."),
+    "batch": ("Conversations in a step", "conversations in a step", "One device."),
+    "length": (
+        "Length of a conversation",
+        "utterances in a conversation",
+        "One device, one conversation in a step. Attention compares every utterance with every other.",
+    ),
+    "population": ("Population", "runs side by side", "One device, runs with different seeds as one program."),
+    "precision": ("Precision", "precision of the computation", "Parameters, losses and the update are float32."),
+}
+OVER_DEVICES = ("devices_strong", "devices_weak")
+SIMULATED = "Simulated devices: parts of one processor, no statement about speed"
+LISTED = ("step_seconds",)
+
+
+@dataclass(frozen=True)
+class View:
+    """A study as the page shows it.
+
+    Attributes:
+      measured: point -> `Measurement.summary`.
+      efficiency: point -> utterances/s per device over those of the first point, where devices are added.
+      absent: point -> why it has no numbers.
+    """
+
+    kind: str
+    title: str
+    intro: str
+    measured: Mapping[str, Mapping[str, Any]]
+    efficiency: Mapping[str, float]
+    absent: Mapping[str, str]
+    graphic: Graphic | None
+
+
+def write(folder: Path, result: Mapping[str, Any]) -> Path:
+    """Writes `scaling.csv`, `figures/` and `report.html` into the folder. Returns the path of the page."""
+    shown = views(result)
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    for view in shown:
+        if view.graphic:
+            _put(figures / f"{view.graphic.name}.svg", view.graphic.svg)
+    _put(folder / "scaling.csv", table(result))
+    page = folder / "report.html"
+    _put(page, render(result, shown))
+    return page
+
+
+def views(result: Mapping[str, Any]) -> list[View]:
+    """The studies in their order."""
+    note = SIMULATED if result["environment"]["simulated"] else ""
+    return [_view(study, note) for study in result["studies"]]
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """All numbers as CSV: a line for each point of each study."""
+    points = [(study["kind"], name, point) for study in result["studies"] for name, point in study["points"].items()]
+    columns = list(dict.fromkeys(column for _, _, point in points for column in point.get("numbers", {})))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["study", "point", "status", "reason", "simulated_devices", "date", *columns])
+    simulated = str(result["environment"]["simulated"]).lower()
+    for kind, name, point in points:
+        numbers = {
+            column: " ".join(map(str, value)) if column in LISTED else value
+            for column, value in point.get("numbers", {}).items()
+        }
+        facts = [kind, name, point["status"], point.get("reason", ""), simulated, point.get("date", "")]
+        writer.writerow([*facts, *(numbers.get(column, "") for column in columns)])
+    return text.getvalue()
+
+
+def readable(result: Mapping[str, Any]) -> str:
+    """The main numbers for the terminal."""
+    lines = [f"on {devices(result['environment'])}"]
+    if result["environment"]["simulated"]:
+        lines.append(result["warning"])
+    for view in views(result):
+        lines.append(
+            f"{view.title:<26}{'utterances/s':>14}{'step, ms':>12}{'quartiles':>22}{'FLOP/s':>10}{'of peak':>9}"
+            f"{'of roofline':>13}{'memory':>10}{'compiled':>10}"
+        )
+        for point, n in view.measured.items():
+            spread = f"{1e3 * n['step_low']:.2f} to {1e3 * n['step_high']:.2f}"
+            lines.append(
+                f"  {point:<24}{n['throughput']:>14.0f}{1e3 * n['step_median']:>12.2f}{spread:>22}"
+                f"{si(n['achieved_flops']):>10}{100 * n['peak_share']:>7.0f} %{100 * n['bound_share']:>11.0f} %"
+                f"{si(n['memory']) + 'B':>10}{n['compile_seconds']:>8.1f} s"
+            )
+        lines += [f"  {point:<24}{reason.splitlines()[0]}" for point, reason in view.absent.items()]
+    return "\n".join(lines)
+
+
+def render(result: Mapping[str, Any], shown: list[View]) -> str:
+    """The HTML of the whole page."""
+    templates = Environment(
+        loader=PackageLoader("cmath_jax.scaling", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"si": si, "svg": lambda graphic: Markup(graphic.inline)}
+    style = resources.files("cmath_jax.report").joinpath("style.css").read_text(encoding="utf-8")
+    return templates.get_template("page.html.j2").render(
+        result=result,
+        views=shown,
+        devices=devices(result["environment"]),
+        peaks=peaks(result),
+        dates=dates(result),
+        simulated=SIMULATED if result["environment"]["simulated"] else "",
+        style=Markup(style),
+        colours={"light": Markup(css_variables(dark=False)), "dark": Markup(css_variables(dark=True))},
+    )
+
+
+def devices(environment: Mapping[str, Any]) -> str:
+    """`8 x NVIDIA H200`."""
+    kinds = environment["devices"]
+    counted = [f"{kinds.count(kind)} × {kind}" for kind in dict.fromkeys(kinds)]
+    return ", ".join(counted) + (" (simulated devices)" if environment["simulated"] else "")
+
+
+def peaks(result: Mapping[str, Any]) -> dict[str, float]:
+    """The rates of a device, as the median over all points: products of each precision, FLOP/s; copies, bytes/s."""
+    rates: dict[str, list[float]] = {}
+    for study in result["studies"]:
+        for point in study["points"].values():
+            if numbers := point.get("numbers"):
+                precision = point["options"].get("precision", result["config"]["precision"])
+                rates.setdefault(precision, []).append(numbers["product_rate"])
+                rates.setdefault("copy", []).append(numbers["copy_rate"])
+    return {name: float(np.median(values)) for name, values in rates.items()}
+
+
+def dates(result: Mapping[str, Any]) -> str:
+    """When the points were measured: the first and the last."""
+    found = sorted(p["date"] for study in result["studies"] for p in study["points"].values() if "date" in p)
+    return " to ".join(dict.fromkeys([found[0], found[-1]])) if found else ""
+
+
+def growth(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """How time and memory grow with the length, between the two longest conversations."""
+    if len(measured) < 2:
+        return ""
+    (short, before), (long, after) = list(measured.items())[-2:]
+    factor = int(long) / int(short)
+    power = {what: math.log(after[what] / before[what], factor) for what in ("memory", "step_median")}
+    return (
+        f"From {short} to {long} utterances memory grows with the length to the power of {power['memory']:.2f}, time "
+        f"to the power of {power['step_median']:.2f}."
+    )
+
+
+def _view(study: Mapping[str, Any], note: str) -> View:
+    kind = study["kind"]
+    title, axis, intro = TITLES.get(kind, (kind, kind, ""))
+    measured = {name: point["numbers"] for name, point in study["points"].items() if "numbers" in point}
+    absent = {
+        name: f"{point['status']}: {point['reason']}"
+        for name, point in study["points"].items()
+        if "numbers" not in point
+    }
+    over_devices = kind in OVER_DEVICES
+    per_device = {name: numbers["throughput"] / numbers["devices"] for name, numbers in measured.items()}
+    first = next(iter(per_device.values()), math.nan)
+    alone = "One point was measured: nothing to compare." if over_devices and len(measured) == 1 else ""
+    return View(
+        kind=kind,
+        title=title,
+        intro=" ".join(filter(None, [intro, growth(measured) if kind == "length" else "", alone])),
+        measured=measured,
+        efficiency={name: value / first for name, value in per_device.items()} if over_devices else {},
+        absent=absent,
+        graphic=study_figure(kind, title, axis, measured, over_devices, note) if len(measured) > 1 else None,
+    )
+
+
+def _put(path: Path, text: str) -> None:
+    # Under its name a file is whole or not there: a reader never sees half of one.
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
