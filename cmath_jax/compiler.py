@@ -6,8 +6,10 @@ OPTIONS = "--xla_backend_extra_options"
 
 
 def set_flags() -> None:
-    """On a processor, computes several results in one pass over memory: Adam's update, above all. To be called before JAX
-    looks for its devices; options that the user has set are left alone."""
+    """On a processor, computes several results in one pass over memory: Adam's update, above all.
+
+    To be called before JAX looks for its devices. Options that the user has set are left alone.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
     if OPTIONS not in flags:
         # Unlike a flag of its own, an option that a version of XLA does not know is ignored.

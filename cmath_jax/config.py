@@ -82,7 +82,7 @@ class ModelConfig:
         _require(
             self.width % self.heads == 0, f"model.width={self.width} is not a multiple of model.heads={self.heads}"
         )
-        _require(0 <= self.dropout < 1, f"model.dropout={self.dropout} is not in [0, 1)")
+        _require(0 <= self.dropout <= 0.99, f"model.dropout={self.dropout} is not between 0 and 0.99")
         _require(self.kernel > 0 and self.kernel % 2 == 1, f"model.kernel={self.kernel} is not an odd positive number")
         _one_of("model.inject", self.inject, INJECTIONS)
 
@@ -146,7 +146,7 @@ class ParallelConfig:
     engine: str = "auto"  # pmap or jit; auto: jit on one device, pmap on several
     devices: int = 0  # how many of the devices at hand; 0 is all of them
     population: int = 0  # runs trained side by side as one program; 0: all that memory holds, but one on a CPU
-    distributed: bool = False  # several processes; under Slurm, Open MPI or on a TPU pod they are seen without it
+    distributed: bool = False  # several processes; under Slurm, Open MPI and GKE's TPU pods they are seen without it
     coordinator: str = ""  # HOST:PORT of the first process; "" asks the cluster
     num_processes: int = 0  # 0 asks the cluster
     process_id: int = -1  # from 0; -1 asks the cluster

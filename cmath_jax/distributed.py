@@ -6,6 +6,7 @@ a collective fails, and the command line says so. If the first process has gone,
 be faster: it aborts with a message of its own (exit code 134).
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -20,7 +21,11 @@ from cmath_jax.config import ParallelConfig
 from cmath_jax.errors import InputError
 
 SILENCE = 30  # seconds without a sign of life after which a process counts as lost
-_LOST = re.compile("gloo|nccl|connection|coordination|heartbeat|peer|unavailable|barrier|deadline", re.IGNORECASE)
+PATIENCE = 3600  # seconds for the first process to write what the others have helped to compute
+_LOST = re.compile(
+    "gloo|nccl(remote|system)error|connection (reset|closed|refused)|coordination service|heartbeat|barrier|deadline",
+    re.IGNORECASE,
+)
 
 
 def start(config: ParallelConfig) -> None:
@@ -38,7 +43,7 @@ def start(config: ParallelConfig) -> None:
             num_processes=config.num_processes or None,
             process_id=config.process_id if config.process_id >= 0 else None,
             heartbeat_timeout_seconds=SILENCE,
-            shutdown_timeout_seconds=SILENCE,
+            shutdown_timeout_seconds=PATIENCE,
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(
@@ -71,6 +76,24 @@ def agree(stop: bool, steps: int = 0) -> tuple[bool, int]:
     with jax.transfer_guard("allow"):
         both = multihost_utils.process_allgather(np.array([stop, steps]))
     return bool(both[:, 0].any()), int(both[:, 1].min())
+
+
+def require_same(what: str, value: object) -> None:
+    """Waits until all processes have come here, with the same value.
+
+    Raises:
+      InputError: in all of them, if one has another value, of which two would make two different runs.
+    """
+    if jax.process_count() == 1:
+        return
+    digest = np.frombuffer(hashlib.sha256(repr(value).encode()).digest(), np.uint8)
+    with jax.transfer_guard("allow"):
+        digests = multihost_utils.process_allgather(digest)
+    if (digests != digests[0]).any():
+        raise InputError(
+            f"the {jax.process_count()} processes of this run see different {what}: give them all the same options, "
+            "and a --workdir on a file system that they share"
+        )
 
 
 def tells_of_a_loss(error: BaseException) -> bool:

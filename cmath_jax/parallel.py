@@ -297,7 +297,7 @@ def make_engine(config: ParallelConfig, batch_size: int, members: int = 1) -> En
       InputError: when more devices are asked for than there are, or a number that the processes cannot share; and for
         a population over several processes.
     """
-    processes, devices = jax.process_count(), jax.devices()
+    processes, devices = jax.process_count(), _from_each_process(jax.devices())
     if config.devices > len(devices):
         raise InputError(f"parallel.devices={config.devices}, but there are {len(devices)} ({devices[0].platform})")
     if config.devices % processes:
@@ -309,13 +309,15 @@ def make_engine(config: ParallelConfig, batch_size: int, members: int = 1) -> En
                 f"parallel.population={config.population}: {processes} processes train one run after the other; to "
                 "train the runs of a sweep at once, give each process its part with --shard"
             )
-        return Population(tuple(devices[: min(most, members)]), members)
+        return Population(devices[: min(most, members)], members)
     wanted = config.devices or max(min(most, batch_size) // processes, 1) * processes
     pmapped = config.engine == "pmap" or (config.engine == "auto" and wanted > 1)
     return (Pmap if pmapped else Jit)(_from_each_process(devices, wanted // processes))
 
 
-def _from_each_process(devices: Sequence[jax.Device], count: int) -> tuple[jax.Device, ...]:
+def _from_each_process(devices: Sequence[jax.Device], count: int | None = None) -> tuple[jax.Device, ...]:
+    """So many of each, or as many as the one with the fewest has."""
     processes = sorted({device.process_index for device in devices})
     by_process = [[device for device in devices if device.process_index == process] for process in processes]
+    count = count or min(map(len, by_process))
     return tuple(device for mine in by_process for device in mine[:count])

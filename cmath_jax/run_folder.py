@@ -94,6 +94,11 @@ class RunFolder:
     def checkpoints(self, seed: int) -> Path:
         return self.path / "checkpoints" / f"seed_{seed}"
 
+    def steps_saved(self, seed: int) -> list[int]:
+        """The steps of which there is a whole checkpoint."""
+        folder = self.checkpoints(seed)
+        return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
+
     def write_config(self, config: Config) -> None:
         self._write_json("config.json", to_dict(config))
 

@@ -13,8 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from cmath_jax.config import Config, to_dict
 from cmath_jax.data.conversations import Corpus
+from cmath_jax.distributed import require_same
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.experiment import Experiment
 from cmath_jax.population import structure
@@ -59,7 +62,9 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
             return result
 
         result = write()
-        for group in _groups(folder, configs, corpora):
+        groups = _groups(folder, configs, corpora)
+        require_same("runs that are finished", [list(group) for group in groups])
+        for group in groups:
             source = _source(next(iter(group.values())))
             try:
                 failed |= _train_group(folder, group, corpora[source], references[source], termination)
@@ -83,6 +88,8 @@ def _train_group(
         except (InputError, Terminated):
             raise
         except Exception as error:  # of one group, be it lack of memory or a bug; the others may have better luck
+            if jax.process_count() > 1:
+                raise  # the other processes may have none
             logger.error("%s: %s", ", ".join(group), "".join(traceback.format_exception(error)))
             lines = f"{type(error).__name__}: {error}".strip().splitlines()
             return dict.fromkeys(group, lines[0])

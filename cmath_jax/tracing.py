@@ -19,7 +19,7 @@ class Tracer:
     """
 
     def __init__(self, folder: Path, wanted: bool) -> None:
-        self._folder, self.due = folder, wanted
+        self._folder, self.due = folder, wanted and not folder.exists()
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, which waits for its result, and leaves a trace of what happened until then."""

@@ -20,7 +20,7 @@ from cmath_jax import results
 from cmath_jax.checkpoint import Checkpoints, saved_record
 from cmath_jax.config import Config, to_dict
 from cmath_jax.data.conversations import Corpus
-from cmath_jax.distributed import agree
+from cmath_jax.distributed import agree, require_same, writes
 from cmath_jax.epoch import Pace, epoch_rows, train_epoch
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.member import Member
@@ -68,6 +68,10 @@ def train_runs(
       InputError, Terminated: as `fit`.
     """
     fingerprint = corpus.fingerprint()
+    seen = [(to_dict(config), [folder.steps_saved(seed) for seed in range(config.seeds)]) for config, folder in runs]
+    for options, _ in seen:
+        options.pop("parallel")  # says which of the processes this is
+    require_same("options, data or checkpoints", (fingerprint, seen))
     members_r: list[list[Member]] = []
     for config, folder in runs:
         stamp = {"config": to_dict(config), "fingerprint": fingerprint}
@@ -78,9 +82,8 @@ def train_runs(
     program = make_program(runs[0][0], corpus, len(waiting) or len(everyone))
     capacity = program.engine.members
     check_room(program, runs[0][1], waiting)
-    for (config, folder), members in zip(runs, members_r, strict=True):
-        if any(member.active for member in members):
-            folder.remove_result()
+    for config, folder in runs:
+        folder.remove_result()  # of other seeds, perhaps, than the config says
         folder.write_config(config)
         folder.write_environment({"data": {"source": corpus.source, "fingerprint": fingerprint}})
     with termination.deferred():
@@ -117,7 +120,7 @@ def check_room(program: Program, folder: RunFolder, members: Sequence[Member]) -
     """Raises InputError if the checkpoints of the members, the latest and the best of each, would fill the disk."""
     state = jax.eval_shape(program.initialize, 0)
     needed = 2 * len(members) * sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
-    free = shutil.disk_usage(folder.path).free
+    free = shutil.disk_usage(folder.path).free if writes() else needed
     if needed > free:
         raise InputError(
             f"--workdir {folder.path}: the checkpoints of {len(members)} runs need up to {needed / 1e9:.1f} GB, and "
@@ -141,6 +144,7 @@ def train_crew(program: Program, crew: Sequence[Member], termination: Terminatio
         logs = [stack.enter_context(m.folder.metrics(m.seed, m.history)) for m in crew]
         progress = stack.enter_context(Progress(_title(crew), crew[0].config.train.epochs, steps, crew[0].done))
         state, settings = engine.put(states), program.settings([m.config for m in crew])
+        del states
         pace = Pace()
         tracer = Tracer(crew[0].folder.path / "profile", crew[0].config.profile != "")
         # All are at the same step of an epoch, though not always of the same one.

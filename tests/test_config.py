@@ -39,7 +39,7 @@ def test_overrides_take_values_and_their_spelling() -> None:
         ("model.width", 401, "model.width=401 is not a multiple of model.heads=10"),
         ("model.width", -10, "must be positive"),
         ("model.heads", 0, "must be positive"),
-        ("model.dropout", 1.0, "not in [0, 1)"),
+        ("model.dropout", 1.0, "not between 0 and 0.99"),
         ("model.kernel", 2, "odd"),
         ("model.inject", "both", "attention, block"),
         ("data.modalities", "tx", "letters t, a, v"),

@@ -27,9 +27,9 @@ RUN = tiny(
 
 
 class Processes:
-    """The processes of one run, each with so many of the devices."""
+    """The processes of one run, each with so many of the devices; all but the first may have a folder of their own."""
 
-    def __init__(self, count: int, devices: int, folder: Path, *options: str) -> None:
+    def __init__(self, count: int, devices: int, folder: Path, *options: str, others: Path | None = None) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -41,7 +41,8 @@ class Processes:
         self.all = [
             subprocess.Popen(
                 [
-                    *(sys.executable, "launch.py", "--config", config, "--workdir", folder, *options),
+                    *(sys.executable, "launch.py", "--config", config, *options),
+                    *("--workdir", others if others and i else folder),
                     *(f"--config.parallel.{name}={value}" for name, value in {**told, "process_id": i}.items()),
                 ],
                 cwd=ROOT,
@@ -80,8 +81,10 @@ def assert_same_run(folder: Path, other: Path) -> None:
 
 @pytest.mark.slow
 def test_four_processes_share_a_run(alone: Path, tmp_path: Path) -> None:
+    """And read features from disk, each those of its own rows."""
     folder = tmp_path / "run"
-    ended = Processes(4, 1, folder, "--config.parallel.engine=pmap").finish()
+    streamed = ("--config.data.stream=true", f"--config.data.prepared_dir={tmp_path / 'prepared'}")
+    ended = Processes(4, 1, folder, "--config.parallel.engine=pmap", *streamed).finish()
     assert [code for code, _, _ in ended] == [0] * 4, ended
     assert "weighted F1" in ended[0][1]
     for _, output, errors in ended[1:]:  # only the first speaks
@@ -117,6 +120,17 @@ def test_when_one_dies_all_end_and_nothing_is_lost(alone: Path, tmp_path: Path) 
     for devices, copy in moved.items():
         train.fit(override(RUN, {"parallel.devices": devices}), copy)
         assert_same_run(copy, alone)
+
+
+@pytest.mark.slow
+def test_processes_that_see_different_checkpoints_do_not_start(tmp_path: Path) -> None:
+    """As they would in folders that they do not share: one has an epoch behind it, the other none."""
+    train.fit(override(RUN, {"train.epochs": 1}), tmp_path / "run")
+    ended = Processes(2, 1, tmp_path / "run", others=tmp_path / "elsewhere").finish()
+    for code, _, errors in ended:
+        assert code == 2, errors
+        assert "see different options, data or checkpoints" in errors
+        assert "Traceback" not in errors
 
 
 def kill_in_an_epoch(process: subprocess.Popen[str], folder: Path, seconds: float) -> None:
