@@ -249,10 +249,14 @@ FREE = (
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], free: tuple[str, ...] = FREE) -> list[str]:
     """What differs between two configs, as `to_dict` gives them, readable; options with `free` beginnings may."""
-    there, now = flat(saved), flat(wanted)
-    free = free if now["dataset"] == "simulated" else (*free, "data.simulation.")
-    names = [name for name in {**there, **now} if not name.startswith(free)]
-    return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in names if there.get(n) != now.get(n)]
+    free = free if wanted["dataset"] == "simulated" else (*free, "data.simulation.")
+    there, now = binding(saved, free), binding(wanted, free)
+    return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in {**there, **now} if there.get(n) != now.get(n)]
+
+
+def binding(values: Mapping[str, Any], free: tuple[str, ...] = FREE) -> dict[str, Any]:
+    """The options of `to_dict` that two runs have in common if they are one, by their dotted names."""
+    return {name: value for name, value in flat(values).items() if not name.startswith(free)}
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

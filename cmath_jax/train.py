@@ -18,7 +18,7 @@ import jax
 
 from cmath_jax import results
 from cmath_jax.checkpoint import Checkpoints, saved_record
-from cmath_jax.config import Config, to_dict
+from cmath_jax.config import Config, binding, to_dict
 from cmath_jax.data.conversations import Corpus
 from cmath_jax.distributed import agree, require_same, writes
 from cmath_jax.epoch import Pace, epoch_rows, train_epoch
@@ -68,10 +68,8 @@ def train_runs(
       InputError, Terminated: as `fit`.
     """
     fingerprint = corpus.fingerprint()
-    seen = [(to_dict(config), [folder.steps_saved(seed) for seed in range(config.seeds)]) for config, folder in runs]
-    for options, _ in seen:
-        options.pop("parallel")  # says which of the processes this is
-    require_same("options, data or checkpoints", (fingerprint, seen))
+    saved = [[folder.steps_saved(seed) for seed in range(config.seeds)] for config, folder in runs]
+    require_same("options, data or checkpoints", (fingerprint, saved, [binding(to_dict(config)) for config, _ in runs]))
     members_r: list[list[Member]] = []
     for config, folder in runs:
         stamp = {"config": to_dict(config), "fingerprint": fingerprint}

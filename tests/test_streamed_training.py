@@ -1,8 +1,5 @@
 """Training from disk: what training in memory comes to, and the same wherever it was interrupted."""
 
-import os
-import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 from samples import final_arrays, rows, tiny
+from test_train import stop_after
 
-from cmath_jax import epoch, train
+from cmath_jax import train
 from cmath_jax.data import streaming
 from cmath_jax.errors import Terminated
-from cmath_jax.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -53,18 +50,7 @@ def test_an_interruption_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     train.fit(config, tmp_path / "whole")
     for steps in (1, 3, 4):
         with monkeypatch.context() as patch:
-            real, left = Progress.steps, [steps]
-
-            def one_step(
-                self: Progress, count: int, losses: Sequence[float], left: list[int] = left, real: Any = real
-            ) -> None:
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                real(self, count, losses)
-
-            patch.setattr(Progress, "steps", one_step)
-            patch.setattr(epoch, "SECONDS", 0)  # a look at every step
+            stop_after(patch, steps)
             with pytest.raises(Terminated):
                 train.fit(config, tmp_path / "cut")
     train.fit(config, tmp_path / "cut")
