@@ -2,7 +2,7 @@
 
     python launch.py --config experiments/iemocap.py --config.data.features_dir=DIR
 
-DIR holds one of the published feature files; README.md lists them. On 2 CPU cores: 7 s an epoch, 12 minutes a seed. Not
+DIR holds one of the published feature files; README.md lists them. On 2 CPU cores: 5 s an epoch, 8 minutes a seed. Not
 measured on the real features; docs/model.md says what the learning rate does to conversations of this length.
 """
 
