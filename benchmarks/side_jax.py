@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import numpy as np
 
 from cmath_jax.config import Config
 from cmath_jax.data.conversations import Corpus
@@ -51,9 +50,7 @@ class Side:
     def executable(self) -> Any:
         """The compiled steps."""
         self._turn_page()
-        features = self.program.features["train"]
-        bounds = [self.program.engine.put_shared(np.int32(step)) for step in (0, 1)]
-        return self.program.train_steps.executable(self._state, self._plan, features, self._settings, *bounds)
+        return self.program.executable(self._state, self._plan, self._settings)
 
     def _turn_page(self) -> None:
         """The next plan, where all of this one is done."""

@@ -249,17 +249,10 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     kind = f"{device.platform}: {device.device_kind}"
     if device.platform == "cpu":
-        kind = f"cpu: {os.cpu_count()} cores of {processor()}"
+        kind = f"cpu: {os.cpu_count()} cores of {roofline.processor()}"
     packages = ["jax", "jaxlib", "flax", "numpy", *(["torch"] if PYTORCH else [])]
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     return {"device": kind, "versions": versions, "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
-
-
-def processor() -> str:
-    """What the processor calls itself."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
-import numpy as np
 import psutil
 
 from cmath_jax.config import Config, LossConfig
@@ -65,10 +64,8 @@ def memory_needed(program: Program) -> int:
 
     state = stacked(jax.eval_shape(program.initialize, 0))
     settings = stacked(Settings.of(config, program.class_weight_c))
-    number = jax.ShapeDtypeStruct((), np.int32)
     _, (plan,) = next(program.plans([0], [0], 0))
-    rest = (program.features["train"], settings, number, number)
-    size = program.train_steps.executable(state, stacked(plan), *rest).memory_analysis()
+    size = program.executable(state, stacked(plan), settings).memory_analysis()
     return size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
 
 

@@ -90,8 +90,15 @@ class Program:
 
     def advance(self, state: Any, plan: Any, settings: Any, first: int, last: int) -> tuple[Any, Any]:
         """The steps `first` to `last - 1` of a training plan, all of them on the devices: see `step.train_steps`."""
+        return self.train_steps(*self._arguments(state, plan, settings, first, last))
+
+    def executable(self, state: Any, plan: Any, settings: Any) -> Any:
+        """What `advance` runs, compiled; the arguments may be abstract."""
+        return self.train_steps.executable(*self._arguments(state, plan, settings, 0, 1))
+
+    def _arguments(self, state: Any, plan: Any, settings: Any, first: int, last: int) -> tuple[Any, ...]:
         bounds = [self.engine.put_shared(np.int32(step)) for step in (first, last)]
-        return self.train_steps(state, plan, self.features["train"], settings, *bounds)
+        return state, plan, self.features["train"], settings, *bounds
 
     def blocks(self, seeds: Sequence[int], epochs: Sequence[int], first: int) -> Generator[tuple[range, Any]]:
         """The steps of an epoch of each member, from step `first` on: their numbers, and their plans on the devices.
@@ -187,6 +194,11 @@ def class_weights(corpus: Corpus) -> np.ndarray:
     """float32 [C]: inverse frequency in the training split; a weight of 1 is that of a class of mean size."""
     count_c = corpus.class_counts("train")
     return (count_c.sum() / (len(count_c) * np.maximum(count_c, 1))).astype(np.float32)
+
+
+def source_of(config: Config) -> Config:
+    """What decides which corpus is loaded: equal for configs that share one."""
+    return Config(dataset=config.dataset, data=replace(config.data, modalities="tav", standardize=True))
 
 
 def load_configured(config: Config) -> Corpus:

@@ -21,10 +21,12 @@ system, and one of a few megabytes the nearest cache; training does neither. So 
 is that of the state which the step updates: if that fits into a cache of the device, so does what it is compared with.
 """
 
+import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -205,6 +207,13 @@ def fastest(call: Callable[[], Any]) -> float:
         jax.block_until_ready(call())
         seconds.append(time.perf_counter() - began)
     return min(seconds)
+
+
+def processor() -> str:
+    """What the processor calls itself."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 _product = jax.jit(jnp.matmul)

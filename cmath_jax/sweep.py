@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from cmath_jax.distributed import require_same
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.experiment import Experiment
 from cmath_jax.population import structure
-from cmath_jax.program import check_usable, load_configured
+from cmath_jax.program import check_usable, load_configured, source_of
 from cmath_jax.results import References
 from cmath_jax.run_folder import RunFolder
 from cmath_jax.termination import Termination
@@ -44,12 +43,12 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
     began = time.monotonic()
     configs = dict(experiment.runs.values())
     with Termination() as termination, RunFolder(workdir) as folder:
-        corpora = {source: load_configured(source) for source in dict.fromkeys(map(_source, configs.values()))}
+        corpora = {source: load_configured(source) for source in dict.fromkeys(map(source_of, configs.values()))}
         for config in configs.values():
-            check_usable(config, corpora[_source(config)])
+            check_usable(config, corpora[source_of(config)])
         folder.claim(experiment.to_dict())
         references = {source: References(corpus) for source, corpus in corpora.items()}
-        base = corpora[_source(experiment.config)]
+        base = corpora[source_of(experiment.config)]
         folder.write_environment({"data": {"source": base.source, "fingerprint": base.fingerprint()}})
         failed: dict[str, str] = {}
 
@@ -65,7 +64,7 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
         groups = _groups(folder, configs, corpora)
         require_same("runs that are finished", [list(group) for group in groups])
         for group in groups:
-            source = _source(next(iter(group.values())))
+            source = source_of(next(iter(group.values())))
             try:
                 failed |= _train_group(folder, group, corpora[source], references[source], termination)
             finally:
@@ -109,15 +108,9 @@ def _groups(
     fingerprints = {source: corpus.fingerprint() for source, corpus in corpora.items()}
     for name, config in configs.items():
         run = folder.run(name)
-        if not run.holds_result_of(to_dict(config), fingerprints[_source(config)]):
+        if not run.holds_result_of(to_dict(config), fingerprints[source_of(config)]):
             groups.setdefault(structure(config), {})[name] = config
     return list(groups.values())
-
-
-def _source(config: Config) -> Config:
-    """What decides which corpus is loaded."""
-    data = replace(config.data, modalities="tav", standardize=True)
-    return Config(dataset=config.dataset, data=data)
 
 
 def _summary(

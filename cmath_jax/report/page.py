@@ -5,20 +5,17 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from cmath_jax.errors import InputError
 from cmath_jax.report import paper
-from cmath_jax.report.drawing import Graphic, css_variable, css_variables, emotion_colours
+from cmath_jax.report.drawing import Graphic, css_variable, emotion_colours
 from cmath_jax.report.load import Reference, Run, printable
 from cmath_jax.report.studies import Section, Study, load_studies
 from cmath_jax.report.tables import MEASURES, Measure, intervals, label_of, reference_label
 from cmath_jax.report.views import View, slug, view_title, views
+from cmath_jax.report.web import fill, put
 from cmath_jax.statistics import Interval
 
 DATA_SETS = {"meld": "MELD", "iemocap": "IEMOCAP", "simulated": "simulated conversations"}
@@ -75,11 +72,11 @@ def write(folders: Sequence[Path], output: Path | None) -> Path:
         chapters = [_chapter(study, _prefix(study, i, len(studies))) for i, study in enumerate(studies)]
         for chapter in chapters:
             for graphic in chapter.graphics:
-                _put(figures / f"{graphic.name}.svg", graphic.svg)
-                _put(figures / f"{graphic.name}.csv", _csv(graphic.data))
+                put(figures / f"{graphic.name}.svg", graphic.svg)
+                put(figures / f"{graphic.name}.csv", _csv(graphic.data))
             for name, rows in (file for view in chapter.views for file in view.files()):
-                _put(figures / f"{name}.csv", _csv(rows))
-        _put(output, render(chapters))
+                put(figures / f"{name}.csv", _csv(rows))
+        put(output, render(chapters))
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror}") from error
     return output
@@ -90,33 +87,17 @@ def _prefix(study: Study, index: int, count: int) -> str:
 
 
 def render(chapters: Sequence[Chapter]) -> str:
-    """The HTML of the whole page. Whatever comes from a folder is escaped; only our own drawings are not."""
-    environment = Environment(
-        loader=PackageLoader("cmath_jax.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": _number,
-        "signed": _signed,
-        "p_value": _p_value,
-        "interval": _interval,
-        "svg": lambda graphic: Markup(graphic.inline),
-    }
+    """The HTML of the whole page."""
     runs = [run for chapter in chapters for run in chapter.study.runs.values()]
-    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    colours = {"light": Markup(css_variables(dark=False)), "dark": Markup(css_variables(dark=True))}
-    return environment.get_template("page.html.j2").render(
+    return fill(
+        "cmath_jax.report",
+        {"number": _number, "signed": _signed, "p_value": _p_value, "interval": _interval},
         title=_title(chapters),
         chapters=chapters,
         measures=MEASURES,
         machines=_machines(runs),
         options=_options(chapters[0].headline.run) if len(runs) == 1 and chapters[0].headline else {},
         protocol=paper.PROTOCOL if any(paper.knows(chapter.study.dataset) for chapter in chapters) else "",
-        style=Markup(style),
-        colours=colours,
         variable=css_variable,
     )
 
@@ -245,10 +226,3 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _put(path: Path, text: str) -> None:
-    # Under its name a file is whole or not there: a reader never sees half of one.
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

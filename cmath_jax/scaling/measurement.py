@@ -122,8 +122,7 @@ def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring)
     numbers, plan = next(program.blocks(seeds, [0] * members, 0))
     state = engine.put([host_copy(program.initialize(seed)) for seed in seeds])
     settings = program.settings([config] * members)
-    bounds = [engine.put_shared(np.int32(step)) for step in (0, 1)]
-    executable = program.train_steps.executable(state, plan, program.features["train"], settings, *bounds)
+    executable = program.executable(state, plan, settings)
     compile_seconds = program.train_steps.take_seconds()
     memory = _memory(executable, program)
 

@@ -5,15 +5,13 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from cmath_jax.report.drawing import Graphic, css_variables
+from cmath_jax.report.drawing import Graphic
+from cmath_jax.report.web import fill, put
 from cmath_jax.scaling.figures import si, study_figure
 
 # Kind of a study -> its title, its axis, and what a reader has to know.
@@ -66,10 +64,10 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
     figures.mkdir(parents=True, exist_ok=True)
     for view in shown:
         if view.graphic:
-            _put(figures / f"{view.graphic.name}.svg", view.graphic.svg)
-    _put(folder / "scaling.csv", table(result))
+            put(figures / f"{view.graphic.name}.svg", view.graphic.svg)
+    put(folder / "scaling.csv", table(result))
     page = folder / "report.html"
-    _put(page, render(result, shown))
+    put(page, render(result, shown))
     return page
 
 
@@ -120,24 +118,15 @@ def readable(result: Mapping[str, Any]) -> str:
 
 def render(result: Mapping[str, Any], shown: list[View]) -> str:
     """The HTML of the whole page."""
-    templates = Environment(
-        loader=PackageLoader("cmath_jax.scaling", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"si": si, "svg": lambda graphic: Markup(graphic.inline)}
-    style = resources.files("cmath_jax.report").joinpath("style.css").read_text(encoding="utf-8")
-    return templates.get_template("page.html.j2").render(
+    return fill(
+        "cmath_jax.scaling",
+        {"si": si},
         result=result,
         views=shown,
         devices=devices(result["environment"]),
         peaks=peaks(result),
         dates=dates(result),
         simulated=SIMULATED if result["environment"]["simulated"] else "",
-        style=Markup(style),
-        colours={"light": Markup(css_variables(dark=False)), "dark": Markup(css_variables(dark=True))},
     )
 
 
@@ -201,10 +190,3 @@ def _view(study: Mapping[str, Any], note: str) -> View:
         absent=absent,
         graphic=study_figure(kind, title, axis, measured, over_devices, note) if len(measured) > 1 else None,
     )
-
-
-def _put(path: Path, text: str) -> None:
-    # Under its name a file is whole or not there: a reader never sees half of one.
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

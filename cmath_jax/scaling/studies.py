@@ -29,7 +29,8 @@ from cmath_jax.config import Config, to_dict
 from cmath_jax.data.conversations import Corpus
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.experiment import Experiment, Measuring
-from cmath_jax.program import check_usable, load_configured
+from cmath_jax.program import check_usable, load_configured, source_of
+from cmath_jax.roofline import processor
 from cmath_jax.run_folder import RunFolder
 from cmath_jax.scaling.measurement import check_counted, measure
 from cmath_jax.termination import Termination
@@ -137,13 +138,6 @@ def machines() -> int:
     return len(np.unique(multihost_utils.process_allgather(name)))
 
 
-def processor() -> str:
-    """What the processor calls itself."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def source_digest() -> str:
     """Of the code that is measured and of that which measures: the package without its reports."""
     package = Path(__file__).parents[1]
@@ -162,7 +156,7 @@ class _Corpora:
         self._corpus: Corpus | None = None
 
     def of(self, config: Config) -> Corpus:
-        source = Config(dataset=config.dataset, data=replace(config.data, modalities="tav", standardize=True))
+        source = source_of(config)
         if self._corpus is None or source != self._source:
             self._source, self._corpus = source, None
             self._corpus = load_configured(source)
