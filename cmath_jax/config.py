@@ -38,6 +38,7 @@ class DataConfig:
     """Where conversations come from, and what of them is used."""
 
     features_dir: str = "data"  # the folder of published feature files
+    dir: str = ""  # the folder of one's own conversations, for dataset=conversations
     feature_set: str = "auto"  # sdt, graphsmile, cosmic, mmgcn, file; auto: the first whose file is there
     file: str = ""  # one feature file by name or path, instead of a known feature set
     text_layer: int = 1  # which of the four published RoBERTa layers; 1 is the last
@@ -75,6 +76,7 @@ class ModelConfig:
     cross_attention: bool = True  # False: w/o CMA-T
     inject: str = "attention"  # what eq. 11 adds: attention, block or nothing
     noise: bool = True  # False: the fusion is deterministic
+    causal: bool = False  # True: an utterance sees only itself and what was said before it
 
     def __post_init__(self) -> None:
         _require(self.width > 0, f"model.width={self.width} must be positive")
@@ -172,7 +174,7 @@ class Config:
     """One experiment. The defaults are the paper's settings for MELD, on the built-in corpus."""
 
     experiment: str = "cmath"
-    dataset: str = "simulated"  # meld, iemocap, simulated, or the path of a feature file
+    dataset: str = "simulated"  # meld, iemocap, conversations, simulated, or the path of a feature file
     seeds: int = 1  # seeds 0 .. seeds-1 are run and aggregated
     precision: str = "float32"  # of the computation; parameters and losses are always float32
     profile: str = ""  # steps: a trace of a few training steps in the folder of the run
@@ -243,14 +245,18 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 # data lie, since their fingerprint tells whether they are the same.
 FREE = (
     *("seeds", "linear_reference", "experiment", "parallel.", "profile"),
-    *("data.features_dir", "data.feature_set", "data.file", "data.prepared_dir", "data.stream"),
+    *("data.features_dir", "data.dir", "data.feature_set", "data.file", "data.prepared_dir", "data.stream"),
 )
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], free: tuple[str, ...] = FREE) -> list[str]:
-    """What differs between two configs, as `to_dict` gives them, readable; options with `free` beginnings may."""
+    """What differs between two configs, as `to_dict` gives them, readable; options with `free` beginnings may.
+
+    An option that a config does not have, since it is older, counts as its default.
+    """
     free = free if wanted["dataset"] == "simulated" else (*free, "data.simulation.")
-    there, now = binding(saved, free), binding(wanted, free)
+    defaults = binding(to_dict(Config()), free)
+    there, now = defaults | binding(saved, free), defaults | binding(wanted, free)
     return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in {**there, **now} if there.get(n) != now.get(n)]
 
 

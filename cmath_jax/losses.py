@@ -5,7 +5,7 @@ over devices before the division, so that a batch spread over many devices has t
 What has no label is masked by `where` before anything is computed from it, so that it has no gradient, not even NaN.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import flax.struct
 import jax
@@ -60,40 +60,49 @@ class Mean:
 
 
 def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str, Mean]:
-    """`ce`, `reconstruction`, `mse`, `kl`: each summed over modalities, over the labelled utterances of the batch."""
+    """`ce`, `reconstruction`, `mse`, `kl`: each summed over modalities, over the labelled utterances of the batch.
+
+    An utterance that lacks a modality adds nothing to the part of that modality, and still counts as one: a modality
+    does not weigh more because few utterances have it.
+    """
     valid_rl = batch.label_rl != UNLABELLED
-    outputs, features = jax.tree.map(
-        lambda x_rlx: jnp.where(valid_rl[..., None], x_rlx, jnp.zeros((), x_rlx.dtype)), (outputs, batch.features)
-    )
+    known = {m: valid_rl & batch.present.get(m, True) for m in outputs.augmented}
+
+    def of_known(x_m: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return {m: _kept(x_rlx, known[m]) for m, x_rlx in x_m.items()}
+
+    logits_rlc, h_k_rld = (_kept(x_rlx, valid_rl) for x_rlx in (outputs.logits_rlc, outputs.sample_rld))
+    logits, augmented, restored = map(of_known, (outputs.modality_logits, outputs.augmented, outputs.reconstructions))
+    features = of_known({m: batch.features[m] for m in restored})
+
+    def total(x_m: Mapping[str, jax.Array]) -> jax.Array:
+        return _sum(jnp.where(known[m], x_rl, 0.0) for m, x_rl in x_m.items())
 
     def teacher(x: jax.Array) -> jax.Array:
         """x, whose gradient is stopped or not."""
         still = jax.lax.stop_gradient(x)
         return still + (1 - weights.stop_teacher) * (x - still)
 
-    log_y_k = jax.nn.log_softmax(outputs.logits_rlc)
-    log_y = {m: jax.nn.log_softmax(logits_rlc) for m, logits_rlc in outputs.modality_logits.items()}
-
     # Eqs 19-21: the fused classifier and every modality's, against the label.
     label_rl = jnp.where(valid_rl, batch.label_rl, 0)
     weight_rl = jnp.asarray(weights.class_weight_c)[label_rl]
 
-    def surprise(log_y_rlc: jax.Array) -> jax.Array:
-        return -jnp.take_along_axis(log_y_rlc, label_rl[..., None], axis=-1)[..., 0]
+    def surprise(x_rlc: jax.Array) -> jax.Array:
+        return -jnp.take_along_axis(jax.nn.log_softmax(x_rlc), label_rl[..., None], axis=-1)[..., 0]
 
-    ce_rl = _sum(surprise(log_y_x) for log_y_x in (log_y_k, *log_y.values()))
+    ce_rl = surprise(logits_rlc) + total({m: surprise(x_rlc) for m, x_rlc in logits.items()})
 
     # Eqs 22, 23: the fused classifier teaches the others.
-    log_teacher = jax.nn.log_softmax(teacher(outputs.logits_rlc) / weights.temperature)
-    log_students = [jax.nn.log_softmax(x_rlc / weights.temperature) for x_rlc in outputs.modality_logits.values()]
-    kl_rl = _sum((jnp.exp(log_teacher) * (log_teacher - log_y_m)).sum(-1) for log_y_m in log_students)
+    log_teacher = jax.nn.log_softmax(teacher(logits_rlc) / weights.temperature)
+    log_students = {m: jax.nn.log_softmax(x_rlc / weights.temperature) for m, x_rlc in logits.items()}
+    kl_rl = total({m: (jnp.exp(log_teacher) * (log_teacher - x)).sum(-1) for m, x in log_students.items()})
 
     # Eq. 18: the fused representation teaches the others.
-    h_k = teacher(outputs.sample_rld)
-    mse_rl = _sum(_squared_distance(h_k, h_m) for h_m in outputs.augmented.values())
+    taught_rld = teacher(h_k_rld)
+    mse_rl = total({m: _squared_distance(taught_rld, h_m) for m, h_m in augmented.items()})
 
     # Eq. 3.
-    rec_rl = _sum(_squared_distance(features[m], u_m) for m, u_m in outputs.reconstructions.items())
+    rec_rl = total({m: _squared_distance(features[m], u_m) for m, u_m in restored.items()})
     terms = {
         "ce": Mean.of(ce_rl, valid_rl, weight_rl),
         "kl": Mean.of(kl_rl, valid_rl),
@@ -108,6 +117,10 @@ def total_loss(terms: dict[str, jax.Array], weights: LossWeights) -> jax.Array:
     # What has no weight is left out: 0 times infinity would be NaN.
     parts = (jnp.where(weight > 0, weight * terms[n], 0.0) for n, weight in weighted.items() if n in terms)
     return terms["ce"] + _sum(parts)
+
+
+def _kept(x_rlx: jax.Array, kept_rl: jax.Array) -> jax.Array:
+    return jnp.where(kept_rl[..., None], x_rlx, jnp.zeros((), x_rlx.dtype))
 
 
 def _sum(terms: Iterable[jax.Array]) -> jax.Array:

@@ -11,9 +11,10 @@ import numpy as np
 
 from cmath_jax.config import Config
 from cmath_jax.data.batches import PADDING, Batch, Table, TrainingBatches, evaluation_plans, evaluation_shape
-from cmath_jax.data.conversations import SPLITS, UNLABELLED, Corpus
+from cmath_jax.data.conversations import SPLITS, UNLABELLED, Corpus, there
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.scaling import Scaling
+from cmath_jax.data.stored import StoredSplit
 from cmath_jax.data.streaming import StreamedTable, one_ahead, stream, stretch_steps
 from cmath_jax.errors import InputError, TrainingDivergedError
 from cmath_jax.metrics import Scores
@@ -48,7 +49,8 @@ class Program:
         check_usable(config, corpus)
         engine = make_engine(config.parallel, config.train.batch_size, members)
         scaling = Scaling.of(corpus, config.data.standardize)
-        tables = {split: _table(config, corpus, split, scaling) for split in SPLITS}
+        masked = lacks(corpus, config.data.modalities)
+        tables = {split: _table(config, corpus, split, scaling, masked) for split in SPLITS}
         batches = TrainingBatches(tables["train"], config.train.batch_size, 0, engine.row_multiple)
         shape = evaluation_shape([tables["validation"], tables["test"]], engine.row_multiple)
         # One compiled step for both: features of one length.
@@ -172,10 +174,23 @@ class Program:
         return scores, row
 
 
-def _table(config: Config, corpus: Corpus, split: str, scaling: Scaling) -> Table:
+def _table(config: Config, corpus: Corpus, split: str, scaling: Scaling, masked: bool) -> Table:
     if split == "train" and config.data.stream:
-        return StreamedTable.stored(corpus.splits[split], config.data.modalities, scaling)
-    return Table.of(scaling.apply(corpus.splits[split]), config.data.modalities)
+        return StreamedTable.stored(corpus.splits[split], config.data.modalities, scaling, masked)
+    return Table.of(scaling.apply(corpus.splits[split]), config.data.modalities, masked)
+
+
+def lacks(corpus: Corpus, modalities: str) -> bool:
+    """Whether any utterance of the corpus lacks one of these modalities."""
+
+    def present(split: str, m: str) -> Iterator[np.ndarray]:
+        conversations = corpus.splits[split]
+        if isinstance(conversations, StoredSplit):  # whose features need not be read
+            yield conversations.present[m]
+        else:
+            yield from (there(c.features[m]) for c in conversations)
+
+    return not all(there_n.all() for split in SPLITS for m in modalities for there_n in present(split, m))
 
 
 def check_usable(config: Config, corpus: Corpus) -> None:

@@ -39,10 +39,15 @@ def linear(corpus: Corpus, modalities: str) -> dict[str, float]:
     (x_train_nd, train_n), *others = (_labelled(corpus, split, modalities) for split in SPLITS)
     if len(np.unique(train_n)) < 2:
         raise InputError(f"{corpus.name} train: a linear model needs two emotions, and there is one")
-    mean_d, deviation_d = x_train_nd.mean(axis=0), x_train_nd.std(axis=0)
+    known_nd = np.ma.masked_invalid(x_train_nd) if np.isnan(x_train_nd).any() else x_train_nd
+    mean_d, deviation_d = (np.ma.filled(moment_d, 0) for moment_d in (known_nd.mean(axis=0), known_nd.std(axis=0)))
     deviation_d[deviation_d == 0] = 1  # a feature that never changes says nothing, and must not become NaN
-    x_train_nd = (x_train_nd - mean_d) / deviation_d
-    (x_validation_nd, validation_n), (x_test_nd, test_n) = (((x_nd - mean_d) / deviation_d, n) for x_nd, n in others)
+
+    def scaled(x_nd: np.ndarray) -> np.ndarray:
+        return np.nan_to_num((x_nd - mean_d) / deviation_d)  # what is missing gets the mean
+
+    x_train_nd = scaled(x_train_nd)
+    (x_validation_nd, validation_n), (x_test_nd, test_n) = ((scaled(x_nd), n) for x_nd, n in others)
 
     best_f1, best = -1.0, {}
     for c in INVERSE_PENALTIES:

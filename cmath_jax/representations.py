@@ -21,7 +21,8 @@ def representations(corpus: Corpus, scaling: Scaling, config: Config, seed: Seed
     test = scaling.apply(corpus.splits["test"])
     x_nd = np.concatenate([np.concatenate([c.features[m] for m in config.data.modalities], axis=1) for c in test])
     components = PCA(min(MOST_COMPONENTS, *x_nd.shape), svd_solver="randomized", random_state=0)
-    arrays = {"fused_nd": seed.evaluation.fused, "raw_np": components.fit_transform(x_nd)}
+    # What is missing gets the mean.
+    arrays = {"fused_nd": seed.evaluation.fused, "raw_np": components.fit_transform(np.nan_to_num(x_nd))}
     for centre, gates in seed.evaluation.gates.items():
         arrays |= {f"gate_{centre}_{m}_n": weight_n for m, weight_n in gates.items()}
     return {name: np.asarray(array, np.float32) for name, array in arrays.items()}

@@ -20,7 +20,7 @@ KEYS = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
 def test_chunks_give_the_numbers_of_attention_at_once(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients, with dropout, of packed conversations; also where the chunks do not divide the row."""
     batch = pack(conversations((5, 1, 4, 7)), ((0, 2), (3, 1)), 12)
-    context = Context.of(batch, 0.3, train=True)
+    context = Context.of(batch, "tav", dropout=0.3, train=True, causal=False)
     rng = np.random.default_rng(0)
     factors = [jnp.asarray(rng.normal(size=(2, 3, 2, 2, 12, 4)), jnp.float32) for _ in range(3)]
     upstream = jnp.asarray(rng.normal(size=(2, 3, 2, 2, 12, 4)), jnp.float32)

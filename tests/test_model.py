@@ -172,7 +172,7 @@ def test_dropout_differs_by_utterance_and_step_and_keeps_the_mean() -> None:
     from cmath_jax.models.attention import attend_at_once
     from cmath_jax.models.layers import Context, Dropout
 
-    context = Context.of(batch, 0.3, train=True)
+    context = Context.of(batch, "tav", dropout=0.3, train=True, causal=False)
     ones = jnp.ones((1, 30, 60))
     dropped = Dropout().apply({}, ones, context, rngs={"dropout": jax.random.key(0)})
     values = np.unique(np.asarray(dropped))
@@ -209,7 +209,7 @@ def test_the_order_of_the_modalities_changes_nothing(inject: str) -> None:
     from cmath_jax.models.layers import Context
 
     batch = pack(conversations(LENGTHS), ROWS, 12)
-    context = Context.of(batch, 0.0, train=False)
+    context = Context.of(batch, "tav", dropout=0.0, train=False, causal=False)
     h_crld = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 12, WIDTH)), jnp.float32)
     module = CMATransformer(HEADS, inject, jnp.float32)
     params = module.init(jax.random.key(0), h_crld, context)["params"]
@@ -248,7 +248,7 @@ def test_reparameterization() -> None:
     rng = np.random.default_rng(0)
     mean, upstream = (jnp.asarray(rng.normal(size=(1, 8, WIDTH)), jnp.float32) for _ in range(2))
     deviation = jnp.abs(mean) + 0.1
-    key, training = jax.random.key(5), Context.of(batch, 0.3, train=True)
+    key, training = jax.random.key(5), Context.of(batch, "tav", dropout=0.3, train=True, causal=False)
     drawn, pull = jax.vjp(lambda mean, deviation: sample(mean, deviation, key, training), mean, deviation)
     eps = (drawn - mean) / deviation
     to_mean, to_deviation = pull(upstream)

@@ -15,7 +15,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from cmath_jax.data.conversations import UNLABELLED, Conversation
+from cmath_jax.data.conversations import UNLABELLED, Conversation, there
 from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
 from cmath_jax.errors import InputError
 
@@ -36,6 +36,8 @@ class Batch:
       label_rl: int32, index of the emotion; -1 for an utterance that counts in no loss.
       position_rl: int32, place in the conversation, from 0.
       segment_rl: int32, which conversation of the row, from 1.
+      present: m -> bool [r, l], whether the utterance has the modality; its features are 0 where not. Empty where all
+        utterances have all modalities, which saves the masking.
     """
 
     features: Mapping[str, Array]
@@ -44,6 +46,7 @@ class Batch:
     label_rl: Array
     position_rl: Array
     segment_rl: Array
+    present: Mapping[str, Array] = flax.struct.field(default_factory=dict)
 
 
 def with_features(plan: Batch, features: Mapping[str, Array]) -> Batch:
@@ -53,24 +56,37 @@ def with_features(plan: Batch, features: Mapping[str, Array]) -> Batch:
 
 @dataclass(frozen=True)
 class Table:
-    """The utterances of a split, one conversation after the other."""
+    """The utterances of a split, one conversation after the other.
+
+    Attributes:
+      features: m -> float32 [n, d_m], 0 for utterances that lack the modality.
+      present: m -> bool [n], which utterances have it; empty as in `Batch`.
+    """
 
     ids: tuple[str, ...]
     features: Mapping[str, np.ndarray]
     speaker_n: np.ndarray
     label_n: np.ndarray
     length_c: np.ndarray
+    present: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, conversations: Sequence[Conversation], modalities: str) -> "Table":
+    def of(cls, conversations: Sequence[Conversation], modalities: str, masked: bool = False) -> "Table":
+        """`masked` says to mark what is present even if nothing is missing, as other splits may need it."""
         if not conversations:
             raise InputError("a split without conversations cannot be batched")
+        features = {m: np.concatenate([c.features[m] for c in conversations]) for m in modalities}
+        present = {m: there(x_nd) for m, x_nd in features.items()}
+        whole = all(there_n.all() for there_n in present.values())
+        if not whole:
+            features = {m: np.where(present[m][:, None], x_nd, np.float32(0)) for m, x_nd in features.items()}
         return cls(
             ids=tuple(c.id for c in conversations),
-            features={m: np.concatenate([c.features[m] for c in conversations]) for m in modalities},
+            features=features,
             speaker_n=np.concatenate([c.speakers for c in conversations]).astype(np.int32),
             label_n=np.concatenate([c.labels for c in conversations]).astype(np.int32),
             length_c=np.array([len(c) for c in conversations], np.int64),
+            present=present if masked or not whole else {},
         )
 
     @cached_property
@@ -106,15 +122,17 @@ class Table:
             label_rl=np.where(filled_rl, self.label_n[utterance_rl], UNLABELLED).astype(np.int32),
             position_rl=position_rl,
             segment_rl=segment_rl,
+            # Padding, which attends to padding, lacks nothing.
+            present={m: ~filled_rl | there_n[utterance_rl] for m, there_n in self.present.items()},
         )
 
     def batch(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
         """As `plan`, with features."""
         plan = self.plan(rows, shape)
-        there_rl = plan.utterance_rl != PADDING
+        filled_rl = plan.utterance_rl != PADDING
         features = {m: np.zeros((*shape, x_nd.shape[1]), np.float32) for m, x_nd in self.features.items()}
         for m, x_nd in self.features.items():
-            features[m][there_rl] = x_nd[plan.utterance_rl[there_rl]]
+            features[m][filled_rl] = x_nd[plan.utterance_rl[filled_rl]]
         return replace(plan, features=features)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class Conversation:
 
     Attributes:
       id: the name of the conversation, unique in its corpus.
-      features: modality letter (`t`, `a`, `v`) -> float32 [n, d_m].
+      features: modality letter (`t`, `a`, `v`) -> float32 [n, d_m]. A row of NaN: the utterance lacks this modality.
       speakers: int32 [n], the index of the speaker inside the conversation's data set.
       labels: int32 [n], indices into `Corpus.classes`; `UNLABELLED` where there is none.
       utterance_ids: a name per utterance, or () where the source has none.
@@ -46,7 +47,7 @@ class Conversation:
     def digest(self) -> bytes:
         """A hash, of 16 bytes, of everything that training can see."""
         digest = hashlib.sha256(f"{self.id}/{len(self)}".encode())
-        for array in (self.speakers, self.labels, *(self.features[m] for m in sorted(self.features))):
+        for array in (self.speakers, self.labels, *(_one_nan(self.features[m]) for m in sorted(self.features))):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.digest()[:16]
 
@@ -61,6 +62,8 @@ class Corpus:
       splits: `train`, `validation`, `test` -> conversations.
       speakers: how many speaker indices there are.
       source: where it came from, for the record of a run.
+      license: what its makers allow, for the card of a model.
+      extraction: modality letter -> the settings of the extractor that made its features; nothing where unknown.
       lazy: its conversations are made or read when they are asked for, and are checked when they are written to disk.
 
     Raises:
@@ -73,6 +76,8 @@ class Corpus:
     splits: Mapping[str, Sequence[Conversation]]
     speakers: int
     source: str = field(default="", compare=False)
+    license: str = field(default="", compare=False)
+    extraction: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
     lazy: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -118,6 +123,17 @@ class Corpus:
         return digest.hexdigest()[:16]
 
 
+def there(x_nd: np.ndarray) -> np.ndarray:
+    """bool [n]: which utterances have a modality, of which these are the features."""
+    return ~np.isnan(x_nd).all(axis=-1)
+
+
+def _one_nan(x_nd: np.ndarray) -> np.ndarray:
+    """The same with one and the same NaN: there are many, and each has other bits."""
+    nan_nd = np.isnan(x_nd)
+    return np.where(nan_nd, np.float32(np.nan), x_nd) if nan_nd.any() else x_nd
+
+
 def _check_splits(corpus: Corpus) -> None:
     missing = [split for split in SPLITS if split not in corpus.splits]
     if missing:
@@ -144,8 +160,9 @@ def _check_conversation(c: Conversation, where: str, dims: dict[str, int], class
             raise InputError(f"{where}: {name} has shape {x_nd.shape}, but there are labels for {n} utterances")
         if x_nd.shape[1] != dims.setdefault(m, x_nd.shape[1]):
             raise InputError(f"{where}: {name} has {x_nd.shape[1]} features, the conversations before have {dims[m]}")
-        if not np.isfinite(x_nd).all():
-            utterance, feature = np.argwhere(~np.isfinite(x_nd))[0]
+        wrong_nd = ~np.isfinite(x_nd) & there(x_nd)[:, None]
+        if wrong_nd.any():
+            utterance, feature = np.argwhere(wrong_nd)[0]
             raise InputError(f"{where}, utterance {utterance}: {name} feature {feature} is {x_nd[utterance, feature]}")
     for name, values in (("utterance_ids", c.utterance_ids), ("sentences", c.sentences)):
         if values and len(values) != n:

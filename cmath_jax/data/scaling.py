@@ -1,7 +1,7 @@
 """Standardization of features by the training split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,15 +37,12 @@ class Scaling:
         return cls(mean, deviation)
 
     def features(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """m -> [n, d_m], scaled."""
+        """m -> [n, d_m], scaled. NaN, which says that a modality is missing, stays."""
         return {m: (x_nd - self.mean[m]) / self.deviation[m] for m, x_nd in features.items()}
 
     def apply(self, conversations: Sequence[Conversation]) -> list[Conversation]:
         """The same conversations with scaled features."""
-        return [
-            Conversation(c.id, self.features(c.features), c.speakers, c.labels, c.utterance_ids, c.sentences)
-            for c in conversations
-        ]
+        return [replace(c, features=self.features(c.features)) for c in conversations]
 
     def tree(self) -> dict[str, dict[str, np.ndarray]]:
         """As a checkpoint holds it."""

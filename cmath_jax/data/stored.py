@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from cmath_jax.data.conversations import Conversation
+from cmath_jax.data.conversations import Conversation, there
 from cmath_jax.data.moments import Moments
 
 if TYPE_CHECKING:  # it imports tensorflow-datasets, which takes a while
@@ -49,9 +49,11 @@ class StoredConversation(Conversation):
 
     Attributes:
       stored_digest: its `digest`, for which the features need not be read.
+      present: m -> bool [n], which utterances have the modality.
     """
 
     stored_digest: bytes = b""
+    present: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def digest(self) -> bytes:
         return self.stored_digest
@@ -65,6 +67,7 @@ class Index:
         self._speakers: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
         self._digests: list[bytes] = []
+        self._present: dict[str, list[np.ndarray]] = {m: [] for m in dims}
         self._moments = Moments.of([], dims)
 
     def add(self, conversation: Conversation) -> None:
@@ -72,6 +75,8 @@ class Index:
         self._speakers.append(conversation.speakers)
         self._labels.append(conversation.labels)
         self._digests.append(conversation.digest())
+        for m, present in self._present.items():
+            present.append(there(conversation.features[m]))
         self._moments = self._moments.plus(conversation.features)
 
     def save(self, folder: Path) -> None:
@@ -84,6 +89,9 @@ class Index:
             "label_n": np.concatenate([none, *self._labels]),
             "digest_ck": np.frombuffer(b"".join(self._digests), np.uint8).reshape(len(self._ids), -1),
         }
+        for m, present in self._present.items():
+            columns[f"present_{m}"] = np.concatenate([np.zeros(0, bool), *present])
+            columns[f"count_{m}"] = np.array(self._moments.count[m])
         columns |= {f"mean_{m}": x_d for m, x_d in self._moments.mean.items()}
         columns |= {f"squares_{m}": x_d for m, x_d in self._moments.squares.items()}
         np.savez(folder / INDEX, allow_pickle=False, **columns)
@@ -96,6 +104,7 @@ class StoredSplit(Sequence[Conversation]):
     Attributes:
       digest_ck: uint8, `Conversation.digest` of each.
       moments: of all features.
+      present: m -> bool [n], which utterances have the modality.
     """
 
     records: Records
@@ -105,16 +114,19 @@ class StoredSplit(Sequence[Conversation]):
     label_n: np.ndarray
     digest_ck: np.ndarray
     moments: Moments
+    present: Mapping[str, np.ndarray]
 
     @classmethod
     def open(cls, folder: Path, records: Records) -> StoredSplit:
         """Raises OSError, ValueError or LookupError for an index that is gone or damaged."""
         with open(folder / INDEX, "rb") as file, np.load(file) as columns:
             small = {name: columns[name] for name in ("length_c", "speaker_n", "label_n", "digest_ck")}
-            mean, squares = ({m: columns[f"{name}_{m}"] for m in records.dims} for name in ("mean", "squares"))
+            mean, squares, present = (
+                {m: columns[f"{name}_{m}"] for m in records.dims} for name in ("mean", "squares", "present")
+            )
+            count = {m: int(columns[f"count_{m}"]) for m in records.dims}
             ids = tuple(json.loads(columns["ids"].tobytes()))
-        moments = Moments(len(small["label_n"]), mean, squares)
-        return cls(records, ids, **small, moments=moments)
+        return cls(records, ids, **small, moments=Moments(count, mean, squares), present=present)
 
     @cached_property
     def _start_c(self) -> np.ndarray:
@@ -138,4 +150,5 @@ class StoredSplit(Sequence[Conversation]):
             speakers=self.speaker_n[start : start + length],
             labels=self.label_n[start : start + length],
             stored_digest=self.digest_ck[record].tobytes(),
+            present={m: there_n[start : start + length] for m, there_n in self.present.items()},
         )

@@ -19,7 +19,7 @@ from cmath_jax.data.batches import Batch, Table, TrainingBatches
 from cmath_jax.data.conversations import Conversation
 from cmath_jax.data.packing import Shape, rows_of_group
 from cmath_jax.data.scaling import Scaling
-from cmath_jax.data.stored import StoredFeatures
+from cmath_jax.data.stored import StoredConversation, StoredFeatures
 from cmath_jax.errors import InputError
 
 if TYPE_CHECKING:  # it imports tensorflow-datasets, which takes a while
@@ -50,17 +50,24 @@ class StreamedTable(Table):
     scaling: Scaling
 
     @classmethod
-    def stored(cls, conversations: Sequence[Conversation], modalities: str, scaling: Scaling) -> StreamedTable:
-        """Of conversations of one `StoredSplit`."""
+    def stored(
+        cls, conversations: Sequence[Conversation], modalities: str, scaling: Scaling, masked: bool = False
+    ) -> StreamedTable:
+        """Of conversations of one `StoredSplit`; `masked` as for `Table.of`."""
         if not conversations:
             raise InputError("a split without conversations cannot be batched")
         stored = [cast(StoredFeatures, c.features) for c in conversations]
+        present = {
+            m: np.concatenate([cast(StoredConversation, c).present[m] for c in conversations]) for m in modalities
+        }
+        whole = all(there_n.all() for there_n in present.values())
         return cls(
             ids=tuple(c.id for c in conversations),
             features={},
             speaker_n=np.concatenate([c.speakers for c in conversations]),
             label_n=np.concatenate([c.labels for c in conversations]),
             length_c=np.array([len(c) for c in conversations], np.int64),
+            present=present if masked or not whole else {},
             modalities=modalities,
             records=stored[0].records,
             record_c=np.array([features.record for features in stored], np.int64),
@@ -91,7 +98,7 @@ class StreamedTable(Table):
                     end = start + int(self.length_c[c])
                     scaled = self.scaling.features(self._features(c))
                     for m in self.modalities:
-                        features[m][k, r, start:end] = scaled[m]
+                        features[m][k, r, start:end] = np.nan_to_num(scaled[m]) if self.present else scaled[m]
                     start = end
         return replace(jax.tree.map(lambda *x_rl: np.stack(x_rl), *plans), features=features)
 

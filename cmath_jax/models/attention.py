@@ -5,13 +5,14 @@ slot that answers), d width, h heads, e the width of a head.
 """
 
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.models.draws import random_bits
-from cmath_jax.models.layers import Context, Dense, Dropout, aligned, drop, product
+from cmath_jax.models.layers import Context, Dense, Dropout, aligned, drop, product, visible
 
 MASKED = -1e30  # a score that softmax turns into exactly 0 in float32 and in bfloat16, and yet is finite
 DENSE_SLOTS = 512  # attention over rows longer than this goes by chunks
@@ -57,7 +58,7 @@ def attend_at_once(
     query_cxrhqe: jax.Array, key_cxrhke: jax.Array, value_cxrhke: jax.Array, context: Context, draw: jax.Array | None
 ) -> jax.Array:
     """What each query hears, [c, x, r, h, q, e]: a mean of the values, weighted by a softmax, dropped out by `draw`."""
-    return _attend(query_cxrhqe, context.segment_rl, context.utterance_rl, key_cxrhke, value_cxrhke, context, draw)
+    return _attend(query_cxrhqe, context, key_cxrhke, value_cxrhke, context, draw)
 
 
 def attend_in_chunks(
@@ -79,36 +80,40 @@ def attend_in_chunks(
         return jnp.moveaxis(x, axis, 0)
 
     @jax.checkpoint
-    def one(chunk: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        return _attend(*chunk, key_cxrhke, value_cxrhke, context, draw)
+    def one(chunk: tuple[jax.Array, ...]) -> jax.Array:
+        query, segment_rq, utterance_rq, position_rq = chunk
+        asking = replace(context, segment_rl=segment_rq, utterance_rl=utterance_rq, position_rl=position_rq)
+        return _attend(query, asking, key_cxrhke, value_cxrhke, context, draw)
 
-    parts = (split(query_cxrhqe, 4), split(context.segment_rl, 1), split(context.utterance_rl, 1))
+    columns = (context.segment_rl, context.utterance_rl, context.position_rl)
+    parts = (split(query_cxrhqe, 4), *(split(column_rl, 1) for column_rl in columns))
     mixed = jnp.moveaxis(jax.lax.map(one, parts), 0, 4)
     return mixed.reshape(asking, answering, rows, heads, chunks * queries, -1)[..., :slots, :]
 
 
 def _attend(
     query_cxrhqe: jax.Array,
-    segment_rq: jax.Array,
-    utterance_rq: jax.Array,
+    asking: Context,
     key_cxrhke: jax.Array,
     value_cxrhke: jax.Array,
-    context: Context,
+    answering: Context,
     draw: jax.Array | None,
 ) -> jax.Array:
     batch = (0, 1, 2, 3)
     score_cxrhqk = jax.lax.dot_general(
         query_cxrhqe, key_cxrhke, (((5,), (5,)), (batch, batch)), preferred_element_type=jnp.float32
     )
-    # Padding attends to padding.
-    same_rhqk = (segment_rq[:, :, None] == context.segment_rl[:, None, :])[:, None]
-    weight_cxrhqk = nn.softmax(jnp.where(same_rhqk[None, None], score_cxrhqk, MASKED)).astype(value_cxrhke.dtype)
+    seen_cxrhqk = visible(asking, answering)[None, :, :, None]
+    weight_cxrhqk = nn.softmax(jnp.where(seen_cxrhqk, score_cxrhqk, MASKED)).astype(value_cxrhke.dtype)
+    if answering.present_mrl is not None:
+        # Who sees nothing hears nothing; the softmax of equal scores would listen to the whole row.
+        weight_cxrhqk = jnp.where(seen_cxrhqk, weight_cxrhqk, jnp.zeros((), weight_cxrhqk.dtype))
     if draw is not None:
-        asking, answering, _, heads = query_cxrhqe.shape[:4]
+        c, x, _, heads = query_cxrhqe.shape[:4]
         address = (
-            utterance_rq[:, None, :, None],
-            jnp.arange(asking * answering * heads).reshape(asking, answering, 1, heads, 1, 1),
-            context.position_rl[:, None, None, :],
+            asking.utterance_rl[:, None, :, None],
+            jnp.arange(c * x * heads).reshape(c, x, 1, heads, 1, 1),
+            answering.position_rl[:, None, None, :],
         )
-        weight_cxrhqk = drop(weight_cxrhqk, random_bits(draw, *aligned(*address)), context.dropout)
+        weight_cxrhqk = drop(weight_cxrhqk, random_bits(draw, *aligned(*address)), answering.dropout)
     return product(weight_cxrhqk, value_cxrhke)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmath_jax.models.attention import Attention
+from cmath_jax.models.attention import MASKED, Attention
 from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, gelu, softmax_gate, spread, total
 
 
@@ -53,16 +53,24 @@ class CMATransformer(nn.Module):
             return spread(total(x_cxrld, 1), 1, m)
 
         a_cxrld = Attention(self.heads, self.dtype, name="attention")(h_crld, h_crld, context)  # A_xc, A_cc of eq. 9
+        # Of a modality that a conversation lacks nothing is heard, not even a bias, and it has no place in the gate.
+        heard_xrld = None if context.present_mrl is None else context.heard_mrl[..., None]
+        if heard_xrld is not None:
+            a_cxrld = jnp.where(heard_xrld[None], a_cxrld, jnp.zeros((), a_cxrld.dtype))
         if self.inject == "attention":
             a_cxrld = jnp.where(central_cx, all_sources(a_cxrld), a_cxrld)  # eq. 11
         z_cxrld = block(a_cxrld, h_cxrld, context)  # H_xc, H_cc of eq. 10
         if self.inject == "block":
             # The centre has to wait for the auxiliaries; to keep the one shape, all are computed again with it.
             finished_cxrld = jnp.where(central_cx, 0, z_cxrld)
+            if heard_xrld is not None:
+                finished_cxrld = jnp.where(heard_xrld[None], finished_cxrld, 0)
             z_cxrld = jnp.where(central_cx, block(a_cxrld + all_sources(finished_cxrld), h_cxrld, context), z_cxrld)
         if m == 1:
             return z_cxrld[:, 0], jnp.ones_like(z_cxrld)
 
         # Eq. 12: a softmax over x, feature by feature, through one matrix for each centre.
         score_cxrld = Dense((width,), (m,), use_bias=False, dtype=self.dtype, name="gate")(z_cxrld)
+        if heard_xrld is not None:
+            score_cxrld = jnp.where(heard_xrld[None], score_cxrld, MASKED)
         return softmax_gate(score_cxrld, z_cxrld, axis=1)

@@ -14,7 +14,7 @@ from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import MODALITIES, Corpus
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
-from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, sinusoids, spread, total
+from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, sinusoids, spread
 
 
 @flax.struct.dataclass
@@ -58,6 +58,7 @@ class CMATH(nn.Module):
       cross_attention: False is the paper's "w/o CMA-T": H'_m = H_m.
       inject: see `CMATransformer`.
       noise: False fuses the means alone: no deviation is learned, nothing is drawn.
+      causal: True tells an utterance from itself and what came before it alone.
       dtype: of the computation; parameters are float32.
     """
 
@@ -72,6 +73,7 @@ class CMATH(nn.Module):
     cross_attention: bool = True
     inject: str = "attention"
     noise: bool = True
+    causal: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @classmethod
@@ -89,14 +91,16 @@ class CMATH(nn.Module):
             cross_attention=config.model.cross_attention,
             inject=config.model.inject,
             noise=config.model.noise,
+            causal=config.model.causal,
             dtype=jnp.dtype(config.precision),
         )
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """With `dropout` as the rate of this call, which may be traced; None takes the attribute."""
-        context = Context.of(batch, self.dropout if dropout is None else dropout, train)
         present = [m for m in MODALITIES if m in self.modalities]
+        rate = self.dropout if dropout is None else dropout
+        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
 
         # Modality reconstruction: compress and restore (eqs 1, 2).
         compressed, reconstructions = {}, {}
@@ -129,7 +133,7 @@ class CMATH(nn.Module):
         # Variational fusion (eqs 15-17).
         mean_mrld, deviation_mrld = fusion.Gaussians(self.noise, self.dtype, name="fusion")(h_mrld)
         with jax.named_scope("fusion"):
-            mean_rld, deviation_rld = (total(x_mrld, 0) / len(present) for x_mrld in (mean_mrld, deviation_mrld))
+            mean_rld, deviation_rld = (fusion.average(x_mrld, context) for x_mrld in (mean_mrld, deviation_mrld))
             noisy = train and self.noise
             sample_rld = fusion.sample(mean_rld, deviation_rld, self.make_rng("noise"), context) if noisy else mean_rld
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.models.draws import random_bits, standard_normal
-from cmath_jax.models.layers import Context, Dense, aligned, spread
+from cmath_jax.models.layers import Context, Dense, aligned, spread, total
 
 SMALLEST_DEVIATION = 1e-6
 
@@ -31,6 +31,17 @@ class Gaussians(nn.Module):
             return mean_mrld, jnp.zeros_like(mean_mrld)
         # The paper asks for a standard deviation, so it is made positive.
         return mean_mrld, nn.softplus(raw[0]) + SMALLEST_DEVIATION
+
+
+def average(x_mrld: jax.Array, context: Context) -> jax.Array:
+    """The plain average over the modalities present (eq. 16), [r, l, d].
+
+    An utterance that has none of them is told by those that it hears of.
+    """
+    if context.present_mrl is None:
+        return total(x_mrld, 0) / len(x_mrld)
+    told_mrld = context.told_mrl[..., None]
+    return total(jnp.where(told_mrld, x_mrld, 0.0), 0) / jnp.maximum(told_mrld.sum(0), 1)
 
 
 def sample(mean_rld: jax.Array, deviation_rld: jax.Array, key: jax.Array, context: Context) -> jax.Array:

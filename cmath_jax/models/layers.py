@@ -8,6 +8,7 @@ Shapes: s the axes of the stack; r rows, l slots of a row, n all slots of all ro
 
 import functools
 import math
+from collections.abc import Sequence
 
 import flax.struct
 import jax
@@ -27,24 +28,56 @@ class Context:
       utterance_rl: int32, the number of the utterance in its split; addresses its random draws.
       position_rl: int32, its place in its conversation, from 0.
       segment_rl: int32, which conversation of the row it belongs to; 0 for padding.
+      present_mrl: bool, which modalities it has; None where nothing is missing.
       dropout: the rate, everywhere; a number, or a traced one.
       train: whether to draw dropout masks and noise.
+      causal: whether an utterance is told from itself and what came before it alone.
     """
 
     utterance_rl: jax.Array
     position_rl: jax.Array
     segment_rl: jax.Array
+    present_mrl: jax.Array | None
     dropout: jax.Array | float
     train: bool = flax.struct.field(pytree_node=False)
+    causal: bool = flax.struct.field(pytree_node=False)
 
     @classmethod
-    def of(cls, batch: Batch, dropout: jax.Array | float, train: bool) -> "Context":
-        return cls(batch.utterance_rl, batch.position_rl, batch.segment_rl, dropout, train)
+    def of(
+        cls, batch: Batch, modalities: Sequence[str], *, dropout: jax.Array | float, train: bool, causal: bool
+    ) -> "Context":
+        """Of a batch, for a model that takes these modalities, in this order."""
+        present_mrl = jnp.stack([batch.present[m] for m in modalities]) if batch.present else None
+        return cls(batch.utterance_rl, batch.position_rl, batch.segment_rl, present_mrl, dropout, train, causal)
 
     @property
     def drops(self) -> bool:
         """Whether there is anything to drop. A traced rate may be anything."""
         return self.train and (isinstance(self.dropout, jax.Array) or self.dropout != 0)
+
+    @property
+    def heard_mrl(self) -> jax.Array:
+        """bool: whether an utterance can hear of modality m at all: whether one that it sees has it."""
+        return visible(self, self).any(-1)
+
+    @property
+    def told_mrl(self) -> jax.Array:
+        """bool: the modalities that an utterance is told by: those it has, or, if none, those it can hear of."""
+        assert self.present_mrl is not None
+        return jnp.where(self.present_mrl.any(0)[None], self.present_mrl, self.heard_mrl)
+
+
+def visible(asking: Context, answering: Context) -> jax.Array:
+    """bool [m, r, q, k]: whether q of the asking utterances may hear modality m of k of the answering ones.
+
+    They are of one conversation, k has the modality, and if causal is not after q. Padding sees padding. m is of
+    length 1 where nothing is missing.
+    """
+    seen_rqk = asking.segment_rl[:, :, None] == answering.segment_rl[:, None, :]
+    if asking.causal:
+        seen_rqk &= asking.position_rl[:, :, None] >= answering.position_rl[:, None, :]
+    seen_mrqk = seen_rqk[None]
+    return seen_mrqk if answering.present_mrl is None else seen_mrqk & answering.present_mrl[:, :, None, :]
 
 
 def drop(x: jax.Array, bits: jax.Array, rate: jax.Array | float) -> jax.Array:
@@ -143,6 +176,8 @@ class LayerNorm(nn.Module):
 class Convolution(nn.Module):
     """1-D convolution over the utterances of each conversation: SAME, zeros beyond its first and last utterance.
 
+    If causal, over an utterance and those before it.
+
     Written as one matrix product over shifted copies, since a library convolution would mix the conversations that
     share a row. `kernel` is [k, d_in, features], as in `flax.linen.Conv`.
     """
@@ -157,7 +192,8 @@ class Convolution(nn.Module):
         rows, slots, width = x_rld.shape
         kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1)), (self.size, width, self.features))
         x_rld = x_rld.astype(self.dtype)
-        taps = [_shift(x_rld, context.segment_rl, tap - self.size // 2) for tap in range(self.size)]
+        before = self.size - 1 if context.causal else self.size // 2
+        taps = [_shift(x_rld, context.segment_rl, tap - before) for tap in range(self.size)]
         x_nx = jnp.concatenate(taps, axis=-1).reshape(rows * slots, self.size * width)
         y_nd = product(x_nx, kernel.reshape(self.size * width, self.features).astype(self.dtype))
         if self.use_bias:

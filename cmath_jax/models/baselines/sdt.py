@@ -10,7 +10,7 @@ from flax import linen as nn
 from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import MODALITIES, Corpus
-from cmath_jax.models.attention import Attention
+from cmath_jax.models.attention import MASKED, Attention
 from cmath_jax.models.cmath import Outputs
 from cmath_jax.models.layers import (
     Context,
@@ -73,6 +73,7 @@ class SDT(nn.Module):
       heads: attention heads; they divide the width.
       dropout: rate, everywhere; a call may give another one.
       modalities: which of t, a, v take part; a modality that is left out has no parameters.
+      causal: True tells an utterance from itself and what came before it alone.
       dtype: of the computation; parameters are float32.
     """
 
@@ -82,6 +83,7 @@ class SDT(nn.Module):
     heads: int = 8
     dropout: float = 0.5
     modalities: str = "tav"
+    causal: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @classmethod
@@ -94,14 +96,16 @@ class SDT(nn.Module):
             heads=config.model.heads,
             dropout=config.model.dropout,
             modalities=config.data.modalities,
+            causal=config.model.causal,
             dtype=jnp.dtype(config.precision),
         )
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """With `dropout` as the rate of this call, which may be traced; None takes the attribute."""
-        context = Context.of(batch, self.dropout if dropout is None else dropout, train)
         present = [m for m in MODALITIES if m in self.modalities]
+        rate = self.dropout if dropout is None else dropout
+        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
 
         # X_m: what is said, by whom, and when.
         speaker_rld = SpeakerEmbedding(self.speakers, self.width, self.dtype, name="speaker")(batch.speaker_rl)
@@ -114,6 +118,8 @@ class SDT(nn.Module):
 
         # H_m: what each modality hears from all of them, itself included.
         heard_msrld = GatedBlocks(self.heads, self.dtype, name="blocks")(x_mrld, context)
+        if context.present_mrl is not None:
+            heard_msrld = jnp.where(context.heard_mrl[None, ..., None], heard_msrld, jnp.zeros((), self.dtype))
         heard_mrlx = jnp.concatenate([heard_msrld[:, s] for s in range(len(present))], axis=-1)
         h_mrld = Dense((self.width,), (len(present),), dtype=self.dtype, name="merge")(heard_mrlx)
 
@@ -121,6 +127,8 @@ class SDT(nn.Module):
         h_k_rld, gates = h_mrld[0], {}
         if len(present) > 1:
             score_mrld = Dense((self.width,), use_bias=False, dtype=self.dtype, name="gate")(h_mrld)
+            if context.present_mrl is not None:
+                score_mrld = jnp.where(context.told_mrl[..., None], score_mrld, MASKED)
             h_k_rld, alpha_mrld = softmax_gate(score_mrld, h_mrld, axis=0)
             gates = {"k": dict(zip(present, alpha_mrld, strict=True))}
         fused_rld = h_k_rld.astype(jnp.float32)
