@@ -1,11 +1,12 @@
 """CMATH: emotion recognition in multimodal conversations, in JAX and Flax.
 
-`load_corpus` reads data, `CMATH` is the model, `fit` trains, evaluates and writes a run folder:
+`load_corpus` reads data, `CMATH` is the model, `fit` trains, evaluates and writes a run folder, `predict` labels new
+conversations with it:
 
-    from cmath_jax import load_corpus, fit
-    from cmath_jax.config import Config
+    from cmath_jax import Config, fit, load_corpus, predict
 
     result = fit(Config(), "runs/first")
+    labels = predict("runs/first", load_corpus("simulated").splits["test"])
 """
 
 import importlib
@@ -16,9 +17,21 @@ if TYPE_CHECKING:
     from cmath_jax.data.conversations import Conversation, Corpus
     from cmath_jax.data.load import load_corpus
     from cmath_jax.models.cmath import CMATH, Outputs
+    from cmath_jax.prediction.predictor import Prediction, Predictor, predict
     from cmath_jax.train import fit
 
-__all__ = ["CMATH", "Config", "Conversation", "Corpus", "Outputs", "fit", "load_corpus"]
+__all__ = [
+    "CMATH",
+    "Config",
+    "Conversation",
+    "Corpus",
+    "Outputs",
+    "Prediction",
+    "Predictor",
+    "fit",
+    "load_corpus",
+    "predict",
+]
 
 _HOMES = {
     "CMATH": "models.cmath",
@@ -26,8 +39,11 @@ _HOMES = {
     "Conversation": "data.conversations",
     "Corpus": "data.conversations",
     "Outputs": "models.cmath",
+    "Prediction": "prediction.predictor",
+    "Predictor": "prediction.predictor",
     "fit": "train",
     "load_corpus": "data.load",
+    "predict": "prediction.predictor",
 }
 
 

@@ -12,6 +12,7 @@ from cmath_jax import reference_points
 from cmath_jax.config import Config
 from cmath_jax.data.conversations import Corpus
 from cmath_jax.metrics import Scores, over_seeds
+from cmath_jax.prediction.calibration import Calibration
 from cmath_jax.step import Evaluation
 
 MAJORITY = "always the most frequent emotion"
@@ -26,6 +27,7 @@ class SeedResult:
       test, validation: scores of the best epoch.
       evaluation: of every test utterance; `probability` is float32 [N, C].
       parameters: how many numbers the model learns.
+      calibration: of its probabilities, on validation and test.
     """
 
     seed: int
@@ -34,11 +36,17 @@ class SeedResult:
     validation: Scores
     evaluation: Evaluation
     parameters: int
+    calibration: Calibration
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]]) -> int:
     """The number (from 1) of the first epoch with the highest validation weighted F1."""
     return 1 + int(np.argmax([row["validation"]["weighted_f1"] for row in history]))
+
+
+def best_seed(seeds: Sequence[SeedResult]) -> SeedResult:
+    """The first with the highest validation weighted F1."""
+    return max(seeds, key=lambda seed: seed.validation.weighted_f1)
 
 
 class References:
@@ -87,6 +95,13 @@ def summarize(
             "accuracy": over_seeds([seed.validation.accuracy for seed in seeds]),
             "weighted_f1": over_seeds([seed.validation.weighted_f1 for seed in seeds]),
             "best_epoch": [best_epoch(seed.history) for seed in seeds],
+        },
+        "calibration": {
+            "temperature": over_seeds([seed.calibration.temperature for seed in seeds]),
+            **{
+                split: {when: over_seeds([seed.calibration.error[split][when] for seed in seeds]) for when in values}
+                for split, values in seeds[0].calibration.error.items()
+            },
         },
         "diagnostics": diagnostics,
         "seconds": {

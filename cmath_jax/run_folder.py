@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +18,10 @@ from tensorboardX import SummaryWriter
 from cmath_jax import distributed
 from cmath_jax.config import FREE, Config, differences, to_dict
 from cmath_jax.errors import InputError
+from cmath_jax.prediction.trained import TrainedModel
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
-RESULTS = ("result.json", "predictions.jsonl", "representations.npz")  # of a finished run
+RESULTS = ("result.json", "predictions.jsonl", "representations.npz", "model")  # of a finished run
 
 
 class RunFolder:
@@ -111,7 +113,10 @@ class RunFolder:
 
     def remove_result(self) -> None:
         """A result beside a run that goes on would be taken for its own."""
-        for name in (*RESULTS, "report.html") if self._writes else ():
+        if not self._writes:
+            return
+        shutil.rmtree(self.path / "model", ignore_errors=True)
+        for name in (*RESULTS, "report.html"):
             (self.path / name).unlink(missing_ok=True)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
@@ -122,6 +127,10 @@ class RunFolder:
             "predictions.jsonl",
             "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions),
         )
+
+    def write_model(self, model: TrainedModel) -> None:
+        if self._writes:
+            model.save(self.path / "model")
 
     def write_representations(self, arrays: Mapping[str, np.ndarray]) -> None:
         if not self._writes:

@@ -26,6 +26,8 @@ from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.member import Member
 from cmath_jax.parallel import host_copy
 from cmath_jax.population import crews, make_program
+from cmath_jax.prediction.calibration import Calibration
+from cmath_jax.prediction.selection import trained_model
 from cmath_jax.program import Program, load_configured
 from cmath_jax.progress import Progress
 from cmath_jax.representations import representations
@@ -109,6 +111,10 @@ def train_runs(
         folder.sort_metrics()
         folder.write_predictions(results.predictions(corpus, seeds))
         folder.write_representations(representations(corpus, program.scaling, config, seeds[0]))
+        chosen = results.best_seed(seeds)
+        with Checkpoints(folder.checkpoints(chosen.seed)) as store:
+            params = store.best(_like(program))["state"].evaluated
+        folder.write_model(trained_model(config, corpus, program.scaling, params, seeds, result))
         folder.write_result(result)
         outcomes.append(result)
     return outcomes
@@ -183,17 +189,22 @@ def test_crew(program: Program, crew: Sequence[Member]) -> list[results.SeedResu
     params = program.engine.put([*best, *best[-1:] * missing])
     validation_mnc = program.probabilities(params, "validation")
     test = program.evaluate(params, "test")
-    return [
-        results.SeedResult(
-            seed=member.seed,
-            history=member.history,
-            test=program.score("test", test.probability[i])[0],
-            validation=program.score("validation", validation_mnc[i])[0],
-            evaluation=jax.tree.map(lambda x_mn, i=i: x_mn[i], test),
-            parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(best[i])),
+    outcomes = []
+    for i, member in enumerate(crew):
+        probability = {"validation": validation_mnc[i], "test": test.probability[i]}
+        scores = {split: program.score(split, probability_nc)[0] for split, probability_nc in probability.items()}
+        labels = {split: program.corpus.labels(split) for split in probability}
+        outcomes.append(
+            results.SeedResult(
+                seed=member.seed,
+                history=member.history,
+                **scores,
+                evaluation=jax.tree.map(lambda x_mn, i=i: x_mn[i], test),
+                parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(best[i])),
+                calibration=Calibration.of(probability, labels),
+            )
         )
-        for i, member in enumerate(crew)
-    ]
+    return outcomes
 
 
 def _like(program: Program) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -50,6 +50,15 @@ class Conversation:
         for array in (self.speakers, self.labels, *(_one_nan(self.features[m]) for m in sorted(self.features))):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.digest()[:16]
+
+
+class Sizes(Protocol):
+    """What of a corpus a model has to know."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def speakers(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,16 @@ class Scaling:
         return cls(mean, deviation)
 
     def features(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """m -> [n, d_m], scaled. NaN, which says that a modality is missing, stays."""
+        """m -> [n, d_m], scaled, for the modalities given. NaN, which says that a modality is missing, stays."""
         return {m: (x_nd - self.mean[m]) / self.deviation[m] for m, x_nd in features.items()}
 
     def apply(self, conversations: Sequence[Conversation]) -> list[Conversation]:
         """The same conversations with scaled features."""
         return [replace(c, features=self.features(c.features)) for c in conversations]
+
+    def only(self, modalities: str) -> "Scaling":
+        """That of some modalities."""
+        return Scaling(*({m: x_d for m, x_d in x.items() if m in modalities} for x in (self.mean, self.deviation)))
 
     def tree(self) -> dict[str, dict[str, np.ndarray]]:
         """As a checkpoint holds it."""

@@ -5,20 +5,20 @@ from collections.abc import Callable
 from flax import linen as nn
 
 from cmath_jax.config import Config
-from cmath_jax.data.conversations import Corpus
+from cmath_jax.data.conversations import Sizes
 from cmath_jax.errors import InputError
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.cmath import CMATH
 
 # A model is called with (batch, train=..., dropout=...) and returns `Outputs`.
-MODELS: dict[str, Callable[[Config, Corpus], nn.Module]] = {
+MODELS: dict[str, Callable[[Config, Sizes], nn.Module]] = {
     "cmath": CMATH.of,
     "sdt": SDT.of,
 }
 
 
-def make_model(config: Config, corpus: Corpus) -> nn.Module:
+def make_model(config: Config, sizes: Sizes) -> nn.Module:
     """The model that the config names. Raises InputError for a name that is not in `MODELS`."""
     if config.model.name not in MODELS:
         raise InputError(f"model.name={config.model.name!r} is not one of {', '.join(MODELS)}")
-    return MODELS[config.model.name](config, corpus)
+    return MODELS[config.model.name](config, sizes)

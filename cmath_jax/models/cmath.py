@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.conversations import MODALITIES, Corpus
+from cmath_jax.data.conversations import MODALITIES, Sizes
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
 from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, sinusoids, spread
@@ -77,11 +77,11 @@ class CMATH(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @classmethod
-    def of(cls, config: Config, corpus: Corpus) -> "CMATH":
+    def of(cls, config: Config, sizes: Sizes) -> "CMATH":
         """The model of a config, sized by the data."""
         return cls(
-            classes=len(corpus.classes),
-            speakers=corpus.speakers,
+            classes=len(sizes.classes),
+            speakers=sizes.speakers,
             width=config.model.width,
             heads=config.model.heads,
             dropout=config.model.dropout,

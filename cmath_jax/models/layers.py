@@ -19,6 +19,8 @@ from flax import linen as nn
 from cmath_jax.data.batches import Batch
 from cmath_jax.models.draws import random_bits
 
+LONGEST_SYMBOL = 512  # how long a row can be at most if its length is a symbol
+
 
 @flax.struct.dataclass
 class Context:
@@ -205,12 +207,14 @@ def _shift(x_rld: jax.Array, segment_rl: jax.Array, offset: int) -> jax.Array:
     """x[i + offset] where that utterance belongs to the conversation of utterance i, else 0."""
     if offset == 0:
         return x_rld
-    slots = x_rld.shape[1]
-    source = np.arange(slots) + offset
-    inside_l = (source >= 0) & (source < slots)
-    source = source.clip(0, slots - 1)
-    same_rl = (segment_rl[:, source] == segment_rl) & inside_l[None, :]
-    return jnp.where(same_rl[..., None], x_rld[:, source], jnp.zeros((), x_rld.dtype))
+    slots, reach = x_rld.shape[1], abs(offset)
+
+    def moved(x: jax.Array, beyond: int) -> jax.Array:
+        padded = jnp.pad(x, [(0, 0), (reach, reach)] + [(0, 0)] * (x.ndim - 2), constant_values=beyond)
+        return jax.lax.slice_in_dim(padded, reach + offset, reach + offset + slots, axis=1)
+
+    same_rl = moved(segment_rl, -1) == segment_rl
+    return jnp.where(same_rl[..., None], moved(x_rld, 0), jnp.zeros((), x_rld.dtype))
 
 
 class SpeakerEmbedding(nn.Module):
@@ -261,7 +265,11 @@ spread.defvjp(lambda x, axis, size: (spread(x, axis, size), None), lambda axis, 
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:
-    """float32 [length, width]: P of eqs 6, 7; an odd width ends with a sine."""
+    """float32 [length, width]: P of eqs 6, 7; an odd width ends with a sine.
+
+    For a length that is a symbol, as `jax.export` has it, as many rows as it can be.
+    """
+    length = length if isinstance(length, int) else LONGEST_SYMBOL
     angle_lf = np.arange(length)[:, None] / 10000.0 ** (np.arange(0, width, 2) / width)[None, :]
     table_ld = np.zeros((length, width), np.float32)
     table_ld[:, 0::2] = np.sin(angle_lf)

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.conversations import MODALITIES, Corpus
+from cmath_jax.data.conversations import MODALITIES, Sizes
 from cmath_jax.models.attention import MASKED, Attention
 from cmath_jax.models.cmath import Outputs
 from cmath_jax.models.layers import (
@@ -87,11 +87,11 @@ class SDT(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @classmethod
-    def of(cls, config: Config, corpus: Corpus) -> "SDT":
+    def of(cls, config: Config, sizes: Sizes) -> "SDT":
         """As the config has it; the options of `model` that are not attributes here are CMATH's alone."""
         return cls(
-            classes=len(corpus.classes),
-            speakers=corpus.speakers,
+            classes=len(sizes.classes),
+            speakers=sizes.speakers,
             width=config.model.width,
             heads=config.model.heads,
             dropout=config.model.dropout,

@@ -1,0 +1,1 @@
+"""New conversations in, emotions out: a trained model as a folder, prediction, calibration, export."""

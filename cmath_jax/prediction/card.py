@@ -1,0 +1,99 @@
+"""`MODEL_CARD.md`: what a trained model is, what it is worth, and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmath_jax.data.conversations import MODALITIES
+
+if TYPE_CHECKING:
+    from cmath_jax.prediction.trained import TrainedModel
+
+# What is known of the licences of the data sets; the makers' own words decide.
+LICENSES = {
+    "meld": "MELD's annotations are under GPL-3.0; the clips are of a television series and belong to its owners",
+    "iemocap": "IEMOCAP is given out by USC for research, under an agreement with whoever asks for it",
+    "simulated": "none needed: the data are drawn from a random number generator",
+}
+
+LIMITS = """\
+- It says which emotion an annotator would most likely have named, not what anyone feels. Annotators disagree, and the
+  labels of rare emotions are learned from few examples: look at the F1 of each.
+- It has seen one kind of conversation. Other speakers, languages, recordings or topics are outside of what its scores
+  were measured on.
+- It is for research. Do not judge, select, grade or watch people by it. In the European Union, reading emotions from
+  faces and voices at work and in schools is forbidden, but for medical and safety reasons (AI Act, Article 5).
+"""
+
+
+def license_of(dataset: str, stated: str) -> str:
+    """What the data say of their licence, or what is known of the data set."""
+    name = "iemocap" if dataset.startswith("iemocap") else dataset.removesuffix("3")
+    return stated or LICENSES.get(name, "unknown: ask whoever made the data, before the model is passed on")
+
+
+def card(model: TrainedModel) -> str:
+    """The card in Markdown."""
+    facts, test = model.facts, model.facts.scores["test"]
+    seeds = f"the best of {facts.seeds} seeds by validation" if facts.seeds > 1 else "a single seed"
+    context = (
+        "what was said before it" if model.config.model.causal else "the whole conversation, what comes after it too"
+    )
+    features = "\n".join(
+        f"- {MODALITIES[m]}: {model.dims[m]} features, {_origin(model.extraction.get(m))}" for m in model.modalities
+    )
+    classes = "\n".join(f"| {name} | {f1:.2f} |" for name, f1 in facts.f1.items())
+    return f"""\
+# {facts.name}
+
+A `{model.config.model.name}` model of cmath_jax: the emotion of every utterance of a conversation, seen in {context}.
+
+Emotions: {", ".join(model.classes)}. Parameters: {facts.parameters:,}. Up to {model.speakers} speakers are told apart.
+
+## Use
+
+```
+python -m cmath_jax.predict --checkpoint DIR conversation.jsonl
+```
+
+Takes, standardized by the training split:
+
+{features}
+
+## Training
+
+Data: {facts.dataset} ({facts.source}; fingerprint {facts.fingerprint}), labelled utterances \
+{", ".join(f"{split} {n}" for split, n in facts.utterances.items())}. Licence of the data: {facts.license}.
+
+Epoch {facts.epoch} of seed {facts.seed}, {seeds}; the epoch was chosen by the weighted F1 on validation. All options
+are in `model.json`. Made with {", ".join(f"{name} {version}" for name, version in facts.versions.items())}.
+
+## Scores
+
+In percent, of this seed, on the test split:
+
+| | accuracy | weighted F1 |
+|---|---|---|
+| this model | {test["accuracy"]:.2f} | {test["weighted_f1"]:.2f} |
+| always the most frequent emotion | {facts.scores["majority"]["accuracy"]:.2f} | \
+{facts.scores["majority"]["weighted_f1"]:.2f} |
+
+| emotion | F1 |
+|---|---|
+{classes}
+
+Expected calibration error {facts.calibration["before"]:.2f} before, {facts.calibration["after"]:.2f} after calibration
+with a temperature of {model.temperature:.2f}, fitted on validation. Predictions are calibrated.
+
+## Limits
+
+{LIMITS}"""
+
+
+def _origin(settings: Mapping[str, Any] | None) -> str:
+    if settings is None:
+        return "of an origin that the data do not tell: they cannot be extracted from a new conversation"
+    return "extracted with " + ", ".join(
+        f"{name} {value}" for name, value in settings.items() if value not in (None, "")
+    )

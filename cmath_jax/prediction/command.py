@@ -1,0 +1,193 @@
+"""What `python -m cmath_jax.predict` does: conversations in, a JSON line per utterance out."""
+
+import argparse
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from cmath_jax.data.arrays import FeatureTable
+from cmath_jax.data.own import CONVERSATIONS, feature_paths
+from cmath_jax.data.transcripts import Transcript, Utterance, from_lines, read_transcripts, utterance_of
+from cmath_jax.errors import InputError
+
+ONE_SIDED = (
+    "note: this model was trained to look at both sides of an utterance, and now sees only what came before it; one "
+    "that is made for this is trained with --config.model.causal=true"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help says more")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 bad input."""
+    parser = _Parser(
+        prog="python -m cmath_jax.predict",
+        description="The emotion of every utterance: a JSON line for each, with label, probabilities and uncertainty.",
+    )
+    parser.add_argument("--checkpoint", metavar="DIR", required=True, help="the folder of a finished run")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="conversations.jsonl; a folder with it, and with features or recordings; a .txt file of lines SPEAKER: "
+        "WORDS; or - for such lines, or utterances as JSON, from standard input",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: standard output")
+    parser.add_argument(
+        "--stream", action="store_true", help="label each utterance as it comes, with what came before it alone"
+    )
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        options = parser.parse_args(arguments)
+        _run(options.checkpoint, options.input, options.output, options.stream)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read it has read enough
+        sys.stderr.close()
+    return 0
+
+
+@dataclass(frozen=True)
+class Input:
+    """Conversations to label.
+
+    Attributes:
+      folder: where the paths of recordings begin.
+      tables: m -> the features of all conversations; empty where they have to be extracted.
+    """
+
+    transcripts: tuple[Transcript, ...]
+    folder: Path
+    tables: dict[str, FeatureTable]
+
+    @classmethod
+    def read(cls, path: Path, modalities: str) -> "Input":
+        """Of a file or a folder. Raises InputError."""
+        if path.suffix == ".txt":
+            return cls((from_lines(_text(path), path.stem),), path.parent, {})
+        file = path / CONVERSATIONS if path.is_dir() else path
+        if not file.is_file():
+            raise InputError(f"there is no file {file}")
+        transcripts = tuple(read_transcripts(file))
+        if not transcripts:
+            raise InputError(f"{file}: it holds no conversation")
+        paths = feature_paths(path) if path.is_dir() else {}
+        tables = {}
+        if paths:
+            places = [(f"conversation {t.id!r}", t.id, len(t)) for t in transcripts]
+            tables = {m: FeatureTable(paths[m], places) for m in modalities if m in paths}
+        lost = [m for m in modalities if m not in tables]
+        if tables and lost:
+            raise InputError(f"{path}: it has features, but none of the modality {lost[0]!r}, which the model takes")
+        return cls(transcripts, file.parent, tables)
+
+
+def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> None:
+    if source == "-" and not streamed:
+        raise InputError("standard input is read with --stream, utterance by utterance")
+    # Only now, so that a slip of the pen is answered at once.
+    from cmath_jax.prediction.predictor import Predictor
+
+    predictor = Predictor.load(checkpoint)
+    if streamed and not predictor.causal:
+        print(ONE_SIDED, file=sys.stderr)
+    if source == "-":
+        rows = _rows_of_stream(predictor, _conversations(sys.stdin))
+    else:
+        rows = _rows(predictor, Input.read(Path(source), predictor.modalities), streamed)
+    if output is None:
+        _write(rows, sys.stdout)
+        return
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            _write(rows, file)
+        partial.replace(output)
+    except OSError as error:
+        raise InputError(f"-o {output}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _write(rows: Iterable[dict[str, Any]], file: TextIO) -> None:
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False, allow_nan=False), file=file, flush=True)
+
+
+def _rows(predictor: Any, given: Input, streamed: bool) -> Iterator[dict[str, Any]]:
+    from cmath_jax.prediction.predictor import conversation_of
+    from cmath_jax.prediction.stream import Stream
+
+    conversations = [
+        conversation_of(t, {m: table[c] for m, table in given.tables.items()}) for c, t in enumerate(given.transcripts)
+    ]
+    if not streamed:
+        found = (
+            predictor.predict_features(conversations)
+            if given.tables
+            else predictor.predict(given.transcripts, given.folder)
+        )
+        for transcript, predictions in zip(given.transcripts, found, strict=True):
+            for i, prediction in enumerate(predictions):
+                yield _row(transcript.id, i, transcript.utterances[i], prediction)
+        return
+    for transcript, conversation in zip(given.transcripts, conversations, strict=True):
+        stream = Stream(predictor, transcript.id, given.folder)
+        for i, utterance in enumerate(transcript.utterances):
+            features = {m: x_nd[i] for m, x_nd in conversation.features.items()}
+            yield _row(
+                transcript.id, i, utterance, stream.hear(utterance, features) if features else stream.say(utterance)
+            )
+
+
+def _rows_of_stream(predictor: Any, conversations: Iterable[Iterable[Utterance]]) -> Iterator[dict[str, Any]]:
+    from cmath_jax.prediction.stream import Stream
+
+    for number, utterances in enumerate(conversations, start=1):
+        stream = Stream(predictor, str(number))
+        for i, utterance in enumerate(utterances):
+            yield _row(str(number), i, utterance, stream.say(utterance))
+
+
+def _conversations(lines: Iterable[str]) -> Iterator[Iterator[Utterance]]:
+    """The utterances of a stream of lines; an empty line ends a conversation."""
+    left = enumerate(lines, start=1)
+
+    def rest(number: int, line: str) -> Iterator[Utterance]:
+        while line.strip():
+            yield _utterance(line, f"standard input, line {number}")
+            number, line = next(left, (0, ""))
+
+    for number, line in left:
+        if line.strip():
+            yield rest(number, line)
+
+
+def _utterance(line: str, where: str) -> Utterance:
+    if line.lstrip().startswith("{"):
+        try:
+            return utterance_of(json.loads(line), where)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where}: not JSON: {error}") from error
+    return from_lines(line, where).utterances[0]
+
+
+def _row(id: str, i: int, utterance: Utterance, prediction: Any) -> dict[str, Any]:
+    said = {"conversation": id, "utterance": i, "speaker": utterance.speaker, "text": utterance.text}
+    return said | prediction.to_dict()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error

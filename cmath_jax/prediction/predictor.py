@@ -1,0 +1,284 @@
+"""`Predictor`: a trained model that labels conversations, from features or from what people said.
+
+Shapes: r rows of a batch, l slots of a row, d width, c and e classes, k draws; n utterances of a conversation.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, cast
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cmath_jax.data.batches import Batch, Table
+from cmath_jax.data.conversations import MODALITIES, UNLABELLED, Conversation, there
+from cmath_jax.data.packing import Shape, rows_of_all
+from cmath_jax.data.transcripts import Transcript, transcript_of
+from cmath_jax.errors import InputError
+from cmath_jax.extract import Extractor, make_extractor
+from cmath_jax.models.cmath import Outputs
+from cmath_jax.prediction.trained import TrainedModel
+
+log = logging.getLogger(__name__)
+
+DRAWS = 256  # from the fused Gaussian of an utterance
+LEAST_SLOTS, MOST_SLOTS = 64, 4096  # of a row, and of a batch unless a single conversation is longer
+STEADY = 1e-6  # on the diagonal of a covariance, which may be singular
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of an utterance.
+
+    Attributes:
+      label: the most probable emotion.
+      probabilities: emotion -> probability, calibrated.
+      uncertainty: 0 to 1: how often a draw from the fused Gaussian (eq. 17) is given another label.
+      entropy: 0 to 1: of the probabilities, as a share of the highest that it could be.
+      gates: centre -> modality -> the mean weight of the gate over features (eq. 12); empty for a single modality.
+      missing: the letters of the modalities that the utterance lacks.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    uncertainty: float
+    entropy: float
+    gates: dict[str, dict[str, float]]
+    missing: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@flax.struct.dataclass
+class Told:
+    """What a model says of every slot of a batch, as arrays [r, l, ...]; see `Prediction`."""
+
+    probability: jax.Array
+    uncertainty: jax.Array
+    gates: dict[str, dict[str, jax.Array]]
+
+
+def predict_step(params: Any, batch: Batch, temperature: jax.Array, normal_kc: jax.Array, *, model: nn.Module) -> Told:
+    """The model without dropout, and its calibrated probabilities.
+
+    The classifier is linear, so that the logits of a draw from the fused Gaussian are Gaussian too, with the covariance
+    W^T diag(sigma^2) W: they are drawn themselves, c numbers instead of d.
+
+    Args:
+      normal_kc: draws from N(0, I), the same for every utterance: what an utterance gets does not depend on its place.
+    """
+    outputs = cast(Outputs, model.apply({"params": params}, batch, train=False))
+    kernel_dc = params["classifier"]["kernel"].astype(jnp.float32)
+    variance_rld = jnp.square(outputs.deviation_rld)
+    covariance_rlce = jnp.einsum("rld,dc,de->rlce", variance_rld, kernel_dc, kernel_dc, precision="highest")
+    root_rlce = jnp.linalg.cholesky(covariance_rlce + STEADY * jnp.eye(kernel_dc.shape[1])[None, None])
+    drawn_krlc = outputs.logits_rlc[None] + jnp.einsum("rlce,ke->krlc", root_rlce, normal_kc, precision="highest")
+    other_krl = drawn_krlc.argmax(-1) != outputs.logits_rlc.argmax(-1)[None]
+    gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
+    return Told(nn.softmax(outputs.logits_rlc / temperature), other_krl.mean(0), gates)
+
+
+class Predictor:
+    """A trained model, ready to label conversations; make it once and call it often.
+
+    Attributes:
+      trained: the model.
+      numbers: the temperature and the draws that `predict_step` takes.
+    """
+
+    def __init__(self, trained: TrainedModel) -> None:
+        self.trained = trained
+        self._params = jax.device_put(trained.params)
+        self._step = jax.jit(partial(predict_step, model=trained.module()))
+        normal_kc = np.random.Generator(np.random.PCG64(0)).standard_normal((DRAWS, len(trained.classes)))
+        self.numbers = (np.float32(trained.temperature), normal_kc.astype(np.float32))
+
+    @classmethod
+    def load(cls, checkpoint: str | Path) -> "Predictor":
+        """Of a run folder, or of its folder `model`. Raises InputError."""
+        return cls(TrainedModel.load(checkpoint))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.trained.classes
+
+    @property
+    def modalities(self) -> str:
+        """The letters of the modalities that it takes."""
+        return self.trained.modalities
+
+    @property
+    def speakers(self) -> int:
+        """How many speakers it can tell apart in a conversation."""
+        return self.trained.speakers
+
+    @property
+    def raw(self) -> str:
+        """The letters of the modalities that it can extract from text and recordings."""
+        return "".join(m for m in self.modalities if m in self.trained.extraction)
+
+    @property
+    def causal(self) -> bool:
+        """Whether it was trained to see only what came before an utterance."""
+        return self.trained.config.model.causal
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Facts about the model, ready for JSON."""
+        return asdict(self.trained.facts)
+
+    def predict(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[list[Prediction]]:
+        """Labels conversations from what was said and recorded, through the extractors of the training.
+
+        Args:
+          folder: where the paths of recordings begin; the current one by default.
+
+        Raises:
+          InputError: the features cannot be extracted, or nothing is known of a conversation.
+        """
+        return self.predict_features(self.extract(transcripts, folder))
+
+    def extract(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[Conversation]:
+        """Conversations with features, as `predict` makes them. Raises InputError."""
+        lost = [MODALITIES[m] for m in self.modalities if m not in self.trained.extraction]
+        if lost:
+            raise InputError(
+                f"the model was trained on {' and '.join(lost)} features of unknown origin "
+                f"({self.trained.facts.source}): they cannot be extracted from a conversation. Give it a folder with "
+                "features, or train on features that python -m cmath_jax.extract has made"
+            )
+        found = {m: e.features(transcripts, folder or Path()) for m, e in self._extractors.items()}
+        for extracted in found.values():
+            for problem in extracted.problems:
+                log.warning("%s", problem)
+        return [
+            conversation_of(transcript, {m: extracted.features[i] for m, extracted in found.items()})
+            for i, transcript in enumerate(transcripts)
+        ]
+
+    def predict_features(self, conversations: Sequence[Conversation]) -> list[list[Prediction]]:
+        """Labels conversations from their features, unscaled, [n, d_m]; a row of NaN is a missing modality.
+
+        Raises:
+          InputError: the features are not those of the model, or nothing is known of a conversation.
+        """
+        if not conversations:
+            return []
+        for conversation in conversations:
+            self._check(conversation)
+        used = [_with(c, {m: c.features[m] for m in self.modalities}) for c in conversations]
+        table = Table.of(
+            [_with(c, self.trained.scaling.features(c.features)) for c in used], self.modalities, masked=True
+        )
+        slots = max(LEAST_SLOTS, 1 << (int(table.length_c.max()) - 1).bit_length())
+        rows = rows_of_all(table.length_c, slots)
+        most = max(1, MOST_SLOTS // slots)
+        told: list[Prediction | None] = [None] * len(table.label_n)
+        for first in range(0, len(rows), most):
+            group = rows[first : first + most]
+            # Few shapes, since each is compiled.
+            shape = Shape(min(most, 1 << (len(group) - 1).bit_length()), slots)
+            batch = table.batch(group, shape)
+            arrays = jax.device_get(self._step(self._params, batch, *self.numbers))
+            for place in np.argwhere(batch.utterance_rl >= 0):
+                at = (int(place[0]), int(place[1]))
+                told[batch.utterance_rl[at]] = self._prediction(arrays, batch, at)
+        starts = [int(start) for start in table.start_c]
+        return [cast(list[Prediction], told[s : s + len(c)]) for s, c in zip(starts, conversations, strict=True)]
+
+    def _prediction(self, told: Told, batch: Batch, at: tuple[int, int]) -> Prediction:
+        probability_c = told.probability[at].astype(np.float64)
+        missing = "".join(m for m in self.modalities if not batch.present[m][at])
+        surprise = -(probability_c * np.log(np.maximum(probability_c, 1e-30))).sum()
+        return Prediction(
+            label=self.classes[int(probability_c.argmax())],
+            probabilities=dict(zip(self.classes, probability_c.tolist(), strict=True)),
+            uncertainty=float(told.uncertainty[at]),
+            entropy=float(surprise / np.log(max(len(self.classes), 2))),
+            gates={
+                c: {m: float(told.gates[c][m][at]) for m in self.modalities}
+                for c in (*self.modalities, "k")  # k: a model that gates the fusion itself
+                if c in told.gates and c not in missing
+            },
+            missing=missing,
+        )
+
+    def _check(self, c: Conversation) -> None:
+        where, known_n = f"conversation {c.id!r}", np.zeros(len(c), bool)
+        if not len(c):
+            raise InputError(f"{where}: it is empty (0 utterances)")
+        for m in self.modalities:
+            x_nd, wanted = c.features.get(m), (len(c), self.trained.dims[m])
+            if x_nd is None:
+                raise InputError(f"{where}: it has no {MODALITIES[m]} features, which the model takes")
+            if x_nd.shape != wanted:
+                raise InputError(f"{where}: {MODALITIES[m]} has shape {x_nd.shape}; the model takes {wanted}")
+            there_n = there(x_nd)
+            if not np.isfinite(x_nd[there_n]).all():
+                raise InputError(f"{where}: {MODALITIES[m]} has features that are not finite")
+            known_n |= there_n
+        if not known_n.any():
+            names = " or ".join(MODALITIES[m] for m in self.modalities)
+            raise InputError(f"{where}: no utterance has any {names}, which is what the model goes by")
+        if c.speakers.max() >= self.speakers:
+            log.warning(
+                "%s: it has more speakers than the %d that the model knows; those beyond are all alike to it",
+                where,
+                self.speakers,
+            )
+
+    @cached_property
+    def _extractors(self) -> dict[str, Extractor]:
+        return {m: make_extractor(m, self.trained.extraction[m]) for m in self.modalities}
+
+
+def predict(
+    checkpoint: str | Path | Predictor,
+    conversations: Sequence[Conversation | Transcript | Mapping[str, Any]],
+    folder: str | Path | None = None,
+) -> list[list[Prediction]]:
+    """Labels every utterance of conversations with a trained model.
+
+    Args:
+      checkpoint: a run folder, or a `Predictor`, which is quicker when it is asked again.
+      conversations: with features (`Conversation`); or as they were written down (`Transcript`, or its JSON form), from
+        which the extractors of the training make features.
+      folder: where the paths of recordings begin.
+
+    Returns:
+      For each conversation a `Prediction` for each utterance.
+
+    Raises:
+      InputError: the model or a conversation cannot be used.
+    """
+    predictor = checkpoint if isinstance(checkpoint, Predictor) else Predictor.load(checkpoint)
+    with_features = [c for c in conversations if isinstance(c, Conversation)]
+    if with_features and len(with_features) < len(conversations):
+        raise InputError("some conversations have features and some do not: predict them apart")
+    if with_features:
+        return predictor.predict_features(with_features)
+    written = [
+        c if isinstance(c, Transcript) else transcript_of(c, f"conversation {i}", str(i))
+        for i, c in enumerate(conversations)
+        if not isinstance(c, Conversation)
+    ]
+    return predictor.predict(written, None if folder is None else Path(folder)) if written else []
+
+
+def conversation_of(transcript: Transcript, features: Mapping[str, np.ndarray]) -> Conversation:
+    """With features, without labels."""
+    sentences = tuple(utterance.text or "" for utterance in transcript.utterances)
+    labels = np.full(len(transcript), UNLABELLED, np.int32)
+    return Conversation(transcript.id, features, transcript.speaker_indices(), labels, sentences=sentences)
+
+
+def _with(c: Conversation, features: Mapping[str, np.ndarray]) -> Conversation:
+    return Conversation(c.id, features, c.speakers, c.labels)

@@ -1,0 +1,38 @@
+"""Conversations that are still going on: each utterance is labelled when it comes, from the past alone."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cmath_jax.data.transcripts import Transcript, Utterance
+from cmath_jax.prediction.predictor import Prediction, Predictor, conversation_of
+
+
+class Stream:
+    """One conversation, utterance by utterance. An utterance that has been labelled keeps its label.
+
+    Each is labelled with all that came before it. A model that was not trained with `model.causal=true` has learned to
+    look at both sides of an utterance, and does worse on the last one.
+    """
+
+    def __init__(self, predictor: Predictor, id: str = "stream", folder: Path | None = None) -> None:
+        """`folder` is where the paths of recordings begin."""
+        self._predictor, self._id, self._folder = predictor, id, folder
+        self._said: list[Utterance] = []
+        self._rows: list[dict[str, np.ndarray]] = []
+        # An encoder of text may look at some utterances before the one that it encodes.
+        self._context = max((int(s.get("context", 0)) for s in predictor.trained.extraction.values()), default=0)
+
+    def say(self, utterance: Utterance) -> Prediction:
+        """The label of the next utterance, from what is said and recorded. Raises InputError."""
+        recent = Transcript(self._id, (*self._said[len(self._said) - self._context :], utterance))
+        (conversation,) = self._predictor.extract([recent], self._folder)
+        return self.hear(utterance, {m: x_nd[-1] for m, x_nd in conversation.features.items()})
+
+    def hear(self, utterance: Utterance, features: dict[str, np.ndarray]) -> Prediction:
+        """The label of the next utterance, from its features, m -> [d_m]. Raises InputError."""
+        said, rows = [*self._said, utterance], [*self._rows, features]
+        x = {m: np.stack([row[m] for row in rows]) for m in features}
+        prediction = self._predictor.predict_features([conversation_of(Transcript(self._id, tuple(said)), x)])[0][-1]
+        self._said, self._rows = said, rows
+        return prediction

@@ -1,0 +1,176 @@
+"""A trained model as a folder that holds all it takes to predict: `model/` of a run folder.
+
+`arrays.npz` (parameters, and the standardization of the features), `model.json` (all else) and `MODEL_CARD.md`. It
+needs neither the data nor the checkpoints that it came from, and can be moved and given away.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from cmath_jax.config import Config, from_dict, to_dict
+from cmath_jax.data.batches import Batch
+from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.scaling import Scaling
+from cmath_jax.errors import InputError
+from cmath_jax.models import make_model
+from cmath_jax.prediction.card import card
+
+FORMAT = 1
+RECORD, ARRAYS, CARD = "model.json", "arrays.npz", "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where a model comes from and what it is worth; for people.
+
+    Attributes:
+      name: of the experiment.
+      dataset, source, license, fingerprint: of the data.
+      utterances: split -> labelled utterances.
+      seed, epoch: that were chosen, by the validation score.
+      seeds: of how many it was chosen.
+      parameters: how many numbers were learned.
+      scores: `validation` and `test`, each `accuracy` and `weighted_f1`, in percent; `majority` that of a constant.
+      f1: emotion -> F1 on the test split, in percent.
+      calibration: `before` and `after`: the expected calibration error on the test split, in percent.
+      versions: package -> version.
+    """
+
+    name: str
+    dataset: str
+    source: str
+    license: str
+    fingerprint: str
+    utterances: Mapping[str, int]
+    seed: int
+    epoch: int
+    seeds: int
+    parameters: int
+    scores: Mapping[str, Mapping[str, float]]
+    f1: Mapping[str, float]
+    calibration: Mapping[str, float]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Everything that prediction needs.
+
+    Attributes:
+      config: with which it was trained.
+      classes: the emotions, in the order of the model's outputs.
+      speakers: how many speaker indices it knows.
+      dims: m -> d_m of the features that it takes.
+      extraction: m -> the settings of the extractor that makes them; nothing where unknown.
+      scaling: of the features.
+      temperature: of the calibration.
+      facts: for people.
+      params: of the model, on the host.
+    """
+
+    config: Config
+    classes: tuple[str, ...]
+    speakers: int
+    dims: Mapping[str, int]
+    extraction: Mapping[str, Mapping[str, Any]]
+    scaling: Scaling
+    temperature: float
+    facts: Facts
+    params: Mapping[str, Any]
+
+    @property
+    def modalities(self) -> str:
+        """The letters of those that it takes, in the order of `MODALITIES`."""
+        return "".join(m for m in MODALITIES if m in self.config.data.modalities)
+
+    def module(self) -> nn.Module:
+        """The model without its parameters."""
+        return make_model(self.config, self)
+
+    def save(self, folder: Path) -> None:
+        """Writes the folder, in place of one that is there; under its name it is whole or not there."""
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.scaling.tree().items()}}
+        arrays = {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
+        np.savez(partial / ARRAYS, allow_pickle=False, **arrays)
+        record = {
+            "format": FORMAT,
+            "config": to_dict(self.config),
+            "classes": list(self.classes),
+            "speakers": self.speakers,
+            "dims": dict(self.dims),
+            "extraction": {m: dict(settings) for m, settings in self.extraction.items()},
+            "temperature": self.temperature,
+            "facts": asdict(self.facts),
+        }
+        (partial / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / CARD).write_text(card(self), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TrainedModel":
+        """The model of a run folder, or of the folder `model` in it.
+
+        Raises:
+          InputError: there is none, or it is damaged or of another version.
+        """
+        folder = _folder(Path(path))
+        try:
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            if record["format"] != FORMAT:
+                raise InputError(f"{folder}: a model of format {record['format']}; this version reads {FORMAT}")
+            with open(folder / ARRAYS, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+                tree = unflatten_dict({name: arrays[name] for name in arrays.files}, sep="/")
+            trained = cls(
+                config=from_dict(record["config"]),
+                classes=tuple(record["classes"]),
+                speakers=record["speakers"],
+                dims=record["dims"],
+                extraction=record["extraction"],
+                scaling=Scaling(tree["scaling"]["mean"], tree["scaling"]["deviation"]),
+                temperature=record["temperature"],
+                facts=Facts(**record["facts"]),
+                params=tree["params"],
+            )
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from error
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+            raise InputError(f"{folder}: the model is damaged ({type(error).__name__}: {error})") from error
+        trained._check(folder)
+        return trained
+
+    def _check(self, folder: Path) -> None:
+        """Raises InputError if the parameters are not those of the model that the config names."""
+        features = {m: np.zeros((1, 1, self.dims[m]), np.float32) for m in self.modalities}
+        zeros = np.zeros((1, 1), np.int32)
+        batch = Batch(features, zeros, zeros, zeros, zeros, zeros)
+        wanted = jax.eval_shape(lambda: self.module().init(jax.random.key(0), batch, train=False)["params"])
+        shapes, found = ({k: x.shape for k, x in flatten_dict(t, sep="/").items()} for t in (wanted, self.params))
+        if shapes != found:
+            differing = sorted({name for name in {**shapes, **found} if shapes.get(name) != found.get(name)})
+            raise InputError(f"{folder}: the parameters are not those of the model of {RECORD}: {differing[0]}")
+
+
+def _folder(path: Path) -> Path:
+    for folder in (path, path / "model"):
+        if (folder / RECORD).is_file():
+            return folder
+    if (path / "checkpoints").is_dir():
+        raise InputError(f"--checkpoint {path}: the run is not finished; the command that trained it goes on with it")
+    if (path / "runs").is_dir():
+        raise InputError(f"--checkpoint {path} is a sweep; name one of the folders in {path / 'runs'}")
+    raise InputError(f"--checkpoint {path}: there is no {RECORD}; name the folder of a finished run")
