@@ -25,7 +25,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from google.protobuf.json_format import ParseError
 
 from cmath_jax.data.conversations import MODALITIES, SPLITS, Conversation, Corpus
-from cmath_jax.data.download import MMGCN, RawFile
+from cmath_jax.data.download import MMGCN, RawFile, blob_hash
+from cmath_jax.data.own import content_paths, read_own
 from cmath_jax.data.published import read_published
 from cmath_jax.data.records import Records
 from cmath_jax.data.simulate import Simulation, simulate_lazily
@@ -60,6 +61,16 @@ class SimulationConfig(tfds.core.BuilderConfig):
         return simulate_lazily(self.simulation)
 
 
+@dataclasses.dataclass(eq=False, kw_only=True)
+class OwnConfig(tfds.core.BuilderConfig):
+    """A folder of one's own conversations; `own_config` makes one whose name is keyed by the content."""
+
+    folder: Path
+
+    def read(self, dataset: str | None, download_dir: Path) -> Corpus:
+        return read_own(self.folder, lazy=True)
+
+
 def feature_config(
     feature_set: str, files: tuple[RawFile, ...], text_layer: int = 1, check_counts: str = "error"
 ) -> FeatureConfig:
@@ -71,6 +82,13 @@ def feature_config(
 def simulation_config(simulation: Simulation) -> SimulationConfig:
     """The config of a simulated corpus with these options."""
     return SimulationConfig(name=f"simulation-{_key(simulation)}", simulation=simulation)
+
+
+def own_config(folder: Path) -> OwnConfig:
+    """The config of a folder of conversations, whose name is keyed by the content of its files."""
+    folder = folder.resolve()  # its name can be that of the corpus
+    blobs = tuple((path.name, blob_hash(path)) for path in content_paths(folder))
+    return OwnConfig(name=f"own-{_key(folder.name, blobs)}", folder=folder)
 
 
 def _key(*parts: object) -> str:
@@ -109,7 +127,7 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
     needs no TensorFlow. Read with `as_data_source()`, or with `corpus_of`.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     # No checksums of TFDS: `download` has its own. Looking for them needs importlib_resources, which TFDS uses but
     # does not depend on.
     url_infos: ClassVar[dict[str, Any]] = {}
@@ -154,6 +172,8 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
             speakers=corpus.speakers,
             dims=corpus.dims,
             source=corpus.source,
+            license=corpus.license,
+            extraction={m: dict(settings) for m, settings in corpus.extraction.items()},
         )
         self._index = Index(corpus.dims)
         # TFDS has no empty splits; corpus_of puts them back. It takes the files one after the other, and so this can
@@ -245,6 +265,12 @@ class Published(ConversationBuilder):
     BUILDER_CONFIGS: ClassVar[list[FeatureConfig]] = []
 
 
+class Conversations(ConversationBuilder):
+    """A folder of one's own conversations."""
+
+    BUILDER_CONFIGS: ClassVar[list[OwnConfig]] = []
+
+
 class Simulated(ConversationBuilder):
     """The built-in corpus. By name (`tfds.builder("simulated")`) with the default options."""
 
@@ -270,7 +296,7 @@ def corpus_of(builder: tfds.core.DatasetBuilder, stream: bool = False) -> Corpus
                 splits[split] = StoredSplit.open(Path(builder.data_path), records)
             else:
                 splits[split] = [_conversation(e, dims) for e in builder.as_data_source(split)]
-        fields = {"name": metadata["name"], "speakers": metadata["speakers"], "source": metadata["source"]}
+        fields = {name: metadata[name] for name in ("name", "speakers", "source", "license", "extraction")}
         return Corpus(classes=tuple(metadata["classes"]), splits=splits, lazy=stream, **fields)
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, BadZipFile) as error:
         raise _damaged(builder, error) from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cmath_jax.data.conversations import Corpus
 from cmath_jax.data.download import FEATURE_SETS, DownloadError, RawFile, blob_hash
+from cmath_jax.data.own import read_own
 from cmath_jax.data.published import draw_validation, published12, read_published
 from cmath_jax.data.simulate import Simulation, simulate
 from cmath_jax.errors import InputError
@@ -26,6 +27,7 @@ _DEFAULTS = Simulation()
 def load_corpus(
     source: str,
     *,
+    dir: str | Path = "",
     features_dir: str | Path = "data",
     feature_set: str = "auto",
     file: str = "",
@@ -40,7 +42,9 @@ def load_corpus(
     """Loads a corpus.
 
     Args:
-      source: `meld`, `iemocap`, `simulated`, or the path of one published file of features.
+      source: `meld`, `iemocap`, `conversations` (one's own, in the folder `dir`), `simulated`, or the path of one
+        published file of features or of a folder of one's own conversations.
+      dir: the folder of `conversations`.
       features_dir: the folder that holds the published files; it is only read.
       feature_set: which of them: `sdt`, `graphsmile`, `cosmic`, `mmgcn`, `file` (the one that `file` names), or
         `auto` for the first that is there, then any other `.pkl` with this data set, then a download of `mmgcn`.
@@ -62,11 +66,19 @@ def load_corpus(
     _check_choice("validation", validation, VALIDATIONS)
     _check_choice("feature_set", feature_set, FEATURE_SET_NAMES)
     source = str(source)
+    if dir and source != "conversations":
+        raise InputError(f"data.dir={dir} is for dataset=conversations, but dataset is {source}")
     make = partial(_builder, source, text_layer, check_counts, prepared_dir)
     if source == "simulated":
         corpus = _simulated(simulation, prepared_dir) if stream else simulate(simulation)
     elif source in FEATURE_SETS:
         corpus = _published(source, Path(features_dir), feature_set, file, make, stream)
+    elif source == "conversations":
+        if not dir:
+            raise InputError("dataset=conversations needs the folder that holds them: set data.dir")
+        corpus = _own(Path(dir), prepared_dir, stream)
+    elif Path(source).is_dir():
+        corpus = _own(Path(source), prepared_dir, stream)
     elif source.endswith(".pkl") or Path(source).exists():
         path = _existing(Path(source))
         if stream:
@@ -75,7 +87,10 @@ def load_corpus(
             corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
     else:
         known = ", ".join([*FEATURE_SETS, "simulated"])
-        raise InputError(f"unknown corpus {source!r}; known are {known} and the path of a published .pkl file")
+        raise InputError(
+            f"unknown corpus {source!r}; known are {known} and the path of a published .pkl file "
+            "or of a folder of one's own conversations (also: conversations, with data.dir)"
+        )
     return _with_validation(corpus, validation, validation_seed)
 
 
@@ -111,6 +126,14 @@ def _builder(
     config = builders.feature_config(feature_set, files, text_layer, check_counts)
     builder_class = {"meld": builders.Meld, "iemocap": builders.Iemocap}.get(dataset, builders.Published)
     return builder_class(config=config, data_dir=prepared_dir or None)
+
+
+def _own(folder: Path, prepared_dir: str | Path, stream: bool) -> Corpus:
+    if not stream:
+        return read_own(folder)
+    from cmath_jax.data.builders import Conversations, own_config
+
+    return _prepared(Conversations(config=own_config(folder), data_dir=prepared_dir or None), stream)
 
 
 def _simulated(simulation: Simulation, prepared_dir: str | Path) -> Corpus:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data import values
-from cmath_jax.data.conversations import CLASSES, MODALITIES, SPLITS, Conversation, Corpus
+from cmath_jax.data.conversations import CLASSES, MODALITIES, SPLITS, Conversation, Corpus, there
 from cmath_jax.data.layouts import TEXTS, FeatureFile, first_utterance, recognize
 from cmath_jax.errors import InputError
 
@@ -19,7 +19,7 @@ PUBLISHED12 = (  # the validation dialogues of the IEMOCAP release of TelME, 647
     *("Ses03M_impro02", "Ses03M_impro08a", "Ses03M_script02_2", "Ses03M_script03_2", "Ses04F_impro07"),
     "Ses04F_script02_1",
 )
-_MELD_DEVELOPMENT = range(1039, 1153)  # the official development dialogues, which the files count as training
+MELD_DEVELOPMENT = range(1039, 1153)  # the official development dialogues, which the files count as training
 # Data set -> (splits taken together, conversations, utterances per class). For iemocap4 no counts are published.
 _COUNTS: dict[str, tuple[tuple[tuple[str, ...], int, tuple[int, ...]], ...]] = {
     "meld": (
@@ -180,9 +180,21 @@ def _corpus(file: FeatureFile, dataset: str, text: str) -> Corpus:
     unused = len(file.slots["labels"]) - sum(map(len, ids.values()))
     source = file.source + (f"; {unused} conversations in no split left out" if unused else "")
     try:
-        return Corpus(dataset, CLASSES[dataset], splits, speakers, source)
+        corpus = Corpus(dataset, CLASSES[dataset], splits, speakers, source)
     except InputError as error:
         raise InputError(f"{file.path}: {error}") from error
+    _check_nothing_missing(corpus, file.path)
+    return corpus
+
+
+def _check_nothing_missing(corpus: Corpus, path: str) -> None:
+    # To a corpus a row of NaN is a modality that the utterance lacks. Published files have none: there it is a defect.
+    for split in SPLITS:
+        for c in corpus.splits[split]:
+            for m, x_nd in c.features.items():
+                if not there(x_nd).all():
+                    where = f"{path}: {corpus.name} {split}, conversation {c.id!r}, utterance {there(x_nd).argmin()}"
+                    raise InputError(f"{where}: {MODALITIES[m]} feature 0 is nan")
 
 
 def _ids(file: FeatureFile, split: str) -> list[int | str]:
@@ -195,8 +207,8 @@ def _split_ids(file: FeatureFile, dataset: str) -> dict[str, list[Any]]:
     """Split -> sorted native ids: the order of a set of strings would change from one process to the next."""
     ids = {split: _ids(file, split) for split in SPLITS}
     if dataset == "meld" and "validation" not in file.slots:
-        ids["validation"] = [id for id in ids["train"] if id in _MELD_DEVELOPMENT]
-        ids["train"] = [id for id in ids["train"] if id not in _MELD_DEVELOPMENT]
+        ids["validation"] = [id for id in ids["train"] if id in MELD_DEVELOPMENT]
+        ids["train"] = [id for id in ids["train"] if id not in MELD_DEVELOPMENT]
     seen: dict[int | str, str] = {}
     for split in SPLITS:
         for id in ids[split]:

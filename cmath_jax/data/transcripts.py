@@ -185,7 +185,7 @@ def _decoded(line: str, where: str) -> Any:
 
 def _object(value: Any, kind: type, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InputError(f"{where}: {_kind(value)} stands where a {kind.__name__.lower()} is wanted, an object")
+        raise InputError(f"{where}: {_kind(value)} stands where an object is wanted ({kind.__name__.lower()})")
     names = [field.name for field in fields(kind)]
     for name in value:
         if name not in names:

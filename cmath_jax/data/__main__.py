@@ -1,0 +1,70 @@
+"""The command line: `python -m cmath_jax.data check DIR` and `python -m cmath_jax.data convert SOURCE TARGET`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cmath_jax.errors import InputError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help says more")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 2 bad input."""
+    parser = _Parser(prog="python -m cmath_jax.data", description="Conversations of one's own; see docs/data.md.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    check = commands.add_parser("check", help="is a folder or a file sound, and what is in it?")
+    check.add_argument("source", metavar="DIR", type=Path, help="a folder of conversations, or a published .pkl file")
+    convert = commands.add_parser("convert", help="from one form of a data set to another")
+    convert.add_argument(
+        "source",
+        metavar="SOURCE",
+        type=Path,
+        help="a published .pkl file, a folder with MELD's train.csv, dev.csv, test.csv, or a folder of conversations",
+    )
+    convert.add_argument(
+        "target", metavar="TARGET", type=Path, help="a new folder of conversations, or a new file that ends in .pkl"
+    )
+    convert.add_argument("--clips", metavar="DIR", type=Path, help="for MELD's CSV files: where MELD.Raw is unpacked")
+    for command in (check, convert):
+        command.add_argument(
+            "--text-layer",
+            metavar="N",
+            type=int,
+            choices=range(1, 5),
+            default=1,
+            help="which text of a published file with four; default 1, the last layer of its encoder",
+        )
+        command.add_argument(
+            "--check-counts",
+            choices=("error", "warn"),
+            default="error",
+            help="warn accepts a published file whose counts are not the published ones",
+        )
+    try:
+        options = vars(parser.parse_args(arguments))
+        print(_run(options.pop("command"), options))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(command: str, options: dict[str, Any]) -> str:
+    # Imported here, so that --help and a wrong option answer at once.
+    if command == "check":
+        from cmath_jax.data.check import check
+
+        return check(options.pop("source"), **options)
+    from cmath_jax.data.convert import convert
+
+    return f"written: {convert(**options)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""What is in a folder of conversations or in a published file, once all of it is found to be sound."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, there
+from cmath_jax.data.own import OwnFolder, feature_paths, read_folder, read_own
+from cmath_jax.data.published import read_published
+
+LONG = 5  # words; a shorter text occurs again by chance
+_SHOWN = 3  # of recordings that are not there
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A corpus, or what can be said of one without features."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Sequence[Conversation]]
+    speakers: int
+    facts: Mapping[str, str]
+
+
+def check(path: Path, text_layer: int = 1, check_counts: str = "error") -> str:
+    """A summary, in lines. Raises InputError, as `read_own` and `read_published`, for what is not sound."""
+    if path.is_file() or path.suffix == ".pkl":
+        corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
+        return _summary(_checked(corpus))
+    own = read_folder(path)
+    if feature_paths(path):
+        checked = _checked(read_own(path))
+    else:
+        splits = {split: [own.conversation(c, {}) for c in own.lines(split)] for split in SPLITS}
+        none = {
+            "features": f"none yet; extract them with `python -m cmath_jax.extract {path} --text` (or --audio, --video)"
+        }
+        facts = {"source": own.source, "license": own.license or "not stated", **none}
+        checked = _Checked(own.name, own.classes, splits, own.speakers, facts)
+    return "\n".join([_summary(checked), *_recordings(own), *_strangers(path)])
+
+
+def _checked(corpus: Corpus) -> _Checked:
+    facts = {"source": corpus.source, "license": corpus.license or "not stated"}
+    for m in corpus.dims:
+        settings = corpus.extraction.get(m)
+        made = ", ".join(f"{k} {_short(v)}" for k, v in settings.items()) if settings else "not known how extracted"
+        facts[MODALITIES[m]] = f"{corpus.dims[m]} features; {made}"
+    facts["fingerprint"] = corpus.fingerprint()
+    return _Checked(corpus.name, corpus.classes, corpus.splits, corpus.speakers, facts)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _summary(checked: _Checked) -> str:
+    facts = {"classes": ", ".join(checked.classes), "speaker indices": str(checked.speakers), **checked.facts}
+    width = max(map(len, facts))
+    return "\n".join(
+        [
+            f"{checked.name}: sound",
+            *(f"  {name:<{width}}  {value}" for name, value in facts.items()),
+            "",
+            *_table([["", *SPLITS], *_rows(checked)]),
+            "",
+            *_repeated(checked.splits),
+        ]
+    )
+
+
+def _rows(checked: _Checked) -> Iterator[list[str]]:
+    def row(name: str, value: Callable[[Sequence[Conversation]], object]) -> list[str]:
+        return [name, *(str(value(checked.splits[split])) if checked.splits[split] else "-" for split in SPLITS)]
+
+    def labels(talks: Sequence[Conversation]) -> np.ndarray:
+        label_n = np.concatenate([c.labels for c in talks])
+        return label_n[label_n != UNLABELLED]
+
+    def share(i: int) -> Callable[[Sequence[Conversation]], str]:
+        return lambda talks: _share(int((labels(talks) == i).sum()), len(labels(talks)))
+
+    yield row("conversations", len)
+    yield row("utterances", lambda talks: sum(map(len, talks)))
+    yield row("labelled", lambda talks: len(labels(talks)))
+    yield row("length, least", lambda talks: min(map(len, talks)))
+    yield row("length, median", lambda talks: f"{np.median([len(c) for c in talks]):g}")
+    yield row("length, most", lambda talks: max(map(len, talks)))
+    yield row("speakers of a conversation, most", lambda talks: max(len(np.unique(c.speakers)) for c in talks))
+    for i, name in enumerate(checked.classes):
+        yield row(f"class {name}", share(i))
+    for m in next(c.features for split in SPLITS for c in checked.splits[split]):
+        name = MODALITIES[m]
+        yield row(f"utterances without {name}", partial(_lacking, m=m, whole=False))
+        yield row(f"conversations without {name}", partial(_lacking, m=m, whole=True))
+
+
+def _lacking(talks: Sequence[Conversation], m: str, whole: bool) -> int:
+    """How many utterances, or whole conversations, lack a modality."""
+    missing = [~there(c.features[m]) for c in talks]
+    return sum(int(missing_n.all() if whole else missing_n.sum()) for missing_n in missing)
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count} ({100 * count / total:.1f} %)" if total else "0"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+
+
+def _repeated(splits: Mapping[str, Sequence[Conversation]]) -> Iterator[str]:
+    """Texts that would tell a model of one split about another."""
+    texts = {
+        split: {text for c in splits[split] for text in c.sentences if len(text.split()) >= LONG} for split in SPLITS
+    }
+    for one, other in itertools.combinations(SPLITS, 2):
+        yield f"texts of {LONG} words or more in both {one} and {other}: {len(texts[one] & texts[other])}"
+
+
+def _recordings(own: OwnFolder) -> Iterator[str]:
+    named = {
+        path: os.path.normpath(own.path / path)
+        for transcript in own.transcripts
+        for utterance in transcript.utterances
+        for path in (utterance.audio, utterance.video)
+        if path is not None
+    }
+    gone = [place for path, place in named.items() if not Path(place).is_file()]
+    if named:
+        first = f": {', '.join(gone[:_SHOWN])}{', ...' if len(gone) > _SHOWN else ''}" if gone else ""
+        yield f"recordings named: {len(named)}; not there: {len(gone)}{first}"
+
+
+def _strangers(folder: Path) -> Iterator[str]:
+    read = {path.name for path in feature_paths(folder).values()}
+    others = sorted(path.name for path in folder.glob("*.np[yz]") if path.name not in read)
+    if others:
+        names = ", ".join(MODALITIES.values())
+        yield f"not read, since features are named {names}: {', '.join(others)}"

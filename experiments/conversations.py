@@ -1,0 +1,22 @@
+"""CMATH on conversations of one's own, by their words alone.
+
+    python launch.py --config experiments/conversations.py --config.data.dir=DIR
+
+DIR holds conversations.jsonl and the features that `python -m cmath_jax.extract DIR` made of them; docs/tutorial.md goes
+the whole way. Features of sound and video too: --config.data.modalities=tav.
+"""
+
+from cmath_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+
+
+def get_config() -> Config:
+    return Config(
+        experiment="conversations",
+        dataset="conversations",
+        linear_reference="t",
+        data=DataConfig(modalities="t"),
+        model=ModelConfig(width=200, heads=10, dropout=0.4),
+        loss=LossConfig(gamma1=1.0, gamma2=1.2),
+        optim=OptimConfig(learning_rate=3e-4, schedule="cosine", average=0.999),
+        train=TrainConfig(epochs=12, batch_size=8, patience=0),
+    )
