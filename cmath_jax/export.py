@@ -1,36 +1,28 @@
 """The command line: `python -m cmath_jax.export --checkpoint DIR -o FOLDER`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from cmath_jax.errors import InputError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; --help says more")
+from cmath_jax.command import Parser, answer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
-    parser = _Parser(
+    return answer(lambda: _export(arguments))
+
+
+def _export(arguments: Sequence[str] | None) -> None:
+    parser = Parser(
         prog="python -m cmath_jax.export",
         description="A trained model as one program (StableHLO), which runs with JAX alone, on CPU, GPU and TPU.",
     )
     parser.add_argument("--checkpoint", metavar="DIR", required=True, help="the folder of a finished run")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="a new folder")
-    try:
-        options = parser.parse_args(arguments)
-        from cmath_jax.prediction.export import export  # only now, so that a slip of the pen is answered at once
+    options = parser.parse_args(arguments)
+    from cmath_jax.prediction.export import export  # only now, so that a slip of the pen is answered at once
 
-        folder = export(options.checkpoint, options.output)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = export(options.checkpoint, options.output)
     print(f"exported: {folder} (python {folder / 'example.py'} FEATURES.npz runs it)")
-    return 0
 
 
 if __name__ == "__main__":

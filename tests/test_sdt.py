@@ -328,7 +328,7 @@ def test_bfloat16_computes_near_and_returns_float32() -> None:
 def test_it_is_made_as_the_config_says() -> None:
     config = tiny(model__name="sdt", precision="bfloat16", data__modalities="tv", model__width=12, model__heads=3)
     corpus = load_configured(config)
-    expected = SDT(len(corpus.classes), corpus.speakers, 12, 3, 0.2, "tv", jnp.dtype("bfloat16"))
+    expected = SDT(len(corpus.classes), corpus.speakers, 12, 3, 0.2, "tv", dtype=jnp.dtype("bfloat16"))
     assert models.make_model(config, corpus) == expected
 
 

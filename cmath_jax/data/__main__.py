@@ -1,22 +1,20 @@
 """The command line: `python -m cmath_jax.data check DIR` and `python -m cmath_jax.data convert SOURCE TARGET`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from cmath_jax.errors import InputError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; --help says more")
+from cmath_jax.command import Parser, answer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
-    parser = _Parser(prog="python -m cmath_jax.data", description="Conversations of one's own; see docs/data.md.")
+    return answer(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str] | None) -> None:
+    parser = Parser(prog="python -m cmath_jax.data", description="Conversations of one's own; see docs/data.md.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     check = commands.add_parser("check", help="is a folder or a file sound, and what is in it?")
     check.add_argument("source", metavar="DIR", type=Path, help="a folder of conversations, or a published .pkl file")
@@ -46,13 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             default="error",
             help="warn accepts a published file whose counts are not the published ones",
         )
-    try:
-        options = vars(parser.parse_args(arguments))
-        print(_run(options.pop("command"), options))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    options = vars(parser.parse_args(arguments))
+    print(_run(options.pop("command"), options))
 
 
 def _run(command: str, options: dict[str, Any]) -> str:

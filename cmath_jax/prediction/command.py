@@ -1,6 +1,5 @@
 """What `python -m cmath_jax.predict` does: conversations in, a JSON line per utterance out."""
 
-import argparse
 import contextlib
 import json
 import logging
@@ -8,8 +7,9 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
+from cmath_jax.command import Parser, answer
 from cmath_jax.data.arrays import FeatureTable
 from cmath_jax.data.own import CONVERSATIONS, feature_paths
 from cmath_jax.data.transcripts import Transcript, Utterance, from_lines, read_transcripts, utterance_of
@@ -21,14 +21,13 @@ ONE_SIDED = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; --help says more")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 2 bad input."""
-    parser = _Parser(
+    """Returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    return answer(lambda: _predict(arguments))
+
+
+def _predict(arguments: Sequence[str] | None) -> None:
+    parser = Parser(
         prog="python -m cmath_jax.predict",
         description="The emotion of every utterance: a JSON line for each, with label, probabilities and uncertainty.",
     )
@@ -44,15 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--stream", action="store_true", help="label each utterance as it comes, with what came before it alone"
     )
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    # Whoever reads it may have read enough.
+    with contextlib.suppress(BrokenPipeError):
         _run(options.checkpoint, options.input, options.output, options.stream)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read it has read enough
-        sys.stderr.close()
-    return 0
 
 
 @dataclass(frozen=True)
