@@ -15,8 +15,8 @@ def get_config() -> Config:
         dataset="conversations",
         linear_reference="t",
         data=DataConfig(modalities="t"),
-        model=ModelConfig(width=200, heads=10, dropout=0.4),
+        model=ModelConfig(width=200, heads=10, dropout=0.2),
         loss=LossConfig(gamma1=1.0, gamma2=1.2),
-        optim=OptimConfig(learning_rate=3e-4, schedule="cosine", average=0.999),
-        train=TrainConfig(epochs=12, batch_size=8, patience=0),
+        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", average=0.99),
+        train=TrainConfig(epochs=10, batch_size=8, patience=0),
     )

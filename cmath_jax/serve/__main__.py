@@ -1,0 +1,127 @@
+"""The command line: `python -m cmath_jax.serve --checkpoint DIR [--host NAME] [--port N] [limits]`."""
+
+import argparse
+import importlib
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from cmath_jax.errors import InputError, Terminated
+from cmath_jax.serve.limits import Limits
+from cmath_jax.termination import Termination
+
+if TYPE_CHECKING:
+    from cmath_jax.serve.batching import Predictor
+
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "soundfile")
+GRACE = 5  # seconds, beyond those of a request, until a connection that does not end is cut
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help says more")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0 was asked to stop, 2 bad input."""
+    with Termination() as termination:
+        try:
+            options = _options(arguments)
+            limits = Limits.of(options)
+            with _bound(options.host, options.port) as listener:
+                predictor = _ready(options.checkpoint, limits)
+                with termination.deferred():
+                    run(predictor, limits, listener, (*LOCAL, _named(options.host), *options.allowed_host))
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except (Terminated, KeyboardInterrupt):
+            pass  # the usual ways to stop it
+    return 0
+
+
+def run(predictor: "Predictor", limits: Limits, listener: socket.socket, hosts: Sequence[str]) -> None:
+    """Serves until SIGTERM or SIGINT; then what is under way is finished first."""
+    import uvicorn
+
+    from cmath_jax.serve.app import create_app
+
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that a client garbles
+    app = create_app(predictor, limits, {host.lower() for host in hosts})
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=int(limits.seconds) + GRACE,
+    )
+    host, port = listener.getsockname()[:2]
+    listener.listen(config.backlog)
+    print(f"serving on http://{_named(host)}:{port}", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _named(host: str) -> str:
+    """As a URL names it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="python -m cmath_jax.serve", description="A page to try a trained model, and its JSON API.")
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", type=Path, required=True, help="a run folder, or the folder model in it"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default 127.0.0.1, this machine")
+    parser.add_argument("--port", type=int, default=8000, help="default 8000; 0 takes one that is free")
+    parser.add_argument(
+        "--allowed-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="another name under which clients reach the server, as behind a proxy; * is any",
+    )
+    Limits.add_options(parser)
+    return parser.parse_args(arguments)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that holds the address and does not listen yet. Raises InputError."""
+    bound: socket.socket | None = None
+    if not 0 <= port < 2**16:
+        raise InputError(f"--port {port} is not one of 0 to {2**16 - 1}")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, UnicodeError) as error:
+        if bound is not None:
+            bound.close()
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--host {host} --port {port}: cannot listen there: {reason}") from error
+    return bound
+
+
+def _ready(checkpoint: Path, limits: Limits) -> "Predictor":
+    """A predictor that answers at once. Raises InputError for a checkpoint that cannot be read, or not be served."""
+    for name in PACKAGES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise InputError(f"{name} is not installed: pip install -r requirements-serve.txt") from error
+    from cmath_jax.prediction.predictor import Predictor
+    from cmath_jax.serve.warmup import warm_up
+
+    predictor = Predictor.load(checkpoint)
+    print(f"{checkpoint}: getting ready", flush=True)
+    warm_up(predictor, limits)
+    return predictor
+
+
+if __name__ == "__main__":
+    sys.exit(main())

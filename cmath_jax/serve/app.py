@@ -1,0 +1,223 @@
+"""The application: its routes, and what happens to a request on its way to the model and back."""
+
+import contextlib
+import shutil
+import tempfile
+from asyncio import wrap_future
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+
+from cmath_jax.data.transcripts import Transcript
+from cmath_jax.errors import InputError
+from cmath_jax.serve import page, requests, schema
+from cmath_jax.serve.batching import Batcher, Predictor
+from cmath_jax.serve.guard import Guard
+from cmath_jax.serve.limits import Limits, Refused, TooLargeError
+from cmath_jax.serve.measures import Measures
+
+PREDICTION = ("label", "probabilities", "uncertainty", "entropy", "gates", "missing")
+_REFUSALS: Mapping[int | str, Any] = {
+    400: {"model": schema.Error, "description": "The body cannot be read."},
+    413: {"model": schema.Error, "description": "It is more than the server accepts."},
+    415: {"model": schema.Error, "description": "The content type is another."},
+    422: {"model": schema.Error, "description": "A conversation cannot be used; the error names the place."},
+    503: {"model": schema.Error, "description": "Too busy, or too slow; ask again."},
+}
+
+
+def create_app(predictor: Predictor, limits: Limits, hosts: Collection[str]) -> FastAPI:
+    """The application around a predictor; `hosts` are the names under which it answers."""
+    server = _Server(predictor, limits)
+    app = FastAPI(title="cmath_jax", docs_url=None, redoc_url=None, openapi_url=None, lifespan=server.lifespan)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(InputError, _unusable)
+    app.add_exception_handler(HTTPException, _no_route)
+    _add_pages(app, server)
+    _add_api(app, server)
+    counted = frozenset(getattr(route, "path", "") for route in app.routes)
+    app.add_middleware(Guard, hosts=frozenset(hosts), paths=counted, count=server.measures.request)
+    return app
+
+
+class _Server:
+    """What the routes share while the application runs."""
+
+    batcher: Batcher
+    folder: Path
+
+    def __init__(self, predictor: Predictor, limits: Limits) -> None:
+        self.predictor = predictor
+        self.limits = limits
+        self.measures = Measures()
+        self._in_flight = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        with tempfile.TemporaryDirectory(prefix="cmath_serve_", ignore_cleanup_errors=True) as folder:
+            self.folder = Path(folder)
+            # One folder for all, so that requests with recordings can be computed together, too.
+            predict = partial(self.predictor.predict, folder=self.folder)
+            self.batcher = Batcher(predict, self.limits.batch_utterances, self.measures.batch)
+            self.measures.read_from(lambda: self._in_flight, lambda: self.batcher.waiting)
+            yield
+            self.batcher.close(self.limits.seconds)
+
+    @property
+    def ill(self) -> str | None:
+        """Why nothing can be predicted; None if it can."""
+        if not self.batcher.alive:
+            return "the predictor has stopped"
+        if self.batcher.busy_seconds() > self.limits.seconds:
+            return f"the predictor has been busy for {self.batcher.busy_seconds():.0f} s with the same call"
+        return None
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Counts a request in, and limits its time. Raises Refused (503)."""
+        if self._in_flight >= self.limits.requests:
+            raise Refused(503, f"{self._in_flight} requests are under way or wait already; ask again later")
+        self._in_flight += 1
+        try:
+            with anyio.fail_after(self.limits.seconds):
+                yield
+        except TimeoutError:
+            raise Refused(503, f"no answer within {self.limits.seconds:g} seconds; ask again later") from None
+        finally:
+            self._in_flight -= 1
+
+    async def predict(self, request: Request) -> Any:
+        with self.admitted():
+            body = await requests.read_json(request, self.limits)
+            transcripts = requests.conversations(body, self.limits)
+            return await _answers(transcripts, self.batcher.submit(transcripts))
+
+    async def predict_with_audio(self, request: Request) -> Any:
+        with self.admitted():
+            if "a" not in self.predictor.raw:
+                raise Refused(422, "this model makes nothing of a recording; send the text to /api/predict")
+            with await requests.read_form(request, self.limits) as form:
+                folder = Path(tempfile.mkdtemp(dir=self.folder))
+                forget = partial(shutil.rmtree, folder, ignore_errors=True)
+                try:
+                    transcript = await anyio.to_thread.run_sync(requests.with_audio, form, folder, self.limits)
+                    futures = self.batcher.submit([transcript])
+                except BaseException:
+                    forget()
+                    raise
+            # Not before the model has read them, even if the client has been told meanwhile to ask later.
+            futures[0].add_done_callback(lambda _: forget())
+            return await _answers([transcript], futures)
+
+    def model(self) -> dict[str, Any]:
+        """Facts, JSON."""
+        return {
+            "classes": list(self.predictor.classes),
+            "modalities": self.predictor.modalities,
+            "raw": self.predictor.raw,
+            "limits": dict(self.limits.facts()),
+            "card": dict(self.predictor.card),
+        }
+
+
+async def _answers(transcripts: Sequence[Transcript], futures: Sequence["Future[list[Any]]"]) -> Any:
+    """Raises what the predictor raised for the first conversation that it could not use."""
+    try:
+        found = [await wrap_future(future) for future in futures]
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise
+    answer = [
+        {
+            "id": transcript.id,
+            "predictions": [{name: getattr(each, name) for name in PREDICTION} for each in predictions],
+        }
+        for transcript, predictions in zip(transcripts, found, strict=True)
+    ]
+    return JSONResponse({"conversations": answer})
+
+
+def _add_pages(app: FastAPI, server: _Server) -> None:
+    html = page.render(server.model())
+    style, script = page.style(), page.script()
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> Response:
+        return HTMLResponse(html)
+
+    @app.get("/style.css", include_in_schema=False)
+    async def style_sheet() -> Response:
+        return Response(style, media_type="text/css")
+
+    @app.get("/app.js", include_in_schema=False)
+    async def script_file() -> Response:
+        return Response(script, media_type="text/javascript")
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        described = get_openapi(title=app.title, version="1", description=page.API, routes=app.routes)
+        described["components"]["schemas"] |= schema.request_schemas()
+        return JSONResponse(described)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(server.measures.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_api(app: FastAPI, server: _Server) -> None:
+    spoken = {requests.CONVERSATION: schema.reference(schema.SpokenConversation)}
+    files = {requests.FILES: {"type": "array", "items": {"type": "string", "format": "binary"}}}
+    form = {"type": "object", "required": [requests.CONVERSATION], "properties": spoken | files}
+    answers: dict[int | str, Any] = {200: {"model": schema.Answer}, **_REFUSALS}
+
+    @app.post(
+        "/api/predict", responses=answers, openapi_extra=_body(requests.JSON, schema.reference(schema.Conversations))
+    )
+    async def predict(request: Request) -> Response:
+        """The emotion of every utterance of some conversations."""
+        return await server.predict(request)
+
+    @app.post("/api/predict-with-audio", responses=answers, openapi_extra=_body(requests.FORM, form))
+    async def predict_with_audio(request: Request) -> Response:
+        """The emotion of every utterance of a conversation with recordings."""
+        return await server.predict_with_audio(request)
+
+    @app.get("/api/model", responses={200: {"model": schema.Model}})
+    async def model() -> Response:
+        """What the model is, what it can, and the limits of a request."""
+        return JSONResponse(server.model())
+
+    @app.get("/health", responses={200: {"model": schema.Health}, 503: {"model": schema.Health}})
+    async def health() -> Response:
+        """Whether the server can predict."""
+        ill = server.ill
+        return JSONResponse({"status": ill or "ok"}, 503 if ill else 200)
+
+
+def _body(kind: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {kind: {"schema": described}}}}
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return JSONResponse({"error": str(error)}, error.status, {"Retry-After": "1"} if error.status == 503 else None)
+
+
+def _unusable(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 413 if isinstance(error, TooLargeError) else 422)
+
+
+def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)

@@ -1,0 +1,53 @@
+"""What would make the first clients wait, done before there are any: weights are loaded, shapes are compiled."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmath_jax.data.conversations import UNLABELLED, Conversation
+from cmath_jax.data.transcripts import Transcript, Utterance
+from cmath_jax.errors import InputError
+from cmath_jax.serve.limits import Limits
+
+if TYPE_CHECKING:
+    from cmath_jax.prediction.predictor import Predictor
+
+RATE = 16_000  # samples a second of the recording
+
+
+def warm_up(predictor: "Predictor", limits: Limits) -> None:
+    """Predicts a made-up utterance, then batches of all shapes that requests can bring.
+
+    Raises:
+      InputError: the model cannot predict what a client can send.
+    """
+    import soundfile
+
+    from cmath_jax.prediction.predictor import LEAST_SLOTS
+
+    if not set(predictor.modalities) & {"t", "a"}:
+        raise InputError("the model knows only video, which is not read here; use python -m cmath_jax.predict")
+    with tempfile.TemporaryDirectory(prefix="cmath_serve_") as folder:
+        noise_n = np.random.default_rng(0).normal(0, 0.05, RATE)
+        soundfile.write(Path(folder) / "noise.wav", noise_n, RATE)
+        audio = "noise.wav" if "a" in predictor.raw else None
+        spoken = Transcript("warm-up", (Utterance("Ann", "Hello.", audio=audio),))
+        [single] = predictor.extract([spoken], Path(folder))
+    predictor.predict_features([single])
+    # The predictor rounds lengths and counts up to powers of two: the smallest that are rounded up to each.
+    for length in _steps(limits.utterances, LEAST_SLOTS // 2 + 1):
+        features = {m: np.repeat(x_nd, length, axis=0) for m, x_nd in single.features.items()}
+        indices_n = np.zeros(length, np.int32)
+        labels_n = np.full(length, UNLABELLED, np.int32)
+        long = Conversation("warm-up", features, indices_n, labels_n)
+        for count in _steps(max(1, min(limits.batch_utterances, 2**12) // length), 1):
+            predictor.predict_features([replace(long, id=f"warm-up {i}") for i in range(count)])
+
+
+def _steps(most: int, first: int) -> list[int]:
+    """`first`, then one more than each power of two from there to `most`."""
+    powers = (2**i + 1 for i in range(most.bit_length()))
+    return [first] + [value for value in powers if first < value <= most] if first <= most else []
