@@ -17,6 +17,7 @@ from samples import final_arrays, rows, tiny
 
 from cmath_jax.checkpoint import Checkpoints
 from cmath_jax.config import flat, to_dict
+from cmath_jax.data.own import write_own
 from cmath_jax.experiment import parameters
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +56,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("features")
     layouts.dump(folder / "meld_multimodal_features.pkl", layouts.content("F", layouts.corpus("meld")))
     layouts.dump(folder / "iemocap_multimodal_features.pkl", layouts.content("E", layouts.corpus("iemocap")))
+    write_own(layouts.corpus("meld"), folder / "own")
     return folder
 
 
@@ -64,6 +66,7 @@ def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> No
     """Each file of experiments/ to its scores: by its quick preset, or its own settings but for size and length."""
     options = [f"--config.data.features_dir={features}", "--config.data.check_counts=warn"]
     options += [f"--config.data.prepared_dir={tmp_path / 'prepared'}", "--config.parallel.devices=1"]
+    options += [f"--config.data.dir={features / 'own'}"] if path.stem == "conversations" else []
     small = ["--config.quick=true"] if "quick" in parameters(path) else [*QUICK, "--config.data.simulation.train=9"]
     done = launch("--config", path, "--workdir", tmp_path / "run", *small, *options)
     assert done.returncode == 0, done.stderr

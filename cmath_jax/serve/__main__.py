@@ -7,8 +7,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from cmath_jax.command import Parser
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.serve.limits import Limits
 from cmath_jax.termination import Termination
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "soundfile")
 GRACE = 5  # seconds, beyond those of a request, until a connection that does not end is cut
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; --help says more")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +68,7 @@ def _named(host: str) -> str:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m cmath_jax.serve", description="A page to try a trained model, and its JSON API.")
+    parser = Parser(prog="python -m cmath_jax.serve", description="A page to try a trained model, and its JSON API.")
     parser.add_argument(
         "--checkpoint", metavar="DIR", type=Path, required=True, help="a run folder, or the folder model in it"
     )

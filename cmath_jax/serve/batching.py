@@ -17,7 +17,7 @@ from cmath_jax.data.transcripts import Transcript
 
 
 class Predictor(Protocol):
-    """What is needed of `cmath_jax.predict.Predictor`."""
+    """What is needed of `cmath_jax.prediction.predictor.Predictor`."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
