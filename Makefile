@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench text-model
 
 demo: $(VENV)/run
 	test ! -f runs/demo/result.json || rm -r runs/demo
@@ -14,6 +14,13 @@ test: $(VENV)/dev
 
 bench: $(VENV)/bench
 	$(BIN)/python -m benchmarks.single_device
+
+# A model of text alone, from the folder MELD with train.csv, dev.csv and test.csv of declare-lab/MELD.
+text-model: $(VENV)/extract
+	test -n "$(MELD)" || { echo "name the folder of the CSV files: make text-model MELD=DIR"; exit 1; }
+	test -d data/meld_text || $(BIN)/python -m cmath_jax.data convert "$(MELD)" data/meld_text
+	$(BIN)/python -m cmath_jax.extract data/meld_text --text=minilm
+	$(BIN)/python launch.py --config experiments/conversations.py --config.data.dir=data/meld_text --workdir runs/text
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -33,4 +40,9 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/run
 
 $(VENV)/bench: requirements-bench.txt $(VENV)/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt -c constraints.txt
+	touch $@
+
+$(VENV)/extract: requirements-extract.txt requirements-serve.txt $(VENV)/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-extract.txt -r requirements-serve.txt -c constraints.txt
 	touch $@

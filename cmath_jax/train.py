@@ -121,9 +121,13 @@ def train_runs(
 
 
 def check_room(program: Program, folder: RunFolder, members: Sequence[Member]) -> None:
-    """Raises InputError if the checkpoints of the members, the latest and the best of each, would fill the disk."""
+    """Raises InputError if the checkpoints of the members, the latest and the best of each, and the model of each run
+    would fill the disk."""
     state = jax.eval_shape(program.initialize, 0)
-    needed = 2 * len(members) * sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
+    whole, model = (
+        sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (state, state.params)
+    )
+    needed = 2 * len(members) * whole + len({member.folder.path for member in members}) * model
     free = shutil.disk_usage(folder.path).free if writes() else needed
     if needed > free:
         raise InputError(

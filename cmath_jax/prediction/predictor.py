@@ -53,8 +53,8 @@ class Prediction:
     missing: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self)
+        """Ready for JSON, to six digits."""
+        return jax.tree.map(lambda x: round(x, 6) if isinstance(x, float) else x, asdict(self))
 
 
 @flax.struct.dataclass
