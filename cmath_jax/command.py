@@ -23,6 +23,6 @@ def answer(command: Callable[[], object]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("interrupted; the same command starts again, or goes on with what is kept", file=sys.stderr)
         return 130
     return 0

@@ -1,0 +1,96 @@
+"""Features from raw text, sound and video: `make_extractor`, and `python -m cmath_jax.extract` over a folder.
+
+    from cmath_jax.extract import make_extractor
+
+    extractor = make_extractor("t", {"encoder": "roberta-large"})
+    text = extractor.features(transcripts, folder)
+
+The packages that it needs are those of requirements-extract.txt; they are imported when they are used.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.transcripts import Transcript
+from cmath_jax.errors import InputError
+
+__all__ = ["Execution", "Extracted", "Extractor", "make_extractor"]
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extractor found.
+
+    Attributes:
+      features: float32 [n, d] per transcript; a row of NaN: the utterance lacks this modality.
+      problems: a line per recording that is absent or broken.
+    """
+
+    features: list[np.ndarray]
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How features are computed; nothing here changes them.
+
+    Attributes:
+      workers: processes that read recordings; 0: this one reads them.
+      cache: a folder that keeps every vector, so that none is computed twice; None: nothing is kept.
+      batch: texts, or pictures, that go through a network at once.
+      device: of PyTorch, as `cpu` or `cuda`; None: CUDA where there is one.
+      progress: whether to show it on stderr.
+    """
+
+    workers: int = 0
+    cache: Path | None = None
+    batch: int = 32
+    device: str | None = None
+    progress: bool = False
+
+
+class Extractor(Protocol):
+    """One modality of utterances -> vectors.
+
+    Attributes:
+      settings: JSON values, all of them: an extractor made from them gives the same vectors.
+      dim: d, their length.
+    """
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    def features(self, transcripts: Sequence[Transcript], folder: Path) -> Extracted:
+        """The vectors of all utterances; paths of recordings are relative to the folder."""
+        ...
+
+
+def make_extractor(modality: str, settings: Mapping[str, Any], execution: Execution | None = None) -> Extractor:
+    """The extractor of a modality, `t`, `a` or `v`, with its weights loaded. What is not set gets its default.
+
+    Raises:
+      InputError: a setting is unknown or wrong, a package or weights are not there, or they are other weights than
+        those of which the settings hold the hash.
+    """
+    execution = execution or Execution()
+    if modality == "t":
+        from cmath_jax.extract.text import TextExtractor
+
+        return TextExtractor(settings, execution)
+    if modality == "a":
+        from cmath_jax.extract.audio import AudioExtractor
+
+        return AudioExtractor(settings, execution)
+    if modality == "v":
+        from cmath_jax.extract.visual import VisualExtractor
+
+        return VisualExtractor(settings, execution)
+    raise InputError(f"modality {modality!r} is not one of {', '.join(MODALITIES)}")

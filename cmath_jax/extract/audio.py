@@ -1,0 +1,130 @@
+"""Utterances -> the functionals of openSMILE, one vector each."""
+
+import enum
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmath_jax.data.transcripts import Transcript, Utterance
+from cmath_jax.errors import InputError
+from cmath_jax.extract import Execution, Extracted
+from cmath_jax.extract.cache import Cache
+from cmath_jax.extract.packages import package
+from cmath_jax.extract.recordings import Read, Span, UnreadableError, extract
+from cmath_jax.extract.settings import check, check_hash, located, read_settings, stored_path
+from cmath_jax.extract.sound import read_sound
+
+RATE = 16_000  # samples a second
+LEVEL = "func"  # what the configurations of openSMILE call the values of a whole utterance
+
+
+@dataclass(frozen=True)
+class AudioSettings:
+    """How a sound becomes a vector.
+
+    Attributes:
+      set: a feature set of openSMILE, by its name there, or the path of a configuration with a level `func`.
+      config_hash: of the bytes of such a configuration.
+      opensmile: the version of the package.
+    """
+
+    set: str = "IS10"
+    config_hash: str | None = None
+    opensmile: str | None = None
+
+
+class AudioExtractor:
+    """See `Extractor`. It hears the `audio` of an utterance, or the sound track of its `video`. Raises InputError."""
+
+    def __init__(self, settings: Mapping[str, Any], execution: Execution) -> None:
+        given = read_settings(AudioSettings, settings, "a")
+        package("opensmile")
+        installed = version("opensmile")
+        if given.opensmile not in (None, installed):
+            warnings.warn(
+                f"audio: the features are those of openSMILE {given.opensmile}, but {installed} is installed: "
+                "the values may differ",
+                stacklevel=3,
+            )
+        config_hash = None
+        if _is_path(given.set):
+            path = _configuration(given.set)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            config_hash = check_hash("a", given.set, "configuration", given.config_hash, digest)
+            given = replace(given, set=stored_path(given.set))
+        self._settings = asdict(replace(given, opensmile=installed, config_hash=config_hash))
+        self.dim = _smile(given.set).num_features
+        self._execution = execution
+        kept = {name: value for name, value in self._settings.items() if name != "set" or not config_hash}
+        self._cache = Cache(execution.cache, "a", kept)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self._settings
+
+    def features(self, transcripts: Sequence[Transcript], folder: Path) -> Extracted:
+        make = partial(_reader, self._settings["set"])
+        return extract(
+            transcripts, _recording, folder, make, np.asarray, self.dim, self._cache, self._execution, "audio"
+        )
+
+
+def _recording(utterance: Utterance) -> str | None:
+    return utterance.audio or utterance.video
+
+
+def _reader(name: str) -> Read:
+    smile = _smile(name)
+
+    def read(span: Span) -> np.ndarray:
+        x_n = read_sound(span, RATE)
+        # openSMILE reads 16 bits, and the loudest sample would be folded over to the quietest.
+        x_n = np.clip(x_n, -1, 1 - 2**-15)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Segment too short", category=UserWarning)
+            x_d = smile(x_n, RATE).reshape(-1).astype(np.float32)
+        if np.isnan(x_d).all():
+            raise UnreadableError(f"{len(x_n) / RATE:.3f} s are too short for {name}")
+        if not np.isfinite(x_d).all():
+            raise UnreadableError(f"{name} is not finite in {np.sum(~np.isfinite(x_d))} of {len(x_d)} values")
+        return x_d
+
+    return read
+
+
+def _smile(name: str) -> Any:
+    """The extractor of openSMILE. Raises InputError."""
+    opensmile = package("opensmile")
+    if not _is_path(name):
+        sets = _sets(opensmile.FeatureSet)
+        check(name in sets, "a", f"set {name!r} is not one of openSMILE's: {', '.join(sets)}, or the path of a .conf")
+        return opensmile.Smile(opensmile.FeatureSet[name], opensmile.FeatureLevel.Functionals, sampling_rate=RATE)
+    path = _configuration(name)
+    try:
+        return opensmile.Smile(str(path), LEVEL, sampling_rate=RATE)
+    except RuntimeError as error:
+        raise InputError(f"audio: openSMILE cannot use {path} with a level {LEVEL!r}: {error}") from error
+
+
+def _sets(known: type[enum.Enum]) -> list[str]:
+    """Without the ones that openSMILE advises against."""
+    old = ("GeMAPS", "GeMAPSv01a", "eGeMAPS", "eGeMAPSv01a", "eGeMAPSv01b")
+    return [each.name for each in known if each.name not in old]
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".conf") or "/" in name
+
+
+def _configuration(name: str) -> Path:
+    path = located(name)
+    if path is None or not path.is_file():
+        raise InputError(f"audio: there is no configuration {name}")
+    return path

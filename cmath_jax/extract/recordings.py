@@ -1,0 +1,182 @@
+"""Recordings -> results, one per utterance: by several processes, each computed once, none of them fatal.
+
+What a recording gives depends on its bytes, not on its name, so that equal bytes and spans are read once.
+"""
+
+import hashlib
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmath_jax.data.transcripts import Transcript, Utterance
+from cmath_jax.extract import Execution, Extracted
+from cmath_jax.extract.cache import Cache, Missing, Result
+from cmath_jax.extract.progress import Counter
+from cmath_jax.extract.weights import hash_of
+
+
+class UnreadableError(Exception):
+    """A recording, or the span of an utterance in it, gives nothing. The message is read after its name."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a recording; without a start from its beginning, without an end to its end. Seconds."""
+
+    path: Path
+    start: float | None
+    end: float | None
+
+
+Read = Callable[[Span], Any]  # raises UnreadableError
+
+
+def extract(
+    transcripts: Sequence[Transcript],
+    recording: Callable[[Utterance], str | None],
+    folder: Path,
+    make: Callable[[], Read],
+    finish: Callable[[Any], np.ndarray],
+    dim: int,
+    cache: Cache,
+    execution: Execution,
+    name: str,
+) -> Extracted:
+    """The vectors of all utterances.
+
+    Args:
+      recording: the path of an utterance's recording, or None.
+      folder: that relative paths start from.
+      make: gives each process its own way to read a span; it must be a function of a module, or a partial of one.
+      finish: makes a vector [dim] of what was read, in this process.
+      name: of the modality, for the progress.
+    """
+    digests: dict[Path, str | Missing] = {}
+    places: dict[tuple[int, int], tuple[str, Path]] = {}  # conversation, utterance -> key and path
+    results: dict[str, Result] = {}
+    todo: dict[str, Span] = {}
+    for c, transcript in enumerate(transcripts):
+        for u, utterance in enumerate(transcript.utterances):
+            given = recording(utterance)
+            if given is None:
+                continue
+            path = folder / given
+            if path not in digests:
+                digests[path] = _digest(path)
+            digest = digests[path]
+            key = hash_of([str(path if isinstance(digest, Missing) else digest), f"{utterance.start} {utterance.end}"])
+            places[c, u] = key, path
+            if isinstance(digest, Missing):
+                results[key] = digest
+            elif key not in results and key not in todo:
+                kept = cache.get(key)
+                if kept is None:
+                    todo[key] = Span(path, utterance.start, utterance.end)
+                else:
+                    results[key] = kept
+    with Counter(name, len(todo), execution.progress) as counter:
+        for key, read in _read_all(todo, make, execution.workers):
+            results[key] = read if isinstance(read, Missing) else finish(read)
+            cache.put(key, results[key])
+            counter.add(1)
+    return _collect(transcripts, places, results, dim)
+
+
+def _collect(
+    transcripts: Sequence[Transcript],
+    places: Mapping[tuple[int, int], tuple[str, Path]],
+    results: Mapping[str, Result],
+    dim: int,
+) -> Extracted:
+    features = [np.full((len(transcript), dim), np.nan, np.float32) for transcript in transcripts]
+    problems = []
+    for (c, u), (key, path) in places.items():
+        result = results[key]
+        if isinstance(result, Missing):
+            problems.append(f"conversation {transcripts[c].id!r}, utterance {u}: {path}: {result.reason}")
+        else:
+            features[c][u] = result
+    return Extracted(features, problems)
+
+
+def _digest(path: Path) -> str | Missing:
+    """A hash of the bytes of a file."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return Missing(f"cannot be read: {error.strerror}", lasting=False)
+
+
+# Several processes.
+
+_read: Read  # of this process
+
+
+def _read_all(todo: Mapping[str, Span], make: Callable[[], Read], workers: int) -> Iterator[tuple[str, Any]]:
+    """What the spans give, or `Missing`, in the order in which they are done."""
+    if workers == 0 or len(todo) < 2:
+        read = make() if todo else None
+        for key, span in todo.items():
+            assert read is not None
+            yield key, _attempt(read, span)
+        return
+    waiting = dict(todo)
+    while waiting:
+        suspects: dict[str, Span] = {}
+        yield from _by_pool(waiting, suspects, make, workers)
+        # A process was killed, by a defect in a library or for want of memory: which of them it was is tried out.
+        for key, span in suspects.items():
+            alone: dict[str, Span] = {}
+            yield from _by_pool({key: span}, alone, make, 1)
+            if alone:
+                yield key, Missing("the process that read it was killed", lasting=False)
+
+
+def _by_pool(
+    waiting: dict[str, Span], suspects: dict[str, Span], make: Callable[[], Read], workers: int
+) -> Iterator[tuple[str, Any]]:
+    """Empties `waiting`; where a process dies, leaves what has not begun there, and in `suspects` what has."""
+    # PyTorch and JAX have threads, which a forked process would not survive.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, partial(_begin, make))
+    running: dict[Future[Any], tuple[str, Span]] = {}
+    try:
+        while waiting or running:
+            # So few at once that what was read does not pile up before it is finished.
+            while waiting and len(running) < 2 * workers:
+                key = next(iter(waiting))
+                span = waiting.pop(key)
+                running[pool.submit(_attempt_here, span)] = key, span
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running[future][0], future.result()
+                del running[future]
+    except BrokenProcessPool:
+        suspects |= dict(running.values())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(make: Callable[[], Read]) -> None:
+    global _read
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+    _read = make()
+
+
+def _attempt_here(span: Span) -> Any:
+    return _attempt(_read, span)
+
+
+def _attempt(read: Read, span: Span) -> Any:
+    try:
+        return read(span)
+    except UnreadableError as error:
+        return Missing(str(error))

@@ -1,0 +1,63 @@
+"""Utterances -> vectors of an encoder. Shapes: n utterances of a conversation, b texts of a batch, d features."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmath_jax.data.transcripts import Transcript
+from cmath_jax.extract import Execution, Extracted
+from cmath_jax.extract.cache import Cache, Missing
+from cmath_jax.extract.encoders import Encoder, texts_with_context
+from cmath_jax.extract.packages import package
+from cmath_jax.extract.progress import Counter
+from cmath_jax.extract.weights import hash_of
+
+
+class TextExtractor:
+    """See `Extractor`. Raises InputError."""
+
+    def __init__(self, settings: Mapping[str, Any], execution: Execution) -> None:
+        self._encoder = Encoder(settings, execution.device)
+        self._execution = execution
+        # Weights by their hash, wherever they lie.
+        kept = {name: value for name, value in self.settings.items() if name != "encoder"}
+        self._cache = Cache(execution.cache, "t", kept)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return self._encoder.settings
+
+    @property
+    def dim(self) -> int:
+        return self._encoder.dim
+
+    def features(self, transcripts: Sequence[Transcript], folder: Path) -> Extracted:
+        context, separator = self.settings["context"], self._encoder.separator
+        texts = [texts_with_context([u.text for u in t.utterances], context, separator) for t in transcripts]
+        vectors = self._vectors({text for conversation in texts for text in conversation if text is not None})
+        none_d = np.full(self.dim, np.nan, np.float32)
+        rows = [[none_d if text is None else vectors[text] for text in conversation] for conversation in texts]
+        return Extracted([np.stack(x) for x in rows], [])
+
+    def _vectors(self, texts: set[str]) -> dict[str, np.ndarray]:
+        """Text -> float32 [d]."""
+        torch = package("torch")
+        vectors: dict[str, np.ndarray] = {}
+        for text in texts:
+            kept = self._cache.get(hash_of([text]))
+            if kept is not None and not isinstance(kept, Missing):
+                vectors[text] = kept
+        # The longest come first: what is too much for the memory is known at once. The text itself ends all ties.
+        todo = sorted(texts - set(vectors), key=lambda text: (-len(text), text))
+        with Counter("text", len(todo), self._execution.progress) as counter:
+            for start in range(0, len(todo), self._execution.batch):
+                batch = todo[start : start + self._execution.batch]
+                with torch.inference_mode():
+                    x_bd = self._encoder(batch).cpu().numpy().astype(np.float32)
+                for text, x_d in zip(batch, x_bd, strict=True):
+                    vectors[text] = x_d
+                    self._cache.put(hash_of([text]), x_d)
+                counter.add(len(batch))
+        return vectors
