@@ -114,7 +114,10 @@ def summarize(
 
 
 def predictions(corpus: Corpus, seeds: Sequence[SeedResult]) -> Iterator[dict[str, Any]]:
-    """A row per seed and test utterance; emotions by name. `text` is there where the corpus has sentences."""
+    """A row per seed and test utterance; emotions by name. `text` is there where the corpus has sentences.
+
+    Probabilities have six significant digits, and so the small ones have a logarithm.
+    """
     for seed in seeds:
         n = 0
         for conversation in corpus.splits["test"]:
@@ -130,7 +133,7 @@ def predictions(corpus: Corpus, seeds: Sequence[SeedResult]) -> Iterator[dict[st
                     **text,
                     "label": corpus.classes[label] if label >= 0 else None,
                     "prediction": corpus.classes[int(probability_c.argmax())],
-                    "probabilities": [round(float(p), 6) for p in probability_c],
+                    "probabilities": [float(f"{p:.6g}") for p in probability_c],
                 }
 
 

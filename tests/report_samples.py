@@ -11,6 +11,7 @@ import numpy as np
 
 from cmath_jax.config import Config, override, to_dict
 from cmath_jax.metrics import Scores, over_seeds
+from cmath_jax.prediction.calibration import Reliability, calibrated
 
 MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
@@ -103,6 +104,7 @@ def write_run(
     epochs: int = 8,
     collapsed: Sequence[int] = (),
     representations: bool = True,
+    calibration: bool = True,
     modalities: str = "tav",
     seed: int = 0,
     fingerprint: str = "0123456789abcdef",
@@ -151,6 +153,8 @@ def write_run(
         "seconds": {"compile": 10.0, "train": 100.0, "per_epoch": 4.0},
         "peak_memory_mb": 1000,
     }
+    if calibration:
+        result["calibration"] = _calibration(rows, label_n, seeds)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "result.json", result)
     write_json(
@@ -282,6 +286,21 @@ def _predictions(rng: np.random.Generator, split: Split, seed: int, prediction_n
             rows.append({**row, "text": split.texts[k][i]} if split.texts else row)
             n += 1
     return rows
+
+
+def _calibration(rows: Sequence[Mapping[str, Any]], label_n: np.ndarray, seeds: int) -> dict[str, Any]:
+    """As if validation had asked for these temperatures; the errors on test are those of the rows."""
+    temperatures = [1.6 - 0.5 * seed / seeds for seed in range(seeds)]
+    errors: dict[str, list[float]] = {"before": [], "after": []}
+    for seed, temperature in enumerate(temperatures):
+        probability_nc = np.array([row["probabilities"] for row in rows if row["seed"] == seed], dtype=np.float32)
+        errors["before"].append(Reliability.of(probability_nc, label_n).error)
+        errors["after"].append(Reliability.of(calibrated(probability_nc, temperature), label_n).error)
+    return {
+        "temperature": over_seeds(temperatures),
+        "validation": {"before": over_seeds([9.0 + s for s in range(seeds)]), "after": over_seeds([3.25] * seeds)},
+        "test": {when: over_seeds(values) for when, values in errors.items()},
+    }
 
 
 def _history(rng: np.random.Generator, seed: int, chosen: Scores, epochs: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import numpy as np
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.errors import InputError
 from cmath_jax.metrics import Scores
+from cmath_jax.prediction.calibration import BOUNDS
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,38 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What it is worth to divide the logits of each seed by a temperature that is fitted on validation.
+
+    Attributes:
+      error: `validation` and `test` -> `before` and `after` -> the expected calibration error.
+    """
+
+    temperature: Score
+    error: Mapping[str, Mapping[str, Score]]
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], seeds: int) -> "Calibration":
+        """Raises ValueError for what is no temperature or no error, or is not there for each of the seeds."""
+
+        def checked(name: str, entry: Mapping[str, Any], lowest: float, highest: float) -> Score:
+            score = Score.of(entry)
+            if len(score.values) != seeds:
+                raise ValueError(f"calibration, {name}: {len(score.values)} values for {seeds} seeds")
+            if not all(lowest <= value <= highest for value in (score.mean, *score.values)):
+                raise ValueError(f"calibration, {name}: not between {lowest:g} and {highest:g}")
+            if not 0 <= score.std <= highest:
+                raise ValueError(f"calibration, {name}: {score.std} is not a standard deviation")
+            return score
+
+        error = {
+            split: {when: checked(f"{split} {when}", entry[split][when], 0, 100) for when in ("before", "after")}
+            for split in ("validation", "test")
+        }
+        return cls(checked("temperature", entry["temperature"], *BOUNDS), error)
+
+
+@dataclass(frozen=True)
 class Predictions:
     """What a run says of every test utterance.
 
@@ -71,7 +104,7 @@ class Predictions:
       conversation_n, utterance_n: int [N], the number of the conversation and of the utterance inside it.
       label_n: int [N], `UNLABELLED` where there is none.
       prediction_sn: int [S, N].
-      probability_snc: float32 [S, N, C].
+      probability_snc: float32 [S, N, C], not calibrated.
       speaker_n, text_n: of each utterance, or () where the run did not keep them.
     """
 
@@ -100,6 +133,7 @@ class Run:
       f1: of each class.
       test_peak: the best test epoch, a diagnostic.
       references: `majority` and, if it was asked for, `linear`.
+      calibration: None for a result from before there was one.
       curves: the epochs of each seed.
       representations: the arrays of `representations.npz`, of the first seed; empty where there is none.
       unusable: the names of the arrays of that file that are not a finite row for each test utterance.
@@ -121,6 +155,7 @@ class Run:
     best_epochs: tuple[int, ...]
     test_peak: Score
     references: Mapping[str, Reference]
+    calibration: Calibration | None
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     curves: Mapping[int, tuple[Epoch, ...]]
@@ -169,7 +204,7 @@ def load_run(folder: Path, name: str) -> Run:
     result = read_json(folder / "result.json")
     try:
         return _run(folder, name, result)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: not as a run writes it: {type(error).__name__}: {error}") from error
@@ -200,6 +235,7 @@ def _run(folder: Path, name: str, result: Mapping[str, Any]) -> Run:
         best_epochs=tuple(int(epoch) for epoch in result["validation"]["best_epoch"]),
         test_peak=Score.of(diagnostics["test_peak"]["weighted_f1"]),
         references={k: Reference.of(diagnostics[k]) for k in ("majority", "linear") if k in diagnostics},
+        calibration=Calibration.of(result["calibration"], len(seeds)) if "calibration" in result else None,
         config=_read_object(folder / "config.json"),
         environment=environment,
         curves={seed: tuple(Epoch.of(row) for row in rows if row["seed"] == seed) for seed in seeds},
@@ -249,7 +285,11 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
             raise InputError(f"{path}: seed {seed} does not have the utterances of seed {seeds[0]}")
     names = tuple(dict.fromkeys(row["conversation"] for row in first))
     number = {name: k for k, name in enumerate(names)}
-    probabilities = [[row["probabilities"] for row in by_seed[seed]] for seed in seeds]
+    probability_snc = np.array([[row["probabilities"] for row in by_seed[seed]] for seed in seeds], dtype=np.float64)
+    probability_snc = probability_snc.reshape(len(seeds), len(first), len(classes))
+    for s, n in np.argwhere(~_is_distribution(probability_snc))[:1]:
+        where = f"conversation {printable(first[n]['conversation'])}, utterance {printable(first[n]['utterance'])}"
+        raise InputError(f"{path}: seed {seeds[s]}, {where}: the probabilities are no distribution")
 
     def of_all(key: str) -> tuple[str, ...]:
         return tuple(printable(row[key]) for row in first) if all(row.get(key) is not None for row in first) else ()
@@ -260,10 +300,16 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
         utterance_n=np.array([row["utterance"] for row in first]),
         label_n=np.array([UNLABELLED if row["label"] is None else index[row["label"]] for row in first]),
         prediction_sn=np.array([[index[row["prediction"]] for row in by_seed[seed]] for seed in seeds]),
-        probability_snc=np.array(probabilities, dtype=np.float32).reshape(len(seeds), len(first), len(classes)),
+        probability_snc=probability_snc.astype(np.float32),
         speaker_n=of_all("speaker"),
         text_n=of_all("text"),
     )
+
+
+def _is_distribution(probability_snc: np.ndarray) -> np.ndarray:
+    """bool [S, N]; a sum may differ from 1 by what rounding takes."""
+    inside_snc = (probability_snc >= 0) & (probability_snc <= 1)
+    return inside_snc.all(-1) & (np.abs(np.where(inside_snc, probability_snc, 0).sum(-1) - 1) < 0.01)
 
 
 def _representations(path: Path) -> dict[str, np.ndarray]:

@@ -1,15 +1,15 @@
 """What the page shows of a study, in its order, before it is written as HTML."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from cmath_jax.report import conversations, figures, paper, representation_figures, sweep_figures
+from cmath_jax.report import calibration_figures, conversations, figures, paper, representation_figures, sweep_figures
 from cmath_jax.report.breakdowns import LengthGroup, Peak, length_groups, named_runs, peaks
 from cmath_jax.report.conversations import Conversation
 from cmath_jax.report.drawing import Graphic
-from cmath_jax.report.load import Run
+from cmath_jax.report.load import Calibration, Run
 from cmath_jax.report.studies import Section, Study
 from cmath_jax.report.tables import ScoreTable, score_table
 
@@ -37,6 +37,7 @@ class View:
       folded: what a table that opens only when asked for is called; "" for one that is open.
       wide: a figure that takes the whole width, and whether it is unfolded.
       stories: label of a run -> its conversations.
+      calibrations: by the label of the run.
     """
 
     name: str
@@ -46,6 +47,7 @@ class View:
     folded: str = ""
     with_emotions: bool = False
     peaks: tuple[Peak, ...] = ()
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     lengths: tuple[LengthGroup, ...] = ()
     graphics: tuple[Graphic, ...] = ()
     wide: Graphic | None = None
@@ -60,6 +62,8 @@ class View:
             rows = [[p.label, *(x for s in (p.selected, p.peak, p.gap) for x in (s.mean, s.std))] for p in self.peaks]
             parts = ("selected on validation", "best test epoch", "gap")
             yield self.name, [["run", *(f"{part} {x}" for part in parts for x in ("mean", "std"))], *rows]
+        if self.calibrations:
+            yield self.name, calibration_figures.table(self.calibrations)
 
 
 def slug(text: str) -> str:
@@ -75,7 +79,8 @@ def views(study: Study, prefix: str) -> list[View]:
     """All sections of the page on one study; `prefix` keeps the names of several studies apart."""
     made: list[View | None] = [_section(section, study, prefix) for section in study.sections]
     shown = _subjects(study)
-    made += [_peaks(study, prefix), _emotions(study, shown, prefix), _curves(study, shown, prefix)]
+    made += [_peaks(study, prefix), _emotions(study, shown, prefix), _calibration(shown, prefix)]
+    made.append(_curves(study, shown, prefix))
     full = {label: run for label, (run, in_full) in shown.items() if in_full}
     made += [_representations(full, prefix), _gates(full, prefix), _stories(full, prefix)]
     return [view for view in made if view]
@@ -186,6 +191,25 @@ def _emotions(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> 
 def _cmath(study: Study) -> Run | None:
     """The run that the paper's own row is about."""
     return study.find("main_results", "cmath") or study.find("ablations", "cmath") or study.find("modalities", "tav")
+
+
+def _calibration(shown: dict[str, tuple[Run, bool]], prefix: str) -> View | None:
+    graphics, intro = [], [calibration_figures.MEANING]
+    calibrations = {label: run.calibration for label, (run, _) in shown.items() if run.calibration}
+    if not calibrations:
+        return None
+    intro.append(calibration_figures.outcome(list(calibrations.values())))
+    for label, calibration in calibrations.items():
+        predictions = shown[label][0].predictions
+        file = f"{prefix}calibration-{_file(label, shown)}"
+        graphics.append(calibration_figures.reliability(predictions, calibration, label, file))
+        if apart := calibration_figures.apart(predictions, calibration):
+            intro.append(
+                f"{label}: the diagram is drawn from the rounded probabilities of predictions.jsonl, with which the "
+                f"error comes out up to {apart:.1f} points from that of the table."
+            )
+    name = f"{prefix}calibration"
+    return View(name, "Calibration", tuple(intro), calibrations=calibrations, graphics=tuple(graphics))
 
 
 def _curves(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> View | None:
