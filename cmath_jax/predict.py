@@ -4,8 +4,22 @@ The function is `cmath_jax.predict`, from `cmath_jax.prediction.predictor`.
 """
 
 import sys
+from types import ModuleType
+from typing import Any
 
 from cmath_jax.prediction.command import main
+
+
+class _Function(ModuleType):
+    """Whoever imports this module finds it where the function was: so it can be called too."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        from cmath_jax.prediction.predictor import predict
+
+        return predict(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Function
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,7 @@ from cmath_jax.data.batches import PADDING, Batch, Table, TrainingBatches, evalu
 from cmath_jax.data.conversations import SPLITS, UNLABELLED, Corpus, there
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.scaling import Scaling
-from cmath_jax.data.stored import StoredSplit
+from cmath_jax.data.stored import StoredConversation, StoredSplit
 from cmath_jax.data.streaming import StreamedTable, one_ahead, stream, stretch_steps
 from cmath_jax.errors import InputError, TrainingDivergedError
 from cmath_jax.metrics import Scores
@@ -188,7 +188,8 @@ def lacks(corpus: Corpus, modalities: str) -> bool:
         if isinstance(conversations, StoredSplit):  # whose features need not be read
             yield conversations.present[m]
         else:
-            yield from (there(c.features[m]) for c in conversations)
+            for c in conversations:
+                yield c.present[m] if isinstance(c, StoredConversation) else there(c.features[m])
 
     return not all(there_n.all() for split in SPLITS for m in modalities for there_n in present(split, m))
 

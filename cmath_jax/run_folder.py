@@ -21,7 +21,8 @@ from cmath_jax.errors import InputError
 from cmath_jax.prediction.trained import TrainedModel
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
-RESULTS = ("result.json", "predictions.jsonl", "representations.npz", "model")  # of a finished run
+RESULTS = ("result.json", "predictions.jsonl", "representations.npz")  # of a finished run
+MODEL = "model"
 
 
 class RunFolder:
@@ -71,6 +72,8 @@ class RunFolder:
             and bool(self.read_result() and saved)
             and not differences(saved, config, tuple(set(FREE) - {"seeds", "linear_reference"}))
             and data.get("fingerprint") == fingerprint
+            # A run of before there were models gets one, but is not trained again for it.
+            and ((self.path / MODEL).exists() or not (self.path / "checkpoints").exists())
         )
 
     def claim(self, experiment: Mapping[str, Any]) -> None:
@@ -115,7 +118,7 @@ class RunFolder:
         """A result beside a run that goes on would be taken for its own."""
         if not self._writes:
             return
-        shutil.rmtree(self.path / "model", ignore_errors=True)
+        shutil.rmtree(self.path / MODEL, ignore_errors=True)
         for name in (*RESULTS, "report.html"):
             (self.path / name).unlink(missing_ok=True)
 
@@ -130,7 +133,7 @@ class RunFolder:
 
     def write_model(self, model: TrainedModel) -> None:
         if self._writes:
-            model.save(self.path / "model")
+            model.save(self.path / MODEL)
 
     def write_representations(self, arrays: Mapping[str, np.ndarray]) -> None:
         if not self._writes:

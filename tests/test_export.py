@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cmath_jax.data.conversations import Conversation
 from cmath_jax.data.load import load_corpus
 from cmath_jax.errors import InputError
 from cmath_jax.export import main
-from cmath_jax.prediction.export import export, inputs_of
+from cmath_jax.prediction.export import export
 from cmath_jax.prediction.predictor import Predictor
 from cmath_jax.train import fit
 
@@ -26,6 +27,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sdt": {"model__name": "sdt"},
     "bfloat16": {"precision": "bfloat16", "data__modalities": "t"},
 }
+
+
+def inputs_of(features: list[Mapping[str, np.ndarray]], speakers: list[np.ndarray]) -> tuple[Any, ...]:
+    """What the artefact takes, from the features m -> [n, d_m] and the speakers [n] of conversations."""
+    length = max(map(len, speakers))
+
+    def padded(rows: list[np.ndarray], fill: float) -> np.ndarray:
+        return np.stack(
+            [np.pad(x, [(0, length - len(x)), *[(0, 0)] * (x.ndim - 1)], constant_values=fill) for x in rows]
+        )
+
+    stacked = {m: padded([x[m] for x in features], 0.0).astype(np.float32) for m in features[0]}
+    valid = padded([np.ones(len(x), bool) for x in speakers], False)
+    return stacked, padded(speakers, 0).astype(np.int32), valid
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +100,7 @@ def test_it_runs_without_this_project(runs: dict[str, Path], talks: list[Convers
     done = subprocess.run(
         [*command[:2], str(tmp_path / "long.npz")], env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode and "513 utterances; the model takes 512" in done.stderr
+    assert done.returncode == 1 and "513 utterances; the model takes 512" in done.stderr
     record = json.loads((folder / "model.json").read_text())
     assert record["format"] == 1 and record["modalities"] == {"t": 9, "a": 6, "v": 5} and record["classes"]
 

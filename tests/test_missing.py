@@ -22,6 +22,7 @@ from cmath_jax.data.scaling import Scaling
 from cmath_jax.losses import LossWeights, loss_terms
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.cmath import Outputs
+from cmath_jax.models.layers import Context, visible
 from cmath_jax.program import lacks
 from cmath_jax.train import fit
 
@@ -286,3 +287,23 @@ def test_a_folder_with_gaps_trains_and_streams_to_the_same_scores(tmp_path: Path
             chex.assert_tree_all_finite((one["train"], one["validation"]))
             assert one["train"] == pytest.approx(other["train"], rel=1e-3), name
             assert one["validation"] == pytest.approx(other["validation"], rel=1e-3), name
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_gaps_in_one_split_alone(split: str, tmp_path: Path) -> None:
+    talks = {name: conversations((3, 4, 2), seed=i) for i, name in enumerate(("train", "validation", "test"))}
+    talks = {name: [replace(t, id=f"{name}-{t.id}") for t in group] for name, group in talks.items()}
+    talks[split][1] = lacking(talks[split][1], "t")
+    write_own(Corpus("gaps", tuple("abcd"), talks, SPEAKERS), tmp_path / "own")
+    options: dict[str, Any] = {"dataset": "conversations", "data__dir": str(tmp_path / "own"), "train__epochs": 1}
+    result = fit(tiny(parallel__devices=1, model__dropout=0.0, **options), tmp_path / "run")
+    assert np.isfinite(result["test"]["weighted_f1"]["mean"])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_who_is_heard_is_who_is_seen(causal: bool) -> None:
+    """Counted without pairs of utterances, the same as by pairs."""
+    batch = pack(with_gaps(), ROWS, 12)
+    context = Context.of(batch, "tav", dropout=0.0, train=False, causal=causal)
+    np.testing.assert_array_equal(context.heard_mrl, visible(context, context).any(-1))
+    assert not np.asarray(context.heard_mrl).all()

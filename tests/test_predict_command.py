@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from samples import tiny
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.own import write_own
 from cmath_jax.data.transcripts import Utterance
+from cmath_jax.errors import InputError
 from cmath_jax.prediction import command
 from cmath_jax.prediction.command import main
 from cmath_jax.prediction.predictor import predict
+from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.train import fit
 
 CONFIG = tiny(train__epochs=1)
@@ -86,7 +90,10 @@ def test_a_stream_of_features_is_told_from_the_past(run: Path, own: Path, capsys
         (["--checkpoint", "RUN", "TALK.txt"], "text and audio features of unknown origin"),
         (["--checkpoint", "RUN", "LATIN.txt"], "UTF-8"),
         (["--checkpoint", "RUN", "OWN", "-o", "nowhere/out.jsonl"], "nowhere/out.jsonl"),
-        (["--checkpoint", "RUN", "TEXTLESS"], "none of the modality 't'"),
+        (["--checkpoint", "RUN", "OWN", "-o", "."], "it is a folder"),
+        (["--checkpoint", "RUN", "OWN", "-o", "/"], "it is a folder"),
+        (["--checkpoint", "RUN", "TWINS"], "two conversations have the id 'train-0'"),
+        (["--checkpoint", "RUN", "TEXTLESS"], "none of text"),
     ],
 )
 def test_bad_input(
@@ -103,6 +110,9 @@ def test_bad_input(
         for talk in split:
             talk.features.pop("t")  # type: ignore[attr-defined]
     write_own(corpus, Path("TEXTLESS"))
+    shutil.copytree(own, "TWINS")
+    lines = Path("TWINS/conversations.jsonl").read_text().splitlines()
+    Path("TWINS/conversations.jsonl").write_text("\n".join([*lines, lines[0]]))
     places = {"RUN": str(run), "OWN": str(own)}
     assert main([places.get(argument, argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
@@ -110,9 +120,17 @@ def test_bad_input(
     assert not out
 
 
-def test_lines_from_standard_input_are_answered_one_by_one(monkeypatch: Any) -> None:
-    """Each before the next is read; an empty line begins a new conversation; JSON and plain lines."""
-    lines = ["\n", "Ann: hello there\n", '{"speaker": "Bob", "text": "hi"}\n', "\n", "\n", "Cid: you: here?\n"]
+def test_lines_from_standard_input_are_answered_one_by_one() -> None:
+    """Each before the next is read; an empty line begins a new conversation; JSON, plain lines, words alone."""
+    lines = [
+        "\n",
+        "Ann: hello there\n",
+        '{"speaker": "Bob", "text": "hi"}\n',
+        "and you\n",
+        "\n",
+        "\n",
+        "Cid: you: here?",
+    ]
     read: list[str] = []
 
     def reading() -> Any:
@@ -126,7 +144,49 @@ def test_lines_from_standard_input_are_answered_one_by_one(monkeypatch: Any) -> 
         for utterance in conversation:
             found[-1].append(utterance)
             assert read[-1].strip()
-    assert found == [[Utterance("Ann", "hello there"), Utterance("Bob", "hi")], [Utterance("Cid", "you: here?")]]
+    said = [Utterance("Ann", "hello there"), Utterance("Bob", "hi"), Utterance("Bob", "and you")]
+    assert found == [said, [Utterance("Cid", "you: here?")]]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (b"nobody\n", "line 1: write it as SPEAKER: WORDS"),
+        (b"Ann: hi\n{broken\n", "line 2: not JSON"),
+        (b"[" * 100_000, "line 1: not JSON"),
+        (b'{"speaker": ' + b"1" * 5000 + b"}", "line 1: not JSON"),
+        ("Ann: é".encode("latin1"), "standard input: not UTF-8"),
+    ],
+)
+def test_bad_lines(given: bytes, message: str) -> None:
+    lines = command._lines(io.TextIOWrapper(io.BytesIO(given), encoding="ascii"))
+    with pytest.raises(InputError, match=message):
+        for conversation in command._conversations(lines):
+            list(conversation)
+
+
+def test_a_byte_order_mark_is_no_speaker(tmp_path: Path) -> None:
+    (tmp_path / "talk.txt").write_text("\ufeffAnn: hi\nBob: yes\nAnn: again\n", encoding="utf-8")
+    (transcript,) = command.Input.read(tmp_path / "talk.txt", None).transcripts
+    assert transcript.speaker_indices().tolist() == [0, 1, 0]
+    lines = command._lines(io.TextIOWrapper(io.BytesIO("\ufeffAnn: hi".encode()), encoding="ascii"))
+    assert [[u.speaker for u in conversation] for conversation in command._conversations(lines)] == [["Ann"]]
+
+
+def test_features_of_another_extractor_are_refused(run: Path, own: Path, tmp_path: Path, capsys: Any) -> None:
+    """Told by the hash of the weights, wherever they lie."""
+    model = TrainedModel.load(run)
+    settings = {"encoder": "/here/one", "weights_hash": "abc", "layer": -1}
+    replace(model, extraction={"t": settings}).save(tmp_path / "model")
+    folder = Path(shutil.copytree(own, tmp_path / "talks"))
+    for made, code in (
+        ({**settings, "encoder": "/there/one"}, 0),
+        ({**settings, "weights_hash": "abd"}, 2),
+        ({**settings, "layer": -2}, 2),
+    ):
+        (folder / "features.json").write_text(json.dumps({"text": made}))
+        assert main(["--checkpoint", str(tmp_path / "model"), str(folder)]) == code
+        assert ("its text features were extracted with" in capsys.readouterr().err) == (code == 2)
 
 
 def test_standard_input_needs_an_extractor(run: Path, monkeypatch: Any, capsys: Any) -> None:

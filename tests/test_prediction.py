@@ -48,7 +48,7 @@ def test_predictions_are_those_of_the_test_calibrated(run: Path, talks: list[Con
     seed = int(np.argmax(result["validation"]["weighted_f1"]["values"]))
     rows = [row for row in lines(run) if row["seed"] == seed]
     model = TrainedModel.load(run)
-    assert model.facts.seed == seed
+    assert (model.facts.seed, model.facts.epoch) == (seed, result["validation"]["best_epoch"][seed])
     assert model.temperature == pytest.approx(result["calibration"]["temperature"]["values"][seed])
     found = [p for predictions in predict(run, talks) for p in predictions]
     expected_nc = calibrated(np.array([row["probabilities"] for row in rows]), model.temperature)
@@ -154,6 +154,12 @@ def damage(folder: Path, name: str, value: Any) -> None:
         (lambda f: (f / "arrays.npz").write_bytes((f / "arrays.npz").read_bytes()[:-500]), "damaged"),
         (lambda f: (f / "arrays.npz").unlink(), "damaged"),
         (lambda f: damage(f, "format", 99), "format 99"),
+        (lambda f: damage(f, "dims", {}), "damaged"),
+        (lambda f: damage(f, "dims.t", 10), "parameters are not those"),
+        (lambda f: damage(f, "speakers", "x"), "damaged"),
+        (lambda f: damage(f, "temperature", "x"), "damaged"),
+        (lambda f: damage(f, "calling_convention", 10), "exported model"),
+        (lambda f: (f / "model.json").write_text("[" * 100_000), "damaged"),
         (lambda f: damage(f, "config.model.width", 16), "parameters are not those"),
         (lambda f: damage(f, "config.model.wdth", 16), "unknown option"),
         (lambda f: damage(f, "classes", ["a", "b"]), "parameters are not those"),
@@ -198,7 +204,7 @@ def test_what_cannot_be_labelled_is_refused(run: Path, talks: list[Conversation]
 class Encoder:
     """Stands in for an extractor: two numbers an utterance, and a note of what it was asked."""
 
-    settings = {"encoder": "stand-in", "context": 1}  # noqa: RUF012
+    settings = {"encoder": "stand-in", "context": 3}  # noqa: RUF012
     dim = 9
 
     def __init__(self) -> None:
@@ -210,7 +216,9 @@ class Encoder:
         for transcript in transcripts:
             texts = [utterance.text or "" for utterance in transcript.utterances]
             x_nd = np.array([np.cos(np.arange(9) + len(text)) for text in texts], np.float32)
-            x_nd[1:] += 0.3 * x_nd[:-1].copy()  # what was said before tells
+            plain_nd = x_nd.copy()
+            for back in (1, 2, 3):  # what was said before tells
+                x_nd[back:] += 0.3 * plain_nd[:-back]
             x_nd[[not text for text in texts]] = np.nan
             rows.append(x_nd)
         return Extracted(rows, [])
@@ -257,7 +265,7 @@ def test_a_stream_says_what_a_causal_model_says_of_the_whole(causal: TrainedMode
         found = stream.say(utterance)
         assert found.label == expected.label
         np.testing.assert_allclose([*found.probabilities.values()], [*expected.probabilities.values()], atol=1e-5)
-    assert encoder.asked == [1, 2, 2, 2, 2, 2]
+    assert encoder.asked == [1, 2, 3, 4, 4, 4]
 
 
 def test_a_stream_goes_on_after_an_utterance_that_cannot_be_used(causal: TrainedModel, monkeypatch: Any) -> None:
@@ -274,3 +282,29 @@ def test_more_speakers_than_the_model_knows_are_told_of(run: Path, talks: list[C
     assert "more speakers than the 6" in caplog.text
     beyond = replace(many, speakers=many.speakers + 90)  # those beyond are all alike
     assert found == predict(run, [beyond])[0] != predict(run, [talks[0]])[0]
+
+
+def test_a_singular_classifier_gives_uncertainties(run: Path, talks: list[Conversation]) -> None:
+    """Large weights that add up to 0 over the classes: softmax sees no difference, and the covariance is singular."""
+    model = TrainedModel.load(run)
+    kernel = np.asarray(model.params["classifier"]["kernel"], np.float64)
+    large = (10 * (kernel - kernel.mean(-1, keepdims=True))).astype(np.float32)
+    centred = replace(model, params={**model.params, "classifier": {**model.params["classifier"], "kernel": large}})
+    off_centre = replace(
+        model, params={**model.params, "classifier": {**model.params["classifier"], "kernel": large + np.float32(3)}}
+    )
+    found, other = (
+        [p.uncertainty for ps in Predictor(m).predict_features(talks) for p in ps] for m in (centred, off_centre)
+    )
+    assert 0 < np.mean(found) < 0.8
+    np.testing.assert_allclose(found, other, atol=0.12)
+
+
+def test_the_function_can_be_called_whatever_was_imported() -> None:
+    import importlib
+
+    import cmath_jax
+
+    importlib.import_module("cmath_jax.predict")
+    with pytest.raises(InputError, match="nowhere"):
+        cmath_jax.predict("nowhere", [])

@@ -84,7 +84,7 @@ def numbered_transcripts(path: Path) -> Iterator[tuple[int, Transcript]]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     where = f"{path}, line {number}"
-                    yield number, transcript_of(_decoded(line, where), where, str(number))
+                    yield number, transcript_of(decoded(line, where), where, str(number))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
 
@@ -176,7 +176,8 @@ def _optional(given: Mapping[str, Any], name: str, kind: type[Value], where: str
     raise InputError(f"{where}: {name} is {_kind(value)}, not {'text' if kind is str else 'a number'}")
 
 
-def _decoded(line: str, where: str) -> Any:
+def decoded(line: str, where: str) -> Any:
+    """What a line of JSON holds. Raises InputError."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -23,7 +23,8 @@ class Attention(nn.Module):
     """Multi-head scaled dot-product attention inside each conversation (eqs 9, 11; Vaswani et al. 2017).
 
     Of every sequence c that asks to every sequence x that answers, each pair with parameters of its own:
-    [c, r, l, d], [x, r, l, d] -> [c, x, r, l, d].
+    [c, r, l, d], [x, r, l, d] -> [c, x, r, l, d]. Where an utterance sees nobody who has x (`Context.heard_mrl`) the
+    result means nothing, and the caller leaves it out.
 
     Queries, keys and values are projected without bias: a bias of the keys cannot change a softmax, and one of the
     values is the same thing as the bias of the output. The kernel of the queries is [c, d, x, d], those of keys and
@@ -105,9 +106,6 @@ def _attend(
     )
     seen_cxrhqk = visible(asking, answering)[None, :, :, None]
     weight_cxrhqk = nn.softmax(jnp.where(seen_cxrhqk, score_cxrhqk, MASKED)).astype(value_cxrhke.dtype)
-    if answering.present_mrl is not None:
-        # Who sees nothing hears nothing; the softmax of equal scores would listen to the whole row.
-        weight_cxrhqk = jnp.where(seen_cxrhqk, weight_cxrhqk, jnp.zeros((), weight_cxrhqk.dtype))
     if draw is not None:
         c, x, _, heads = query_cxrhqe.shape[:4]
         address = (

@@ -60,7 +60,18 @@ class Context:
     @property
     def heard_mrl(self) -> jax.Array:
         """bool: whether an utterance can hear of modality m at all: whether one that it sees has it."""
-        return visible(self, self).any(-1)
+        assert self.present_mrl is not None
+        rows, slots = self.segment_rl.shape
+        if self.causal:
+            # Where the last one that has it is, up to here: in this conversation, or before it began.
+            slot_l = jnp.arange(slots)[None]
+            last_mrl = jax.lax.cummax(jnp.where(self.present_mrl, slot_l[None], -1), axis=2)
+            return last_mrl >= (slot_l - self.position_rl)[None]
+        # Of each conversation of the row, whether anybody has it.
+        row_r1 = jnp.arange(rows)[:, None]
+        anybody_mrs = jnp.zeros((len(self.present_mrl), rows, slots + 1), bool)
+        anybody_mrs = anybody_mrs.at[:, row_r1, self.segment_rl].max(self.present_mrl)
+        return anybody_mrs[:, row_r1, self.segment_rl]
 
     @property
     def told_mrl(self) -> jax.Array:

@@ -1,18 +1,22 @@
 """What `python -m cmath_jax.predict` does: conversations in, a JSON line per utterance out."""
 
 import contextlib
+import io
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from cmath_jax.command import Parser, answer
 from cmath_jax.data.arrays import FeatureTable
-from cmath_jax.data.own import CONVERSATIONS, feature_paths
-from cmath_jax.data.transcripts import Transcript, Utterance, from_lines, read_transcripts, utterance_of
+from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.own import CONVERSATIONS, extraction_of, feature_paths
+from cmath_jax.data.transcripts import Transcript, Utterance, decoded, from_lines, read_transcripts, utterance_of
 from cmath_jax.errors import InputError
 
 ONE_SIDED = (
@@ -63,8 +67,8 @@ class Input:
     tables: dict[str, FeatureTable]
 
     @classmethod
-    def read(cls, path: Path, modalities: str) -> "Input":
-        """Of a file or a folder. Raises InputError."""
+    def read(cls, path: Path, trained: Any) -> "Input":
+        """Of a file or a folder, for a `TrainedModel`. Raises InputError."""
         if path.suffix == ".txt":
             return cls((from_lines(_text(path), path.stem),), path.parent, {})
         file = path / CONVERSATIONS if path.is_dir() else path
@@ -73,15 +77,39 @@ class Input:
         transcripts = tuple(read_transcripts(file))
         if not transcripts:
             raise InputError(f"{file}: it holds no conversation")
-        paths = feature_paths(path) if path.is_dir() else {}
-        tables = {}
-        if paths:
-            places = [(f"conversation {t.id!r}", t.id, len(t)) for t in transcripts]
-            tables = {m: FeatureTable(paths[m], places) for m in modalities if m in paths}
-        lost = [m for m in modalities if m not in tables]
-        if tables and lost:
-            raise InputError(f"{path}: it has features, but none of the modality {lost[0]!r}, which the model takes")
+        tables = _tables(path, transcripts, trained) if path.is_dir() else {}
         return cls(transcripts, file.parent, tables)
+
+
+def _tables(folder: Path, transcripts: Sequence[Transcript], trained: Any) -> dict[str, FeatureTable]:
+    """The features in a folder; empty where there are none. Raises InputError for those of another extractor."""
+    paths = feature_paths(folder)
+    if not any(m in paths for m in trained.modalities):
+        return {}
+    counts = Counter(transcript.id for transcript in transcripts)
+    twice = [id for id, count in counts.items() if count > 1]
+    if twice:
+        raise InputError(f"{folder}: two conversations have the id {twice[0]!r}, by which their features are found")
+    places = [(f"conversation {t.id!r}", t.id, len(t)) for t in transcripts]
+    made = extraction_of(folder, paths)
+    tables = {}
+    for m in trained.modalities:
+        name = MODALITIES[m]
+        if m not in paths:
+            raise InputError(f"{folder}: it has features, but none of {name}, which the model takes")
+        wanted, found = trained.extraction.get(m), made.get(m)
+        if wanted and found and _deciding(wanted) != _deciding(found):
+            raise InputError(
+                f"{folder}: its {name} features were extracted with {found}, those of the model with {wanted}"
+            )
+        tables[m] = FeatureTable(paths[m], places)
+    return tables
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an extractor's settings decides the numbers: not the place of weights of which the hash is known."""
+    places = ("encoder", "weights") if "weights_hash" in settings else ()
+    return {name: value for name, value in settings.items() if name not in (*places, "opensmile")}
 
 
 def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> None:
@@ -94,13 +122,15 @@ def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> N
     if streamed and not predictor.causal:
         print(ONE_SIDED, file=sys.stderr)
     if source == "-":
-        rows = _rows_of_stream(predictor, _conversations(sys.stdin))
+        rows = _rows_of_stream(predictor, _conversations(_lines(sys.stdin)))
     else:
-        rows = _rows(predictor, Input.read(Path(source), predictor.modalities), streamed)
+        rows = _rows(predictor, Input.read(Path(source), predictor.trained), streamed)
     if output is None:
         _write(rows, sys.stdout)
         return
-    partial = output.with_name(f".{output.name}.partial")
+    if not output.name or output.is_dir():
+        raise InputError(f"-o {output}: it is a folder; name a file")
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         with open(partial, "w", encoding="utf-8") as file:
             _write(rows, file)
@@ -157,8 +187,11 @@ def _conversations(lines: Iterable[str]) -> Iterator[Iterator[Utterance]]:
     left = enumerate(lines, start=1)
 
     def rest(number: int, line: str) -> Iterator[Utterance]:
+        speaker: str | int | None = None
         while line.strip():
-            yield _utterance(line, f"standard input, line {number}")
+            utterance = _utterance(line, speaker, f"standard input, line {number}")
+            yield utterance
+            speaker = utterance.speaker
             number, line = next(left, (0, ""))
 
     for number, line in left:
@@ -166,13 +199,25 @@ def _conversations(lines: Iterable[str]) -> Iterator[Iterator[Utterance]]:
             yield rest(number, line)
 
 
-def _utterance(line: str, where: str) -> Utterance:
-    if line.lstrip().startswith("{"):
-        try:
-            return utterance_of(json.loads(line), where)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: not JSON: {error}") from error
-    return from_lines(line, where).utterances[0]
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of standard input, as UTF-8."""
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(encoding="utf-8-sig", errors="strict")
+    try:
+        yield from file
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input: not UTF-8 text: {error}") from error
+
+
+def _utterance(line: str, speaker: str | int | None, where: str) -> Utterance:
+    """As JSON, or as SPEAKER: WORDS; words alone are those of the speaker before."""
+    if line.lstrip().startswith(("{", "[")):
+        return utterance_of(decoded(line, where), where)
+    name, colon, words = (part.strip() for part in line.partition(":"))
+    if not (colon and name) and speaker is None:
+        raise InputError(f"{where}: write it as SPEAKER: WORDS")
+    said = {"speaker": name, "text": words} if colon and name else {"speaker": speaker, "text": line.strip()}
+    return utterance_of(said, where)
 
 
 def _row(id: str, i: int, utterance: Utterance, prediction: Any) -> dict[str, Any]:
@@ -182,6 +227,6 @@ def _row(id: str, i: int, utterance: Utterance, prediction: Any) -> dict[str, An
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error

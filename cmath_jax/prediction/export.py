@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import UNLABELLED
@@ -100,17 +99,3 @@ def export(checkpoint: str | Path | Predictor, folder: str | Path) -> Path:
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}") from error
     return folder
-
-
-def inputs_of(features: list[Mapping[str, np.ndarray]], speakers: list[np.ndarray]) -> tuple[Any, ...]:
-    """What the artefact takes, from the features m -> [n, d_m] and the speakers [n] of conversations."""
-    length = max(map(len, speakers))
-
-    def padded(rows: list[np.ndarray], fill: float) -> np.ndarray:
-        return np.stack(
-            [np.pad(x, [(0, length - len(x)), *[(0, 0)] * (x.ndim - 1)], constant_values=fill) for x in rows]
-        )
-
-    stacked = {m: padded([x[m] for x in features], 0.0).astype(np.float32) for m in features[0]}
-    valid = padded([np.ones(len(x), bool) for x in speakers], False)
-    return stacked, padded(speakers, 0).astype(np.int32), valid

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 DRAWS = 256  # from the fused Gaussian of an utterance
 LEAST_SLOTS, MOST_SLOTS = 64, 4096  # of a row, and of a batch unless a single conversation is longer
-STEADY = 1e-6  # on the diagonal of a covariance, which may be singular
+STEADY = 1e-5  # of the size of a covariance, on its diagonal
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,10 @@ def predict_step(params: Any, batch: Batch, temperature: jax.Array, normal_kc: j
     kernel_dc = params["classifier"]["kernel"].astype(jnp.float32)
     variance_rld = jnp.square(outputs.deviation_rld)
     covariance_rlce = jnp.einsum("rld,dc,de->rlce", variance_rld, kernel_dc, kernel_dc, precision="highest")
-    root_rlce = jnp.linalg.cholesky(covariance_rlce + STEADY * jnp.eye(kernel_dc.shape[1])[None, None])
+    # It may be singular: nothing, or what the sum of a product is wrong by, is added to its diagonal.
+    size_rl = 1 + jnp.trace(covariance_rlce, axis1=-2, axis2=-1)
+    steady_rlce = STEADY * size_rl[..., None, None] * jnp.eye(kernel_dc.shape[1])[None, None]
+    root_rlce = jnp.linalg.cholesky(covariance_rlce + steady_rlce)
     drawn_krlc = outputs.logits_rlc[None] + jnp.einsum("rlce,ke->krlc", root_rlce, normal_kc, precision="highest")
     other_krl = drawn_krlc.argmax(-1) != outputs.logits_rlc.argmax(-1)[None]
     gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
@@ -202,7 +205,7 @@ class Predictor:
             label=self.classes[int(probability_c.argmax())],
             probabilities=dict(zip(self.classes, probability_c.tolist(), strict=True)),
             uncertainty=float(told.uncertainty[at]),
-            entropy=float(surprise / np.log(max(len(self.classes), 2))),
+            entropy=min(1.0, float(surprise / np.log(max(len(self.classes), 2)))),
             gates={
                 c: {m: float(told.gates[c][m][at]) for m in self.modalities}
                 for c in (*self.modalities, "k")  # k: a model that gates the fusion itself

@@ -25,7 +25,7 @@ class Stream:
 
     def say(self, utterance: Utterance) -> Prediction:
         """The label of the next utterance, from what is said and recorded. Raises InputError."""
-        recent = Transcript(self._id, (*self._said[len(self._said) - self._context :], utterance))
+        recent = Transcript(self._id, (*self._said[max(0, len(self._said) - self._context) :], utterance))
         (conversation,) = self._predictor.extract([recent], self._folder)
         return self.hear(utterance, {m: x_nd[-1] for m, x_nd in conversation.features.items()})
 

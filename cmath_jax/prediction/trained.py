@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import jax
@@ -28,6 +28,7 @@ from cmath_jax.prediction.card import card
 
 FORMAT = 1
 RECORD, ARRAYS, CARD = "model.json", "arrays.npz", "MODEL_CARD.md"
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ class TrainedModel:
         partial.mkdir(parents=True)
         tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.scaling.tree().items()}}
         arrays = {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
-        np.savez(partial / ARRAYS, allow_pickle=False, **arrays)
+        with open(partial / ARRAYS, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            _to_disk(file)
         record = {
             "format": FORMAT,
             "config": to_dict(self.config),
@@ -116,8 +119,11 @@ class TrainedModel:
             "temperature": self.temperature,
             "facts": asdict(self.facts),
         }
-        (partial / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (partial / CARD).write_text(card(self), encoding="utf-8")
+        texts = {RECORD: json.dumps(record, indent=2, ensure_ascii=False) + "\n", CARD: card(self)}
+        for name, text in texts.items():
+            with open(partial / name, "w", encoding="utf-8") as file:
+                file.write(text)
+                _to_disk(file)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
 
@@ -131,6 +137,8 @@ class TrainedModel:
         folder = _folder(Path(path))
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            if "calling_convention" in record:
+                raise InputError("it is an exported model, which its example.py runs; name the folder of the run")
             if record["format"] != FORMAT:
                 raise InputError(f"{folder}: a model of format {record['format']}; this version reads {FORMAT}")
             with open(folder / ARRAYS, "rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -138,23 +146,23 @@ class TrainedModel:
             trained = cls(
                 config=from_dict(record["config"]),
                 classes=tuple(record["classes"]),
-                speakers=record["speakers"],
-                dims=record["dims"],
-                extraction=record["extraction"],
+                speakers=int(record["speakers"]),
+                dims={m: int(d) for m, d in record["dims"].items()},
+                extraction={m: dict(settings) for m, settings in record["extraction"].items()},
                 scaling=Scaling(tree["scaling"]["mean"], tree["scaling"]["deviation"]),
-                temperature=record["temperature"],
+                temperature=float(record["temperature"]),
                 facts=Facts(**record["facts"]),
                 params=tree["params"],
             )
+            trained._check()
         except InputError as error:
             raise InputError(f"{folder}: {error}") from error
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        except (*DAMAGE, BadZipFile) as error:
             raise InputError(f"{folder}: the model is damaged ({type(error).__name__}: {error})") from error
-        trained._check(folder)
         return trained
 
-    def _check(self, folder: Path) -> None:
-        """Raises InputError if the parameters are not those of the model that the config names."""
+    def _check(self) -> None:
+        """Raises InputError if the arrays are not those of the model that the config names."""
         features = {m: np.zeros((1, 1, self.dims[m]), np.float32) for m in self.modalities}
         zeros = np.zeros((1, 1), np.int32)
         batch = Batch(features, zeros, zeros, zeros, zeros, zeros)
@@ -162,7 +170,17 @@ class TrainedModel:
         shapes, found = ({k: x.shape for k, x in flatten_dict(t, sep="/").items()} for t in (wanted, self.params))
         if shapes != found:
             differing = sorted({name for name in {**shapes, **found} if shapes.get(name) != found.get(name)})
-            raise InputError(f"{folder}: the parameters are not those of the model of {RECORD}: {differing[0]}")
+            raise InputError(f"the parameters are not those of the model of {RECORD}: {differing[0]}")
+        for m in self.modalities:
+            for x_d in (self.scaling.mean[m], self.scaling.deviation[m]):
+                if x_d.shape != (self.dims[m],):
+                    raise InputError(f"the standardization of {MODALITIES[m]} is not that of {self.dims[m]} features")
+
+
+def _to_disk(file: IO[Any]) -> None:
+    # A run with its result has its model, also after a power cut.
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _folder(path: Path) -> Path:
@@ -170,7 +188,10 @@ def _folder(path: Path) -> Path:
         if (folder / RECORD).is_file():
             return folder
     if (path / "checkpoints").is_dir():
-        raise InputError(f"--checkpoint {path}: the run is not finished; the command that trained it goes on with it")
+        raise InputError(
+            f"--checkpoint {path}: the run is not finished, or was before there were models; the command that trained "
+            "it goes on with it"
+        )
     if (path / "runs").is_dir():
         raise InputError(f"--checkpoint {path} is a sweep; name one of the folders in {path / 'runs'}")
     raise InputError(f"--checkpoint {path}: there is no {RECORD}; name the folder of a finished run")
