@@ -207,6 +207,20 @@ def test_a_damaged_run_is_done_again(name: str, done: tuple[Path, dict[str, Any]
     assert (run / name).read_bytes() == whole
 
 
+def test_a_run_of_before_there_were_models(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    """It gets its model from its checkpoints; without them its result stands, and nothing is trained again."""
+    shutil.copytree(done[0], tmp_path / "sweep")
+    with_checkpoints, without = (tmp_path / "sweep" / "runs" / f"ablations_{name}" for name in ("wo_cma", "wo_lld"))
+    for run in (with_checkpoints, without):
+        shutil.rmtree(run / "model")
+    shutil.rmtree(without / "checkpoints")
+    before = (without / "result.json").stat().st_mtime_ns
+    assert sweep.run_sweep(EXPERIMENT, tmp_path / "sweep")["missing"] == []
+    assert (with_checkpoints / "model" / "model.json").exists()
+    assert (without / "result.json").stat().st_mtime_ns == before
+    assert not (without / "checkpoints").exists()
+
+
 @pytest.mark.parametrize(
     ("sections", "words"),
     [

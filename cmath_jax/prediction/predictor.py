@@ -54,7 +54,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, to six digits."""
-        return jax.tree.map(lambda x: round(x, 6) if isinstance(x, float) else x, asdict(self))
+        return {name: _rounded(value) for name, value in asdict(self).items()}
 
 
 @flax.struct.dataclass
@@ -281,6 +281,12 @@ def conversation_of(transcript: Transcript, features: Mapping[str, np.ndarray]) 
     sentences = tuple(utterance.text or "" for utterance in transcript.utterances)
     labels = np.full(len(transcript), UNLABELLED, np.int32)
     return Conversation(transcript.id, features, transcript.speaker_indices(), labels, sentences=sentences)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(x) for name, x in value.items()}
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def _with(c: Conversation, features: Mapping[str, np.ndarray]) -> Conversation:
