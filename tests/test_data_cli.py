@@ -1,10 +1,12 @@
 """`python -m cmath_jax.data`: exit codes, the summary of `check`, and what `convert` makes of what."""
 
+import contextlib
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,14 @@ from own_samples import LINES, assert_equal, odd_corpus, put
 from test_meld_csv import put as put_csv
 from test_meld_csv import row
 
+from cmath_jax.config import Config, override
 from cmath_jax.data import published
 from cmath_jax.data.__main__ import main
+from cmath_jax.data.load import load_corpus
 from cmath_jax.data.own import read_own, write_own
 from cmath_jax.data.published import read_published
+from cmath_jax.errors import InputError
+from cmath_jax.program import check_usable
 
 ROOT = Path(__file__).parents[1]
 
@@ -97,6 +103,51 @@ def test_check_without_features(tmp_path: Path, capsys: pytest.CaptureFixture[st
     ]
     assert cells(summary, "conversations") == ["2", "-", "1"]
     assert "without text" not in summary and "fingerprint" not in summary and "recordings" not in summary
+
+
+def talks(split: str, count: int, label: str | None = "joy") -> list[dict[str, Any]]:
+    words = [{"speaker": 0, "label": label}, {"speaker": 1, "label": label}]
+    return [{"id": f"{split}{label}{i}", "split": split, "utterances": words} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "lacking"),
+    [
+        ([*talks("train", 3), *talks("test", 1)], None),
+        ([*talks("train", 1), *talks("validation", 1), *talks("test", 1)], None),
+        ([*talks("train", 3)], "it has no test split"),
+        ([*talks("test", 3)], "it has no train split"),
+        (
+            [*talks("train", 2), *talks("test", 1)],
+            "it has no validation split, and 2 of train are too few to draw one from",
+        ),
+        (
+            [*talks("train", 2)],
+            "it has no validation split, and 2 of train are too few to draw one from; it has no test split",
+        ),
+        ([*talks("train", 3), *talks("test", 1, None)], "no utterance of its test split is labelled"),
+        (
+            [*talks("train", 1), *talks("validation", 2, None), *talks("test", 1)],
+            "no utterance of its validation split is labelled",
+        ),
+        (
+            [*talks("train", 2, None), *talks("train", 1), *talks("test", 1)],
+            "no utterance of its train split is labelled",  # of what is left of it
+        ),
+    ],
+)
+def test_check_says_what_training_would_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[dict[str, Any]], lacking: str | None
+) -> None:
+    folder = put(tmp_path / "mine", lines, classes=["joy", "anger"])
+    said = run(capsys, "check", folder).splitlines()
+    assert said[0] == "mine: sound"
+    assert said[1].startswith("  classes") if lacking is None else said[1] == f"not yet for training: {lacking}"
+    with contextlib.nullcontext() if lacking is None else pytest.raises(InputError):
+        check_usable(override(Config(), {"data.modalities": "t"}), load_corpus(str(folder)))
+    (folder / "text.npz").unlink()
+    without = ["it has no features", *([] if lacking is None else [lacking])]
+    assert run(capsys, "check", folder).splitlines()[1] == f"not yet for training: {'; '.join(without)}"
 
 
 def test_check_names_some_of_the_recordings_that_are_gone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,6 +236,7 @@ def test_what_cannot_be_converted(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "none.pkl: cannot be read" in fail(capsys, "check", tmp_path / "none.pkl")
     path = dump(tmp_path / "F.pkl", content("F", sample("meld")))
     assert "is there already" in fail(capsys, "convert", path, folder)
+    assert fail(capsys, "convert", path, "/") == "error: / is there already: name a new folder\n"
     assert "is there already" in fail(capsys, "convert", path, path)
     assert "cannot be read" in fail(capsys, "convert", tmp_path / "none.pkl", tmp_path / "new")
     assert_equal(read_own(folder), odd_corpus())

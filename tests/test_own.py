@@ -230,6 +230,23 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("target", ["/", ".", "", "./", "x/..", "../here"])
+def test_a_folder_that_cannot_be_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """The current folder could be replaced by another of its name, but not for who is in it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match=r"/\S* is there already: name a new folder"):
+        write_own(odd_corpus(), target)
+    assert [*tmp_path.rglob("*")] == [tmp_path / "here"]
+    assert Path.cwd() == tmp_path / "here"
+
+
+def test_a_corpus_without_a_name_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the corpus has no name"):
+        write_own(replace(odd_corpus(), name=""), tmp_path / "new")
+    assert not [*tmp_path.iterdir()]
+
+
 def unwritable(change: Callable[[Corpus], Corpus]) -> Corpus:
     return change(odd_corpus())
 

@@ -60,7 +60,8 @@ def test_it_predicts(url: str, model: samples.StandIn) -> None:
     assert answer.labels == [["joy", "surprise"], ["neutral"]]
     first = answer.json()["conversations"][0]["predictions"][0]
     expected = model.predict([Transcript("x", (Utterance("A", "I am happy"),))])[0][0]
-    assert first == vars(expected)
+    assert first == expected.to_dict()
+    assert first["probabilities"]["joy"] == round(expected.probabilities["joy"], 6) != expected.probabilities["joy"]
 
 
 def test_it_predicts_recordings(url: str, model: samples.StandIn) -> None:
@@ -82,6 +83,15 @@ def test_it_predicts_recordings(url: str, model: samples.StandIn) -> None:
     assert names[0] == names[2] != names[1] and names[3] is None
     assert all(re.fullmatch(r"[\w-]+/\d+\.wav", name) for name in names if name)
     assert heard.utterances[1].start == 0.1
+
+
+@pytest.mark.parametrize("raw", ["t", "ta"])
+def test_the_page_says_what_becomes_of_recordings(raw: str) -> None:
+    with served(samples.StandIn(raw=raw), LIMITS) as url:
+        said = ask(url, "/").body.decode()
+    assert "is used for the answer and not kept." in said
+    assert "in memory" not in said
+    assert ("Recordings are written to a private temporary folder" in said) == ("a" in raw)
 
 
 def test_recordings_are_not_kept(model: samples.StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,8 +334,41 @@ def test_it_answers_under_its_names_only(url: str) -> None:
 def test_pages_of_others_may_not_ask(url: str, model: samples.StandIn) -> None:
     assert predict(url, conversation("a"), Sec_Fetch_Site="cross-site").status == 403
     assert model.batches == []
-    answer = predict(url, conversation("a"), Sec_Fetch_Site="same-origin", Origin="https://evil.example")
+    answer = predict(url, conversation("a"), Sec_Fetch_Site="same-origin", Origin=url)
+    assert answer.status == 200
     assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1", 200),
+        ("https://127.0.0.1:8443", 200),  # behind a proxy that has TLS
+        ("http://LOCALHOST:8000", 200),
+        ("http://[::1]:8000", 200),
+        ("https://evil.example", 403),
+        ("https://127.0.0.1.evil.example", 403),
+        ("https://evil.example:127", 403),
+        ("https://x@evil.example", 403),
+        ("127.0.0.1", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+def test_a_page_may_ask_where_the_server_answers_for_its_host(model: samples.StandIn, origin: str, status: int) -> None:
+    """Without Sec-Fetch headers, as of older browsers."""
+    with served(model, LIMITS, hosts=("127.0.0.1", "localhost", "[::1]")) as url:
+        assert predict(url, conversation("a"), Origin=origin).status == status
+        assert ask(url, "/api/model", Origin=origin).status == status
+    assert len(model.batches) == (status == 200)
+
+
+def test_under_any_name_a_page_may_ask_its_own(model: samples.StandIn) -> None:
+    with served(model, LIMITS, hosts=("*",)) as url:
+        own = {"Host": "any.example:8000"}
+        assert predict(url, conversation("a"), **own, Origin="http://any.example:8000").status == 200
+        for other in ("http://evil.example", "null"):
+            assert predict(url, conversation("a"), **own, Origin=other).status == 403
 
 
 def test_every_answer_is_guarded(url: str) -> None:

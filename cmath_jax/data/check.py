@@ -1,5 +1,6 @@
 """What is in a folder of conversations or in a published file, once all of it is found to be sound."""
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +13,8 @@ import numpy as np
 
 from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, there
 from cmath_jax.data.own import OwnFolder, feature_paths, read_folder, read_own
-from cmath_jax.data.published import read_published
+from cmath_jax.data.published import draw_validation, read_published
+from cmath_jax.errors import InputError
 
 LONG = 5  # words; a shorter text occurs again by chance
 _SHOWN = 3  # of recordings that are not there
@@ -68,6 +70,7 @@ def _summary(checked: _Checked) -> str:
     return "\n".join(
         [
             f"{checked.name}: sound",
+            *_not_yet(checked),
             *(f"  {name:<{width}}  {value}" for name, value in facts.items()),
             "",
             *_table([["", *SPLITS], *_rows(checked)]),
@@ -75,6 +78,31 @@ def _summary(checked: _Checked) -> str:
             *_repeated(checked.splits),
         ]
     )
+
+
+def _not_yet(checked: _Checked) -> Iterator[str]:
+    lacking = "; ".join(_lacking_for_training(checked))
+    if lacking:
+        yield f"not yet for training: {lacking}"
+
+
+def _lacking_for_training(checked: _Checked) -> Iterator[str]:
+    """What training would refuse, with the default options of the data."""
+    corpus = Corpus(checked.name, checked.classes, checked.splits, checked.speakers, lazy=True)  # is checked already
+    if not corpus.splits["validation"]:
+        # Nothing is drawn of too few; then it is empty below.
+        with contextlib.suppress(InputError):
+            corpus = draw_validation(corpus)
+    if not corpus.dims:
+        yield "it has no features"
+    for split in SPLITS:
+        if corpus.splits[split]:
+            if not corpus.class_counts(split).any():
+                yield f"no utterance of its {split} split is labelled"
+        elif split != "validation":
+            yield f"it has no {split} split"
+        elif corpus.splits["train"]:
+            yield f"it has no validation split, and {len(corpus.splits['train'])} of train are too few to draw one from"
 
 
 def _rows(checked: _Checked) -> Iterator[list[str]]:

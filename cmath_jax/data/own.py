@@ -113,7 +113,7 @@ def read_own(folder: str | os.PathLike[str], lazy: bool = False) -> Corpus:
     tables = {m: FeatureTable(path, places) for m, path in paths.items()}
     lazy_splits = {split: OwnSplit(own, tables, own.lines(split)) for split in SPLITS}
     splits: Mapping[str, Sequence[Conversation]] = lazy_splits if lazy else {s: [*c] for s, c in lazy_splits.items()}
-    extraction = _extraction(own.path, tables)
+    extraction = extraction_of(own.path, tables)
     return Corpus(own.name, own.classes, splits, own.speakers, own.source, own.license, extraction, lazy)
 
 
@@ -166,6 +166,8 @@ def write_own(corpus: Corpus, folder: str | os.PathLike[str]) -> Path:
     Raises:
       InputError: the folder is there and not empty, cannot be written, or cannot hold the corpus.
     """
+    if not corpus.name:
+        raise InputError("the corpus has no name: read again it would have that of its folder")
     _check_classes(corpus.classes, corpus.name)
     stated = {"name": corpus.name, "classes": list(corpus.classes), "speakers": corpus.speakers}
     stated |= {"license": corpus.license, "source": corpus.source}
@@ -272,7 +274,7 @@ def _speakers(stated: int | None, path: Path, places: Sequence[str], transcripts
     return most if stated is None else stated
 
 
-def _extraction(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
+def extraction_of(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Modality letter -> settings, for the modalities whose features are there."""
     stated = _read_json(folder / EXTRACTION)
     for name, settings in stated.items():
@@ -337,9 +339,12 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """A folder beside it, which gets its name once all in it is written, and goes where something fails."""
-    folder = Path(os.path.abspath(folder))
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
+        folder = Path(os.path.abspath(folder))
+        # Both cannot be made anew: the one has no name, and whoever is in the other would lose the ground.
+        if not folder.name or folder == Path.cwd():
+            raise InputError(f"{folder} is there already: name a new folder")
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} is there already, and is not empty: name a new folder")
         partial.mkdir(parents=True)

@@ -54,7 +54,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, to six digits."""
-        return {name: _rounded(value) for name, value in asdict(self).items()}
+        return {name: _rounded(value) for name, value in vars(self).items()}
 
 
 @flax.struct.dataclass

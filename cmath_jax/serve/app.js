@@ -225,7 +225,8 @@ function show(spoken, predictions) {
   const named = classes.map((name) => [name, predictions.filter((one) => one.label === name).length]);
   const counts = named.filter(([, count]) => count).map(([name, count]) => `${count} ${name}`).join(", ");
   $("status").textContent = `${predictions.length} ${predictions.length === 1 ? "line" : "lines"}: ${counts}.`;
-  $("legend").textContent = "Uncertainty: how often the model, drawing anew from its own doubt, would name another emotion."
+  $("legend").textContent = "Doubt: how evenly the probabilities are spread, from 0 % (one emotion has all) to 100 % (all are equal)."
+    + " Draws that disagree: how many random draws from the model's picture of the line get another emotion; it can be 0 % where the doubt is large."
     + (Object.keys(modalities).length > 1 ? " Listened to: the weights of its gates, averaged over their centres." : "");
 }
 
@@ -243,7 +244,8 @@ function verdictOf(prediction) {
   const emotion = element("span", { class: "emotion" }, prediction.label);
   emotion.style.setProperty("--hue", colours[prediction.label]);
   const verdict = element("p", { class: "verdict" }, emotion,
-    element("small", {}, `uncertainty ${percent(prediction.uncertainty)}`));
+    element("small", {}, `doubt ${percent(prediction.entropy)}`),
+    element("small", {}, `draws that disagree: ${percent(prediction.uncertainty)}`));
   const weights = meanGates(prediction.gates);
   if (weights.length) verdict.append(weightsOf(weights));
   const missing = [...prediction.missing].map((letter) => modalities[letter] || letter);

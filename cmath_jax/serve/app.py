@@ -26,7 +26,6 @@ from cmath_jax.serve.guard import Guard
 from cmath_jax.serve.limits import Limits, Refused, TooLargeError
 from cmath_jax.serve.measures import Measures
 
-PREDICTION = ("label", "probabilities", "uncertainty", "entropy", "gates", "missing")
 _REFUSALS: Mapping[int | str, Any] = {
     400: {"model": schema.Error, "description": "The body cannot be read."},
     413: {"model": schema.Error, "description": "It is more than the server accepts."},
@@ -139,10 +138,7 @@ async def _answers(transcripts: Sequence[Transcript], futures: Sequence["Future[
             future.cancel()
         raise
     answer = [
-        {
-            "id": transcript.id,
-            "predictions": [{name: getattr(each, name) for name in PREDICTION} for each in predictions],
-        }
+        {"id": transcript.id, "predictions": [each.to_dict() for each in predictions]}
         for transcript, predictions in zip(transcripts, found, strict=True)
     ]
     return JSONResponse({"conversations": answer})

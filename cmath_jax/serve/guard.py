@@ -15,7 +15,8 @@ HEADERS = {
         "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer some browsers would hide from the server that it is its own page that asks.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -28,8 +29,9 @@ class Guard:
     """ASGI middleware.
 
     Args:
-      hosts: names under which the server answers; "*" is any. Others would let a page of a stranger, whose name was
-        made to point here, read the answers.
+      hosts: names under which the server answers, and whose pages may ask; "*" is any, and then the page has to be of
+        the name that is asked. Others would let a page of a stranger, whose name was made to point here, read the
+        answers.
       paths: those that are counted by name.
       count: is told path, status and seconds.
     """
@@ -78,6 +80,12 @@ class Guard:
             return JSONResponse({"error": message}, 400)
         if scope["method"] == "POST" and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return JSONResponse({"error": "a page of another site may not ask"}, 403)
+        # Not all browsers say how a page and the server are related, but all name the page where it is another's.
+        for origin in headers.getlist("origin"):
+            _, named, place = origin.partition("://")
+            if not named or _without_port(place) not in {*self._hosts, _without_port(host)}:
+                message = f"a page of {origin[:100]!r} may not ask; --allowed-host NAME lets the pages of a host"
+                return JSONResponse({"error": message}, 403)
         return None
 
 

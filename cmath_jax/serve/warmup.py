@@ -26,7 +26,7 @@ def warm_up(predictor: "Predictor", limits: Limits) -> None:
     """
     import soundfile
 
-    from cmath_jax.prediction.predictor import LEAST_SLOTS
+    from cmath_jax.prediction.predictor import LEAST_SLOTS, MOST_SLOTS
 
     if not set(predictor.modalities) & {"t", "a"}:
         raise InputError("the model knows only video, which is not read here; use python -m cmath_jax.predict")
@@ -37,17 +37,23 @@ def warm_up(predictor: "Predictor", limits: Limits) -> None:
         spoken = Transcript("warm-up", (Utterance("Ann", "Hello.", audio=audio),))
         [single] = predictor.extract([spoken], Path(folder))
     predictor.predict_features([single])
-    # The predictor rounds lengths and counts up to powers of two: the smallest that are rounded up to each.
-    for length in _steps(limits.utterances, LEAST_SLOTS // 2 + 1):
+    # The predictor rounds slots and rows up to powers of two. Of conversations a little longer than half of the slots
+    # each needs a row of its own.
+    for slots in _doubled(LEAST_SLOTS, limits.utterances):
+        length = slots // 2 + 1
         features = {m: np.repeat(x_nd, length, axis=0) for m, x_nd in single.features.items()}
         indices_n = np.zeros(length, np.int32)
         labels_n = np.full(length, UNLABELLED, np.int32)
         long = Conversation("warm-up", features, indices_n, labels_n)
-        for count in _steps(max(1, min(limits.batch_utterances, 2**12) // length), 1):
-            predictor.predict_features([replace(long, id=f"warm-up {i}") for i in range(count)])
+        # No two rows of a batch would fit into one: all have this length at least, but one, which may have one less.
+        most = (limits.batch_utterances + 1) // length
+        for rows in _doubled(1, min(most, MOST_SLOTS // slots)):
+            predictor.predict_features([replace(long, id=f"warm-up {i}") for i in range(rows)])
 
 
-def _steps(most: int, first: int) -> list[int]:
-    """`first`, then one more than each power of two from there to `most`."""
-    powers = (2**i + 1 for i in range(most.bit_length()))
-    return [first] + [value for value in powers if first < value <= most] if first <= most else []
+def _doubled(first: int, most: int) -> list[int]:
+    """`first`, and as often twice as much as it needs to reach `most`."""
+    values = [first]
+    while values[-1] < most:
+        values.append(2 * values[-1])
+    return values
