@@ -121,3 +121,14 @@ def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: Any) ->
     assert main(["--checkpoint", str(tmp_path), "-o", str(tmp_path / "other")]) == 2
     with pytest.raises(InputError, match=r"model\.json"):
         export(tmp_path, tmp_path / "other")
+
+
+def test_an_artefact_that_is_wrong_is_not_written(runs: dict[str, Path], tmp_path: Path) -> None:
+    predictor = Predictor.load(runs["sdt"])
+    predictor.numbers = (np.float32(0.1), predictor.numbers[1])  # the live model has another temperature from now on
+    right = predictor.trained.temperature
+    step = predictor._step
+    predictor._step = lambda params, batch, temperature, draws: step(params, batch, np.float32(right), draws)
+    with pytest.raises(RuntimeError, match="nothing is written"):
+        export(predictor, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

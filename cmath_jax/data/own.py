@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from cmath_jax.data.arrays import FeatureTable, append_array
 from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus
 from cmath_jax.data.transcripts import Transcript, Utterance, numbered_transcripts, to_json, transcript_of
 from cmath_jax.errors import InputError
+from cmath_jax.new_folder import new_folder
 
 CONVERSATIONS = "conversations.jsonl"
 CORPUS = "corpus.json"
@@ -172,7 +172,7 @@ def write_own(corpus: Corpus, folder: str | os.PathLike[str]) -> Path:
     stated = {"name": corpus.name, "classes": list(corpus.classes), "speakers": corpus.speakers}
     stated |= {"license": corpus.license, "source": corpus.source}
     dims = corpus.dims
-    with _new_folder(Path(folder)) as partial, contextlib.ExitStack() as stack:
+    with new_folder(Path(folder)) as partial, contextlib.ExitStack() as stack:
         archives = {m: stack.enter_context(ZipFile(partial / f"{MODALITIES[m]}.npz", "w")) for m in dims}
         lines = stack.enter_context(open(partial / CONVERSATIONS, "w", encoding="utf-8"))
         for split, conversation in corpus.checked():
@@ -190,7 +190,7 @@ def write_transcripts(
     transcripts: Iterable[Transcript], folder: str | os.PathLike[str], stated: Mapping[str, Any]
 ) -> Path:
     """Writes conversations without features as a new folder; `stated` is its corpus.json. Raises as `write_own`."""
-    with _new_folder(Path(folder)) as partial:
+    with new_folder(Path(folder)) as partial:
         with open(partial / CONVERSATIONS, "w", encoding="utf-8") as lines:
             lines.writelines(_line(transcript) for transcript in transcripts)
         _write_json(partial / CORPUS, stated)
@@ -334,24 +334,3 @@ def _line(transcript: Transcript) -> str:
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside it, which gets its name once all in it is written, and goes where something fails."""
-    try:
-        folder = Path(os.path.abspath(folder))
-        # Both cannot be made anew: the one has no name, and whoever is in the other would lose the ground.
-        if not folder.name or folder == Path.cwd():
-            raise InputError(f"{folder} is there already: name a new folder")
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder} is there already, and is not empty: name a new folder")
-        partial.mkdir(parents=True)
-        try:
-            yield partial
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error

@@ -7,8 +7,6 @@ Shapes: b conversations, l utterances of the longest, d features, c classes.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -18,15 +16,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.conversations import UNLABELLED
-from cmath_jax.errors import InputError
+from cmath_jax.data.conversations import UNLABELLED, Conversation
 from cmath_jax.models.layers import LONGEST_SYMBOL
+from cmath_jax.new_folder import new_folder
 from cmath_jax.prediction.predictor import Predictor, predict_step
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "tpu")
+CHECKED = 9  # utterances of the conversation on which the artefact is compared with the live model ...
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}  # ... and how far a probability may be off
 PROGRAM, RECORD, EXAMPLE = "model.stablehlo", "model.json", "example.py"
 
 
@@ -66,16 +67,16 @@ def export(checkpoint: str | Path | Predictor, folder: str | Path) -> Path:
     """Writes the artefact: `model.stablehlo`, what it takes and gives in `model.json`, and `example.py`, which runs it.
 
     Raises:
-      InputError: the model cannot be read, or the folder is there already.
+      InputError: the model cannot be read; the folder is there and not empty, or cannot be written.
+      RuntimeError: the artefact says something else than the model.
     """
     predictor = checkpoint if isinstance(checkpoint, Predictor) else Predictor.load(checkpoint)
     folder, trained = Path(folder), predictor.trained
-    if folder.exists():
-        raise InputError(f"{folder} is there already: name another folder, or remove it")
     b, length = jax.export.symbolic_shape("b, l", constraints=[f"l <= {LONGEST_SYMBOL}"])
     features = {m: jax.ShapeDtypeStruct((b, length, trained.dims[m]), jnp.float32) for m in trained.modalities}
     speaker, valid = (jax.ShapeDtypeStruct((b, length), kind) for kind in (jnp.int32, jnp.bool_))
     exported = jax.export.export(jax.jit(program_of(predictor)), platforms=PLATFORMS)(features, speaker, valid)
+    _check(exported, predictor)
     record = {
         "format": FORMAT,
         "classes": list(trained.classes),
@@ -87,15 +88,26 @@ def export(checkpoint: str | Path | Predictor, folder: str | Path) -> Path:
         "extraction": {m: dict(settings) for m, settings in trained.extraction.items()},
         "facts": asdict(trained.facts),
     }
-    partial_folder = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        partial_folder.mkdir(parents=True)
+    example = resources.files(__package__).joinpath("run_exported.py").read_text(encoding="utf-8")
+    with new_folder(folder) as partial_folder:
         (partial_folder / PROGRAM).write_bytes(exported.serialize())
         (partial_folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        example = resources.files(__package__).joinpath("run_exported.py").read_text(encoding="utf-8")
         (partial_folder / EXAMPLE).write_text(example, encoding="utf-8")
-        os.replace(partial_folder, folder)
-    except OSError as error:
-        raise InputError(f"{folder}: {error.strerror}") from error
     return folder
+
+
+def _check(exported: Any, predictor: Predictor) -> None:
+    """Raises RuntimeError if the program does not say of a made-up conversation what the live model says."""
+    trained, rng = predictor.trained, np.random.default_rng(0)
+    speakers_n = np.arange(CHECKED, dtype=np.int32) % trained.speakers
+    features = {}
+    for m in trained.modalities:
+        x_nd = rng.standard_normal((CHECKED, trained.dims[m]))
+        features[m] = (trained.scaling.mean[m] + trained.scaling.deviation[m] * x_nd).astype(np.float32)
+    conversation = Conversation("check", features, speakers_n, np.full(CHECKED, UNLABELLED, np.int32))
+    live = [[*p.probabilities.values()] for p in predictor.predict_features([conversation])[0]]
+    there_bl = np.ones((1, CHECKED), bool)
+    told, _ = exported.call({m: x_nd[None] for m, x_nd in features.items()}, speakers_n[None], there_bl)
+    off = float(np.abs(np.asarray(told)[0] - live).max())
+    if not off <= TOLERANCE[trained.config.precision]:
+        raise RuntimeError(f"the exported program is off by {off:.2g} in a probability; nothing is written")

@@ -1,0 +1,34 @@
+"""A folder of results that is whole or not there."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cmath_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside it to write into, which gets its name once all is written, and goes where something fails.
+
+    Raises:
+      InputError: the folder is there and not empty, or cannot be written.
+    """
+    try:
+        folder = Path(os.path.abspath(folder))
+        # Both cannot be made anew: the one has no name, and whoever is in the other would lose the ground.
+        if not folder.name or folder == Path.cwd():
+            raise InputError(f"{folder} is there already: name a new folder")
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} is there already, and is not empty: name a new folder")
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
