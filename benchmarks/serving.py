@@ -180,7 +180,7 @@ def untrained(folder: Path, extraction: Mapping[str, Mapping[str, object]], widt
     slots = np.zeros((1, 1), np.int32)
     batch = Batch({m: np.zeros((1, 1, d), np.float32) for m, d in dims.items()}, slots, slots, slots, slots, slots)
     params = jax.jit(lambda key: model.init(key, batch, train=False))(jax.random.key(0))["params"]
-    TrainedModel(**vars(trained) | {"params": jax.device_get(params)}).save(folder)
+    TrainedModel(**vars(trained) | {"params": jax.device_get(params)}).save(folder, card="")
     return folder
 
 

@@ -18,6 +18,7 @@ from tensorboardX import SummaryWriter
 from cmath_jax import distributed
 from cmath_jax.config import FREE, Config, differences, to_dict
 from cmath_jax.errors import InputError
+from cmath_jax.prediction.card import card
 from cmath_jax.prediction.trained import TrainedModel
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
@@ -133,7 +134,7 @@ class RunFolder:
 
     def write_model(self, model: TrainedModel) -> None:
         if self._writes:
-            model.save(self.path / MODEL)
+            model.save(self.path / MODEL, card(model))
 
     def write_representations(self, arrays: Mapping[str, np.ndarray]) -> None:
         if not self._writes:

@@ -177,7 +177,7 @@ def test_features_of_another_extractor_are_refused(run: Path, own: Path, tmp_pat
     """Told by the hash of the weights, wherever they lie."""
     model = TrainedModel.load(run)
     settings = {"encoder": "/here/one", "weights_hash": "abc", "layer": -1}
-    replace(model, extraction={"t": settings}).save(tmp_path / "model")
+    replace(model, extraction={"t": settings}).save(tmp_path / "model", card="")
     folder = Path(shutil.copytree(own, tmp_path / "talks"))
     for made, code in (
         ({**settings, "encoder": "/there/one"}, 0),

@@ -18,6 +18,7 @@ from cmath_jax.errors import InputError
 from cmath_jax.extract import Extracted
 from cmath_jax.prediction import predictor as prediction
 from cmath_jax.prediction.calibration import calibrated
+from cmath_jax.prediction.card import card
 from cmath_jax.prediction.predictor import Predictor, predict
 from cmath_jax.prediction.stream import Stream
 from cmath_jax.prediction.trained import TrainedModel
@@ -118,17 +119,17 @@ def test_missing_modalities_are_masked_and_named(run: Path, talks: list[Conversa
 def test_a_model_can_be_moved_without_its_run(run: Path, talks: list[Conversation], tmp_path: Path) -> None:
     moved = Path(shutil.copytree(run / "model", tmp_path / "elsewhere"))
     assert predict(moved, talks) == predict(run, talks)
-    card = (moved / "MODEL_CARD.md").read_text()
+    text = (moved / "MODEL_CARD.md").read_text()
     result = json.loads((run / "result.json").read_text())
     model = TrainedModel.load(moved)
     f1 = result["test"]["weighted_f1"]["values"][model.facts.seed]
     for fact in (f"{f1:.2f}", "text: 9 features", "Licence", model.facts.fingerprint, f"{model.facts.parameters:,}"):
-        assert fact in card, fact
+        assert fact in text, fact
 
 
 def test_a_model_comes_back_as_it_was_saved(run: Path, tmp_path: Path) -> None:
     model = TrainedModel.load(run)
-    model.save(tmp_path / "again")
+    model.save(tmp_path / "again", card(model))
     again = TrainedModel.load(tmp_path / "again")
     jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
     assert (again.config, again.facts, again.dims) == (model.config, model.facts, model.dims)

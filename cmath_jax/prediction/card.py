@@ -1,14 +1,10 @@
 """`MODEL_CARD.md`: what a trained model is, what it is worth, and what it is not for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmath_jax.data.conversations import MODALITIES
-
-if TYPE_CHECKING:
-    from cmath_jax.prediction.trained import TrainedModel
+from cmath_jax.prediction.trained import TrainedModel
 
 # What is known of the licences of the data sets; the makers' own words decide.
 LICENSES = {

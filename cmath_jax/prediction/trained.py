@@ -24,7 +24,6 @@ from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.data.scaling import Scaling
 from cmath_jax.errors import InputError
 from cmath_jax.models import make_model
-from cmath_jax.prediction.card import card
 
 FORMAT = 1
 RECORD, ARRAYS, CARD = "model.json", "arrays.npz", "MODEL_CARD.md"
@@ -99,8 +98,8 @@ class TrainedModel:
         """The model without its parameters."""
         return make_model(self.config, self)
 
-    def save(self, folder: Path) -> None:
-        """Writes the folder, in place of one that is there; under its name it is whole or not there."""
+    def save(self, folder: Path, card: str) -> None:
+        """Writes the folder, with this card, in place of one that is there; under its name it is whole or not there."""
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -119,7 +118,7 @@ class TrainedModel:
             "temperature": self.temperature,
             "facts": asdict(self.facts),
         }
-        texts = {RECORD: json.dumps(record, indent=2, ensure_ascii=False) + "\n", CARD: card(self)}
+        texts = {RECORD: json.dumps(record, indent=2, ensure_ascii=False) + "\n", CARD: card}
         for name, text in texts.items():
             with open(partial / name, "w", encoding="utf-8") as file:
                 file.write(text)
