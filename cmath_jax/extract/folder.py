@@ -87,13 +87,17 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         first = f"; the first of {len(found.problems)} problems: {found.problems[0]}" if found.problems else ""
         raise InputError(f"{folder / CONVERSATIONS}: none of {utterances} utterances has {name}{first}")
     path = folder / f"{name}.npz"
+    partial = path.with_name(f".{path.name}.partial")
     try:
         with _lock(folder):
+            _write_features(partial, {t.id: x_nd for t, x_nd in zip(transcripts, found.features, strict=True)})
             _write_settings(folder, name, None)
-            _write_features(path, {t.id: x_nd for t, x_nd in zip(transcripts, found.features, strict=True)})
+            _replace(partial, path)
             _write_settings(folder, name, extractor.settings)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
     return Summary(m, path, utterances, missing, extractor.dim, found.problems)
 
 
@@ -106,11 +110,9 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 def _write_features(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with ZipFile(partial, "w") as archive:
+    with ZipFile(path, "w") as archive:
         for id, x_nd in arrays.items():
             append_array(archive, id, x_nd)
-    _replace(partial, path)
 
 
 def _write_settings(folder: Path, name: str, settings: Mapping[str, Any] | None) -> None:

@@ -34,8 +34,8 @@ class TextExtractor:
         return self._encoder.dim
 
     def features(self, transcripts: Sequence[Transcript], folder: Path) -> Extracted:
-        context, separator = self.settings["context"], self._encoder.separator
-        texts = [texts_with_context([u.text for u in t.utterances], context, separator) for t in transcripts]
+        context = self.settings["context"]
+        texts = [texts_with_context([u.text for u in t.utterances], context, self._encoder) for t in transcripts]
         vectors = self._vectors({text for conversation in texts for text in conversation if text is not None})
         none_d = np.full(self.dim, np.nan, np.float32)
         rows = [[none_d if text is None else vectors[text] for text in conversation] for conversation in texts]

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
-def hash_of_tensors(tensors: Mapping[str, Any], vocabulary: Mapping[str, int] | None = None) -> str:
-    """Of the names, types, shapes and values of PyTorch tensors, and of what the numbers of tokens mean."""
+def hash_of_tensors(tensors: Mapping[str, Any], vocabulary: Mapping[str, int] | None = None, design: str = "") -> str:
+    """Of the names, types, shapes and values of PyTorch tensors, of what the numbers of tokens mean, and of a text."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -14,6 +14,7 @@ def hash_of_tensors(tensors: Mapping[str, Any], vocabulary: Mapping[str, int] | 
         digest.update(tensor.reshape(-1).view(_bytes()).numpy() if tensor.numel() else b"")
     for token, number in sorted((vocabulary or {}).items()):
         digest.update(f"{number} {token};".encode("utf-8", "surrogatepass"))
+    digest.update(design.encode())
     return digest.hexdigest()[:16]
 
 

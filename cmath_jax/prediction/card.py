@@ -1,6 +1,7 @@
 """`MODEL_CARD.md`: what a trained model is, what it is worth, and what it is not for."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cmath_jax.data.conversations import MODALITIES
@@ -90,6 +91,13 @@ with a temperature of {model.temperature:.2f}, fitted on validation. Predictions
 def _origin(settings: Mapping[str, Any] | None) -> str:
     if settings is None:
         return "of an origin that the data do not tell: they cannot be extracted from a new conversation"
-    return "extracted with " + ", ".join(
-        f"{name} {value}" for name, value in settings.items() if value not in (None, "")
-    )
+    told = public(settings)
+    return "extracted with " + ", ".join(f"{name} {value}" for name, value in told.items() if value not in (None, ""))
+
+
+def public(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an extractor without the folders of whoever made it: weights are found by name and hash."""
+    return {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in settings.items()
+    }

@@ -22,6 +22,7 @@ from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import UNLABELLED, Conversation
 from cmath_jax.models.layers import LONGEST_SYMBOL
 from cmath_jax.new_folder import new_folder
+from cmath_jax.prediction.card import public
 from cmath_jax.prediction.predictor import Predictor, predict_step
 
 FORMAT = 1
@@ -85,7 +86,7 @@ def export(checkpoint: str | Path | Predictor, folder: str | Path) -> Path:
         "longest": LONGEST_SYMBOL,
         "platforms": list(PLATFORMS),
         "calling_convention": exported.calling_convention_version,
-        "extraction": {m: dict(settings) for m, settings in trained.extraction.items()},
+        "extraction": {m: public(settings) for m, settings in trained.extraction.items()},
         "facts": asdict(trained.facts),
     }
     example = resources.files(__package__).joinpath("run_exported.py").read_text(encoding="utf-8")

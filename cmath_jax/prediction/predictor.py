@@ -149,8 +149,10 @@ class Predictor:
         """
         return self.predict_features(self.extract(transcripts, folder))
 
-    def extract(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[Conversation]:
-        """Conversations with features, as `predict` makes them. Raises InputError."""
+    def extract(
+        self, transcripts: Sequence[Transcript], folder: Path | None = None, modalities: str | None = None
+    ) -> list[Conversation]:
+        """Conversations with features, as `predict` makes them; of some modalities if asked. Raises InputError."""
         lost = [MODALITIES[m] for m in self.modalities if m not in self.trained.extraction]
         if lost:
             raise InputError(
@@ -158,7 +160,8 @@ class Predictor:
                 f"({self.trained.facts.source}): they cannot be extracted from a conversation. Give it a folder with "
                 "features, or train on features that python -m cmath_jax.extract has made"
             )
-        found = {m: e.features(transcripts, folder or Path()) for m, e in self._extractors.items()}
+        wanted = self.modalities if modalities is None else modalities
+        found = {m: self._extractors[m].features(transcripts, folder or Path()) for m in wanted}
         for extracted in found.values():
             for problem in extracted.problems:
                 log.warning("%s", problem)

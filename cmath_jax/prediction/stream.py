@@ -21,13 +21,17 @@ class Stream:
         self._said: list[Utterance] = []
         self._rows: list[dict[str, np.ndarray]] = []
         # An encoder of text may look at some utterances before the one that it encodes.
-        self._context = max((int(s.get("context", 0)) for s in predictor.trained.extraction.values()), default=0)
+        self._context = {m: int(s.get("context") or 0) for m, s in predictor.trained.extraction.items()}
 
     def say(self, utterance: Utterance) -> Prediction:
         """The label of the next utterance, from what is said and recorded. Raises InputError."""
-        recent = Transcript(self._id, (*self._said[max(0, len(self._said) - self._context) :], utterance))
-        (conversation,) = self._predictor.extract([recent], self._folder)
-        return self.hear(utterance, {m: x_nd[-1] for m, x_nd in conversation.features.items()})
+        features = {}
+        for m in self._predictor.modalities:
+            before = self._said[max(0, len(self._said) - self._context.get(m, 0)) :]
+            recent = Transcript(self._id, (*before, utterance))
+            (conversation,) = self._predictor.extract([recent], self._folder, m)
+            features[m] = conversation.features[m][-1]
+        return self.hear(utterance, features)
 
     def hear(self, utterance: Utterance, features: dict[str, np.ndarray]) -> Prediction:
         """The label of the next utterance, from its features, m -> [d_m]. Raises InputError."""
