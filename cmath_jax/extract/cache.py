@@ -37,18 +37,22 @@ class Cache:
 
     Args:
       folder: of the caches of all settings; None: nothing is kept.
+      maker: what else the vectors depend on, as JSON: the revision of the algorithm, the versions of libraries.
 
     Raises:
       InputError: it cannot be written.
     """
 
-    def __init__(self, folder: Path | None, modality: str, settings: Mapping[str, Any]) -> None:
-        name = hash_of([modality, json.dumps(settings, sort_keys=True)])[:16]
+    def __init__(
+        self, folder: Path | None, modality: str, settings: Mapping[str, Any], maker: Mapping[str, Any] | None = None
+    ) -> None:
+        made_by = dict(maker or {})
+        name = hash_of([modality, json.dumps(settings, sort_keys=True), json.dumps(made_by, sort_keys=True)])[:16]
         self._folder = None if folder is None else folder / "features" / name
         try:
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._write("settings.json", json.dumps({modality: settings}, indent=2).encode())
+                self._write("settings.json", json.dumps({modality: settings, "maker": made_by}, indent=2).encode())
         except OSError as error:
             raise InputError(f"--cache {folder}: {error.strerror}") from error
 

@@ -5,7 +5,9 @@ What a recording gives depends on its bytes, not on its name, so that equal byte
 
 import hashlib
 import multiprocessing
+import os
 import signal
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.transcripts import Transcript, Utterance
+from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache, Missing, Result
 from cmath_jax.extract.progress import Counter
@@ -24,7 +27,15 @@ from cmath_jax.extract.weights import hash_of
 
 
 class UnreadableError(Exception):
-    """A recording, or the span of an utterance in it, gives nothing. The message is read after its name."""
+    """A recording, or the span of an utterance in it, gives nothing. The message is read after its name.
+
+    Attributes:
+      lasting: whether the same bytes will always give nothing; not so where the system failed, or lacks a decoder.
+    """
+
+    def __init__(self, message: str, lasting: bool = True) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 @dataclass(frozen=True)
@@ -110,10 +121,14 @@ def _collect(
 def _digest(path: Path) -> str | Missing:
     """A hash of the bytes of a file."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device might be read for ever
+            return Missing("cannot be read: it is no regular file", lasting=False)
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         return Missing(f"cannot be read: {error.strerror}", lasting=False)
+    except ValueError as error:  # a name that no file can have
+        return Missing(f"cannot be read: {error}", lasting=False)
 
 
 # Several processes.
@@ -123,10 +138,11 @@ _read: Read  # of this process
 
 def _read_all(todo: Mapping[str, Span], make: Callable[[], Read], workers: int) -> Iterator[tuple[str, Any]]:
     """What the spans give, or `Missing`, in the order in which they are done."""
-    if workers == 0 or len(todo) < 2:
-        read = make() if todo else None
+    if not todo:
+        return
+    if workers == 0:
+        read = make()
         for key, span in todo.items():
-            assert read is not None
             yield key, _attempt(read, span)
         return
     waiting = dict(todo)
@@ -135,9 +151,9 @@ def _read_all(todo: Mapping[str, Span], make: Callable[[], Read], workers: int) 
         yield from _by_pool(waiting, suspects, make, workers)
         # A process was killed, by a defect in a library or for want of memory: which of them it was is tried out.
         for key, span in suspects.items():
-            alone: dict[str, Span] = {}
-            yield from _by_pool({key: span}, alone, make, 1)
-            if alone:
+            alone, dead = {key: span}, dict[str, Span]()
+            yield from _by_pool(alone, dead, make, 1)
+            if alone or dead:
                 yield key, Missing("the process that read it was killed", lasting=False)
 
 
@@ -153,9 +169,9 @@ def _by_pool(
         while waiting or running:
             # So few at once that what was read does not pile up before it is finished.
             while waiting and len(running) < 2 * workers:
-                key = next(iter(waiting))
-                span = waiting.pop(key)
+                key, span = next(iter(waiting.items()))
                 running[pool.submit(_attempt_here, span)] = key, span
+                del waiting[key]  # not before: where a process has just died, nothing can be submitted
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running[future][0], future.result()
                 del running[future]
@@ -179,4 +195,8 @@ def _attempt(read: Read, span: Span) -> Any:
     try:
         return read(span)
     except UnreadableError as error:
-        return Missing(str(error))
+        return Missing(str(error), error.lasting)
+    except InputError:  # about the program, as a package that is not installed, not about a recording
+        raise
+    except Exception as error:  # what a damaged file makes libraries raise is without end
+        return Missing(f"it cannot be read ({type(error).__name__}: {error})", lasting=False)
