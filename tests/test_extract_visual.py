@@ -1,5 +1,6 @@
 """Frames are those of the utterance, a face is one, and the vector is what the network of the weights sees in it."""
 
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,46 @@ def test_the_frames_are_those_of_the_span(
     found = read_frames(Span(numbered, start, end), every, most)
     assert numbers(found) == expected
     assert all(frame.shape == (64, 96, 3) and frame.dtype == np.uint8 for frame in found)
+
+
+@pytest.mark.parametrize(
+    ("codec", "group"), [("mpeg2video", 12), ("mpeg2video", 100), ("libx264", 50), ("libx264", 250)]
+)
+def test_a_span_of_a_container_without_an_index_has_its_frames(tmp_path: Path, codec: str, group: int) -> None:
+    """A seek there may end after its aim, or between two pictures that are whole."""
+    path = tmp_path / "long.ts"
+    with av.open(str(path), "w") as container:
+        if codec not in av.codecs_available:
+            pytest.skip(f"this FFmpeg has no {codec}")
+        options = {"sc_threshold": "0"} if codec == "libx264" else {"sc_threshold": "1000000000"}
+        video = container.add_stream(codec, rate=25, width=96, height=64, pix_fmt="yuv420p", options=options)
+        video.gop_size, video.bit_rate = group, 4_000_000
+        for i in range(250):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), i, np.uint8), format="rgb24")
+            frame.pts = i
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    for start in (0.4, 3.0, 5.0, 7.2, 9.0, 9.6):
+        found = [frame.mean() for frame in read_frames(Span(path, start - 0.01, start + 0.39), 2, 99)]
+        expected = 25 * start + 2 * np.arange(5)
+        np.testing.assert_allclose(found, expected, atol=1.5)  # of brightness; a frame is one step
+    with pytest.raises(UnreadableError, match="no frame"):
+        read_frames(Span(path, 11.0, None), 1, 9)
+
+
+@pytest.mark.parametrize(("degrees", "quarters"), [(0, 0), (90, 1), (180, 2), (-90, 3), (-9, 0), (80, 1)])
+def test_a_video_is_turned_as_its_player_turns_it(tmp_path: Path, degrees: float, quarters: int) -> None:
+    frame = np.zeros((64, 96, 3), np.uint8)
+    frame[:32] = 250  # the upper half is light
+    path = write_mp4(tmp_path / "a.mp4", [frame] * 3)
+    cos, sin = (round(f(np.deg2rad(degrees)) * 2**16) for f in (np.cos, np.sin))
+    upright = struct.pack(">9i", 2**16, 0, 0, 0, 2**16, 0, 0, 0, 2**30)
+    content = path.read_bytes()
+    place = content.find(upright, content.find(b"tkhd"))
+    turned = struct.pack(">9i", cos, -sin, 0, sin, cos, 0, 0, 0, 2**30)  # against the clock
+    path.write_bytes(content[:place] + turned + content[place + len(turned) :])
+    (found, *_) = read_frames(Span(path, None, None), 1, 9)
+    np.testing.assert_allclose(found.astype(float), np.rot90(frame, quarters), atol=40)
 
 
 def test_what_has_no_frames_says_why(tmp_path: Path, numbered: Path) -> None:
@@ -168,6 +209,25 @@ def test_several_processes_find_the_same(numbered: Path, settings: dict[str, Any
     )
     np.testing.assert_array_equal(alone.features[0], together.features[0])
     assert alone.problems == together.problems and len(alone.problems) == 1
+
+
+@pytest.mark.parametrize("name", ["cmath_jax.extract.visual.REVISION", "av.__version__", "cv2.__version__"])
+def test_what_another_revision_or_library_made_is_not_used(
+    numbered: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    reads: list[Span] = []
+
+    def counted(span: Span, every: int, most: int) -> list[np.ndarray]:
+        reads.append(span)
+        return read_frames(span, every, most)
+
+    monkeypatch.setattr("cmath_jax.extract.visual.read_frames", counted)
+    for value, expected in ((None, 1), (None, 1), ("other", 2)):
+        if value is not None:
+            monkeypatch.setattr(name, value)
+        extractor = make_extractor("v", settings, Execution(cache=tmp_path))
+        extractor.features([conversation(Utterance("Ann", video=numbered.name, end=0.2))], numbered.parent)
+        assert len(reads) == expected
 
 
 def test_the_stored_settings_are_complete_and_other_weights_are_refused(

@@ -1,7 +1,7 @@
 """Utterances -> the functionals of openSMILE, one vector each."""
 
 import enum
-import hashlib
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,8 +20,12 @@ from cmath_jax.extract.packages import package
 from cmath_jax.extract.recordings import Read, Span, UnreadableError, extract
 from cmath_jax.extract.settings import check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.sound import read_sound
+from cmath_jax.extract.weights import hash_of
 
 RATE = 16_000  # samples a second
+# What a configuration of openSMILE includes: \{PATH}, or the default of an option, \{\cm[OPTION{PATH}:...]}.
+INCLUDE = re.compile(r"\\\{(?:\\cm\[[^\]{}]*\{([^{}]+)\}|([^\\{}]+)\})")
+REVISION = 1  # of how this package makes vectors: with another one, what was kept is not used
 LEVEL = "func"  # what the configurations of openSMILE call the values of a whole utterance
 
 
@@ -31,7 +35,7 @@ class AudioSettings:
 
     Attributes:
       set: a feature set of openSMILE, by its name there, or the path of a configuration with a level `func`.
-      config_hash: of the bytes of such a configuration.
+      config_hash: of the bytes of such a configuration, and of all that it includes.
       opensmile: the version of the package.
     """
 
@@ -55,15 +59,21 @@ class AudioExtractor:
             )
         config_hash = None
         if _is_path(given.set):
-            path = _configuration(given.set)
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            digest = _hash_of_configuration(_configuration(given.set))
             config_hash = check_hash("a", given.set, "configuration", given.config_hash, digest)
             given = replace(given, set=stored_path(given.set))
         self._settings = asdict(replace(given, opensmile=installed, config_hash=config_hash))
         self.dim = _smile(given.set).num_features
         self._execution = execution
         kept = {name: value for name, value in self._settings.items() if name != "set" or not config_hash}
-        self._cache = Cache(execution.cache, "a", kept)
+        soundfile = package("soundfile")
+        maker = {
+            "revision": REVISION,
+            "av": package("av").__version__,
+            "soundfile": soundfile.__version__,
+            "libsndfile": soundfile.__libsndfile_version__,
+        }
+        self._cache = Cache(execution.cache, "a", kept, maker)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -128,3 +138,18 @@ def _configuration(name: str) -> Path:
     if path is None or not path.is_file():
         raise InputError(f"audio: there is no configuration {name}")
     return path
+
+
+def _hash_of_configuration(path: Path) -> str:
+    """Of the contents of a configuration and of the files that it includes, wherever they lie."""
+    found: dict[Path, str] = {}
+    todo = [path.resolve()]
+    while todo:
+        place = todo.pop()
+        if place in found:
+            continue
+        found[place] = text = place.read_text(encoding="utf-8", errors="surrogateescape")
+        names = [default or name for default, name in INCLUDE.findall(text)]
+        # What is not there is given by the package itself, as the source of the sound is.
+        todo += [file.resolve() for file in (place.parent / name.strip() for name in names) if file.is_file()]
+    return hash_of(found.values())[:16]

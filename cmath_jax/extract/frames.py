@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.extract.containers import frames_from
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.recordings import Span, UnreadableError
 
@@ -23,39 +24,20 @@ def read_frames(span: Span, every: int, most: int) -> list[np.ndarray]:
     Raises:
       UnreadableError: there is no frame, or the recording is broken.
     """
-    av = package("av")
-    try:
-        with av.open(str(span.path)) as container:
-            if not container.streams.video:
-                raise UnreadableError("it has no pictures")
-            frames = _decoded(av, container, span, every, most)
-    except av.error.FFmpegError as error:
-        raise UnreadableError(f"it is no recording, or a broken one ({error.strerror})") from error
-    if not frames:
-        raise UnreadableError("there is no frame in it, or none in its span")
-    return frames
-
-
-def _decoded(av: Any, container: Any, span: Span, every: int, most: int) -> list[np.ndarray]:
-    stream = container.streams.video[0]
-    offset = max((container.start_time or 0) / av.time_base, 0.0)  # some containers do not begin at 0
-    if span.start:
-        container.seek(int((span.start + offset) * av.time_base))  # to the last picture before it that is whole
     kept: list[np.ndarray] = []
     count, stride = 0, every
-    for frame in container.decode(stream):
-        if frame.time is None:
-            raise UnreadableError("it is broken: a frame has no time")
-        time = frame.time - offset
+    for time, frame in frames_from(span, "video"):
         if span.start is not None and time < span.start:
             continue
         if span.end is not None and time >= span.end:
             break
         if count % stride == 0:
-            kept.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+            kept.append(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
             if len(kept) > most:  # how many there will be is not known before the last
                 kept, stride = kept[::2], 2 * stride
         count += 1
+    if not kept:
+        raise UnreadableError("there is no frame in it, or none in its span")
     return kept
 
 

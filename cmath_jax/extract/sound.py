@@ -4,30 +4,34 @@ soundfile reads what libsndfile knows (wav, flac, ogg, mp3), PyAV all else (mp4,
 """
 
 import math
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from cmath_jax.extract.containers import frames_from
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.recordings import Span, UnreadableError
 
 LOOKBACK = 1.0  # seconds: compressed sound is decoded from a little before the span, until the decoder has settled
 SLACK = 0.01  # seconds, by which the times of a container may be wrong
+RATES = (1_000, 768_000)  # samples a second; what says that it has fewer or more is damaged
+UNKNOWN = 2**63 - 1  # libsndfile: the length of a FLAC that was written as a stream, of which it finds no end
+BLOCK = 2**20  # samples: what a header says of the length is not believed before they are read
+LASTING = (1, 3, 4)  # libsndfile: an unknown format, a malformed file, an encoding that it does not support
 
 
 def read_sound(span: Span, rate: int) -> np.ndarray:
     """float32 [n], the mean of all channels, in -1..1, so many samples a second. Raises UnreadableError."""
     soundfile = package("soundfile")
-    try:
-        file = soundfile.SoundFile(span.path)
-    except soundfile.LibsndfileError:
-        x_cn, native = _by_av(span)
-    else:
-        with file:
-            x_cn, native = _by_soundfile(file, span)
-    if x_cn.shape[1] == 0:
+    found = None
+    with suppress(soundfile.LibsndfileError), soundfile.SoundFile(span.path) as file:
+        if file.frames < UNKNOWN:
+            found = _by_soundfile(file, span)
+    x_n, native = found or _by_av(span)
+    if len(x_n) == 0:
         raise UnreadableError(f"there is no sound {_where(span)}")
-    x_n = x_cn.mean(0, dtype=np.float64)
     if not np.isfinite(x_n).all():
         raise UnreadableError(f"there are samples that are no numbers {_where(span)}")
     return resampled(x_n, native, rate)
@@ -43,59 +47,68 @@ def resampled(x_n: np.ndarray, native: int, rate: int) -> np.ndarray:
     return x_n.astype(np.float32)
 
 
+def _checked(rate: int) -> int:
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UnreadableError(f"it says that it has {rate} samples a second; {RATES[0]} to {RATES[1]} can be read")
+    return rate
+
+
 def _by_soundfile(file: Any, span: Span) -> tuple[np.ndarray, int]:
-    rate = file.samplerate
+    """float64 [n] and its rate."""
+    rate = _checked(file.samplerate)
     start = round((span.start or 0) * rate)
+    if start >= file.frames:
+        raise UnreadableError(f"it ends after {file.frames / rate:.2f} s, {_where(span)} there is nothing")
+    begin = max(start - round(LOOKBACK * rate), 0)
+    last = file.frames if span.end is None else round(span.end * rate)
+    parts = []
     try:
-        if start >= file.frames:
-            raise UnreadableError(f"it ends after {file.frames / rate:.2f} s, {_where(span)} there is nothing")
-        begin = max(start - round(LOOKBACK * rate), 0)
         file.seek(begin)
-        count = -1 if span.end is None else max(round(span.end * rate) - begin, 0)
-        x_nc = file.read(count, dtype="float32", always_2d=True)
-        return x_nc[start - begin :].T, rate
+        while begin < last:
+            x_nc = file.read(min(BLOCK, last - begin), dtype="float32", always_2d=True)
+            if len(x_nc) == 0:
+                break
+            parts.append(x_nc[max(start - begin, 0) :].mean(1, dtype=np.float64))
+            begin += len(x_nc)
     except package("soundfile").LibsndfileError as error:
-        raise UnreadableError(f"it is broken ({error})") from error
+        raise UnreadableError(f"it is broken ({error})", lasting=error.code in LASTING) from error
+    return np.concatenate([np.zeros(0), *parts]), rate
 
 
 def _by_av(span: Span) -> tuple[np.ndarray, int]:
+    """float64 [n] and its rate."""
     av = package("av")
-    try:
-        with av.open(str(span.path)) as container:
-            if not container.streams.audio:
-                raise UnreadableError("it has no sound")
-            return _decoded(av, container, span)
-    except av.error.FFmpegError as error:
-        raise UnreadableError(f"it is no recording, or a broken one ({error.strerror})") from error
-
-
-def _decoded(av: Any, container: Any, span: Span) -> tuple[np.ndarray, int]:
-    stream = container.streams.audio[0]
-    rate = stream.rate
     start, end = span.start or 0.0, math.inf if span.end is None else span.end
-    offset = max((container.start_time or 0) / av.time_base, 0.0)  # some containers do not begin at 0
-    if start > LOOKBACK:
-        container.seek(int((start - LOOKBACK + offset) * av.time_base))
-    # Planes of floats, whatever the file holds; the rate stays.
-    planes = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
+    rate, first = 0, 0
+    form: tuple[Any, ...] = ()
+    planes: Any = None
     kept: list[np.ndarray] = []
-    first = 0
-    for frame in container.decode(stream):
-        if frame.pts is None:
-            raise UnreadableError("it is broken: a piece of sound has no time")
-        begins = float(frame.pts * frame.time_base) - offset
+    for begins, frame in frames_from(span, "audio", LOOKBACK):
         if begins >= end + SLACK:
             break
-        x_cn = np.concatenate([part.to_ndarray() for part in planes.resample(frame)], axis=1)
+        rate = rate or _checked(frame.sample_rate)
+        pieces: list[Any] = []
+        if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # they may change in the middle
+            form = frame.format.name, frame.layout.name, _checked(frame.sample_rate)
+            pieces = planes.resample(None) if planes else []
+            # Planes of floats, whatever the file holds, of one rate.
+            planes = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
+        x_n = _mean([*pieces, *planes.resample(frame)])
         if not kept:
-            first = max(round((start - begins) * rate), 0)
-        if kept or first < x_cn.shape[1]:
-            kept.append(x_cn)
+            first = round((start - begins) * rate)
+            first = 0 if -SLACK * rate < first < 0 else first  # less: the recording has nothing at the start
+        if kept or first < len(x_n):
+            kept.append(x_n)
     if not kept:
         raise UnreadableError(f"there is no sound {_where(span)}")
     # Counted from the start: times are rounded, in some containers to a millisecond, which would add up.
-    last = None if math.isinf(end) else first + round((end - start) * rate)
-    return np.concatenate(kept, axis=1)[:, first:last], rate
+    last = None if math.isinf(end) else max(first + round((end - start) * rate), 0)
+    return np.concatenate([*kept, _mean(planes.resample(None))])[max(first, 0) : last], rate
+
+
+def _mean(pieces: Sequence[Any]) -> np.ndarray:
+    """float64 [n]: frames of planes, one after the other, the mean of their channels."""
+    return np.concatenate([np.zeros(0), *(piece.to_ndarray().mean(0, dtype=np.float64) for piece in pieces)])
 
 
 def _where(span: Span) -> str:

@@ -14,6 +14,8 @@ from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
 from cmath_jax.extract.weights import hash_of
 
+REVISION = 1  # of what is here and in encoders.py; another one computes everything again
+
 
 class TextExtractor:
     """See `Extractor`. Raises InputError."""
@@ -23,7 +25,7 @@ class TextExtractor:
         self._execution = execution
         # Weights by their hash, wherever they lie.
         kept = {name: value for name, value in self.settings.items() if name != "encoder"}
-        self._cache = Cache(execution.cache, "t", kept)
+        self._cache = Cache(execution.cache, "t", kept, {"revision": REVISION})
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read
 from cmath_jax.extract.weights import hash_of_tensors
 
 NETWORKS = ("densenet121", "densenet161", "densenet169", "densenet201", "densenet")
+REVISION = 1  # of how this package makes vectors: with another one, what was kept is not used
 FACES = ("haar", "centre")
 # Of ImageNet, by channel: what networks of torchvision expect.
 MEAN = (0.485, 0.456, 0.406)
@@ -72,7 +73,8 @@ class VisualExtractor:
         self._settings = asdict(replace(given, weights=stored_path(given.weights), weights_hash=found))
         self._execution = execution
         kept = {name: value for name, value in self._settings.items() if name != "weights"}
-        self._cache = Cache(execution.cache, "v", kept)
+        maker = {"revision": REVISION, "av": package("av").__version__, "opencv": package("cv2").__version__}
+        self._cache = Cache(execution.cache, "v", kept, maker)
 
     @property
     def settings(self) -> Mapping[str, Any]:
