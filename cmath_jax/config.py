@@ -5,7 +5,6 @@ A config is a tree of frozen dataclasses. `override` changes options by their do
 """
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.data.load import FEATURE_SET_NAMES, VALIDATIONS
 from cmath_jax.data.published import COUNT_CHECKS
 from cmath_jax.data.simulate import Simulation
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, suggestion
 
 INJECTIONS = ("attention", "block", "nothing")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -280,9 +279,7 @@ def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
     for name, value in values.items():
         full = prefix + name
         if name not in types:
-            near = difflib.get_close_matches(name, types, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(prefix + n for n in types)}"
-            raise InputError(f"unknown option {full!r}; {hint}")
+            raise InputError(f"unknown option {full!r}; {suggestion(name, types, prefix)}")
         if dataclasses.is_dataclass(types[name]):
             _require(isinstance(value, Mapping), f"{full} is a group of options, not one; set {full}.NAME")
             changes[name] = _merge(getattr(config, name), value, f"{full}.")

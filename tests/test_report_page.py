@@ -1,27 +1,17 @@
 """The page in a real browser: it opens offline, is whole on a phone and on paper, and can be read in light and dark."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import browsers
 import pytest
 import report_samples as samples
+from browsers import EMPTY_ICON
 
 from cmath_jax.report import write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-EMPTY_ICON = "data:,"  # keeps a browser from asking for one
+pytestmark = browsers.needed
 # The WCAG contrast of every text of the figures and of the page, with what lies behind it.
 CONTRASTS = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(Number);
@@ -51,10 +41,8 @@ OUTSIDE = """() => [...document.querySelectorAll("figure svg")].flatMap((svg) =>
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
+    with browsers.chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

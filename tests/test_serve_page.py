@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import browsers
 import pytest
 import serve_samples as samples
-from test_report_page import ARGUMENTS, BROWSER, BROWSERS, EMPTY_ICON
+from browsers import EMPTY_ICON
 
 from cmath_jax.serve.limits import Limits
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 samples.skip_without_packages()
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed")
+pytestmark = browsers.needed
 DEVICES = [(1440, "light"), (1440, "dark"), (360, "light"), (360, "dark")]
 HOSTILE = "<img src=x onerror=\"document.title='x'\">"
 # The WCAG contrast of every text that can be seen, with the first ground behind it that is not transparent.
@@ -61,10 +61,8 @@ def url(model: samples.StandIn) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
+    with browsers.chromium() as browser:
         yield browser
-        browser.close()
 
 
 def opened(browser: Any, url: str, width: int = 1440, scheme: str = "light") -> tuple[Any, list[str]]:

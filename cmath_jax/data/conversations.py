@@ -134,7 +134,10 @@ class Corpus:
 
 def there(x_nd: np.ndarray) -> np.ndarray:
     """bool [n]: which utterances have a modality, of which these are the features."""
-    return ~np.isnan(x_nd).all(axis=-1)
+    lacking_n = np.isnan(x_nd[..., :1]).all(axis=-1)
+    if lacking_n.any():  # rarely: the first feature alone tells that nothing is missing
+        lacking_n = np.isnan(x_nd).all(axis=-1)
+    return ~lacking_n
 
 
 def _one_nan(x_nd: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ Shapes: n utterances of a conversation, d features.
 """
 
 import contextlib
-import difflib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,8 @@ import numpy as np
 
 from cmath_jax.data.arrays import FeatureTable, append_array
 from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus
-from cmath_jax.data.transcripts import Transcript, Utterance, numbered_transcripts, to_json, transcript_of
-from cmath_jax.errors import InputError
+from cmath_jax.data.transcripts import Transcript, Utterance, no_constant, numbered_transcripts, to_json, transcript_of
+from cmath_jax.errors import InputError, suggestion
 from cmath_jax.new_folder import new_folder
 
 CONVERSATIONS = "conversations.jsonl"
@@ -233,8 +232,7 @@ def _classes(
         if not label:
             raise InputError(f"{where}: label is empty; leave it out where there is none")
         if stated is not None and label not in stated:
-            near = difflib.get_close_matches(label, [str(name) for name in stated], n=1)
-            hint = f"did you mean {near[0]}?" if near else f"{path.name} has {', '.join(map(str, stated))}"
+            hint = suggestion(label, [str(name) for name in stated], otherwise=f"{path.name} has")
             raise InputError(f"{where}: label {brief(label)} is none of the classes; {hint}")
     if stated is not None:
         _check_classes(stated, str(path))
@@ -288,9 +286,7 @@ def extraction_of(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str
 def _check_fields(stated: Mapping[str, Any], path: Path) -> None:
     for name, value in stated.items():
         if name not in _FIELDS:
-            near = difflib.get_close_matches(name, _FIELDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_FIELDS)}"
-            raise InputError(f"{path}: unknown field {brief(name)}; {hint}")
+            raise InputError(f"{path}: unknown field {brief(name)}; {suggestion(name, _FIELDS)}")
         if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
             kind = {str: "text", list: "a list of names", int: "a number"}[_FIELDS[name]]
             raise InputError(f"{path}: {name} is {brief(value)}, not {kind}")
@@ -303,17 +299,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_no_constant)
+        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=no_constant)
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair, which no file can hold
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: it holds {brief(value)}, not an object")
     return value
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 # Writing.

@@ -7,7 +7,6 @@ The JSON form is that of a line of `conversations.jsonl` (docs/data.md):
 Everywhere `where` is the place that an `InputError` names first.
 """
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cmath_jax.data.conversations import SPLITS
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, suggestion
 
 FAR = 1e12  # seconds; no recording is longer, and an infinity is no number
 
@@ -176,6 +175,11 @@ def _optional(given: Mapping[str, Any], name: str, kind: type[Value], where: str
     raise InputError(f"{where}: {name} is {_kind(value)}, not {'text' if kind is str else 'a number'}")
 
 
+def no_constant(name: str) -> float:
+    """For `json.loads(parse_constant=...)`: NaN and the infinities are no numbers of JSON. Raises ValueError."""
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def decoded(line: str, where: str) -> Any:
     """What a line of JSON holds. Raises InputError."""
     try:
@@ -190,9 +194,7 @@ def _object(value: Any, kind: type, where: str) -> Mapping[str, Any]:
     names = [field.name for field in fields(kind)]
     for name in value:
         if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            raise InputError(f"{where}: unknown field {brief(name)}; {hint}")
+            raise InputError(f"{where}: unknown field {brief(name)}; {suggestion(str(name), names)}")
     return value
 
 

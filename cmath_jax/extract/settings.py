@@ -1,6 +1,5 @@
 """Settings of extractors: JSON objects, checked against a dataclass that holds their defaults."""
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from cmath_jax.data.conversations import MODALITIES
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, suggestion
 
 WEIGHTS = "CMATH_WEIGHTS"  # the folder in which files are looked for that are not at their path any more
 
@@ -22,9 +21,7 @@ def read_settings(kind: type[Settings], given: Mapping[str, Any], modality: str)
     values = {}
     for name, value in given.items():
         if name not in names:
-            near = difflib.get_close_matches(str(name), names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            raise InputError(f"{MODALITIES[modality]}: unknown setting {name!r}; {hint}")
+            raise InputError(f"{MODALITIES[modality]}: unknown setting {name!r}; {suggestion(str(name), names)}")
         value = float(value) if hints[name] is float and isinstance(value, int) else value
         if not isinstance(value, hints[name]) or isinstance(value, bool):
             wanted = getattr(hints[name], "__name__", str(hints[name]))

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from cmath_jax.data.transcripts import Transcript, transcript_of
+from cmath_jax.data.transcripts import Transcript, no_constant, transcript_of
 from cmath_jax.errors import InputError
 from cmath_jax.serve.limits import Limits, Refused, TooLargeError
 from cmath_jax.serve.sound import rewrite
@@ -62,7 +62,7 @@ async def read_json(request: Request, limits: Limits) -> Any:
 def decoded(body: bytes) -> Any:
     """JSON in UTF-8 without the liberties of Python's parser. Raises Refused (400)."""
     try:
-        return json.loads(body.decode(), object_pairs_hook=_without_doubles, parse_constant=_no_number)
+        return json.loads(body.decode(), object_pairs_hook=_without_doubles, parse_constant=no_constant)
     except RecursionError:
         raise Refused(400, "the body is not JSON: it is nested too deeply") from None
     except ValueError as error:
@@ -237,7 +237,3 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         [(double, _)] = Counter(name for name, _ in pairs).most_common(1)
         raise ValueError(f"an object has {brief(double)} twice")
     return value
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
