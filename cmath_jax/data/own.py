@@ -123,7 +123,7 @@ def read_folder(folder: str | os.PathLike[str]) -> OwnFolder:
     if not path.is_file():
         what = "is a folder without" if folder.is_dir() else "is no folder with"
         raise InputError(f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md")
-    stated = _read_json(folder / CORPUS)
+    stated = read_json(folder / CORPUS)
     _check_fields(stated, folder / CORPUS)
     places, transcripts = _read_conversations(path)
     classes = _classes(stated.get("classes"), folder / CORPUS, places, transcripts)
@@ -274,7 +274,7 @@ def _speakers(stated: int | None, path: Path, places: Sequence[str], transcripts
 
 def extraction_of(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Modality letter -> settings, for the modalities whose features are there."""
-    stated = _read_json(folder / EXTRACTION)
+    stated = read_json(folder / EXTRACTION)
     for name, settings in stated.items():
         if name not in MODALITIES.values() or not isinstance(settings, dict):
             raise InputError(
@@ -294,8 +294,8 @@ def _check_fields(stated: Mapping[str, Any], path: Path) -> None:
         raise InputError(f"{path}: speakers is {stated['speakers']}: one is the least")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no file."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is no file. Raises InputError."""
     if not path.exists():
         return {}
     try:

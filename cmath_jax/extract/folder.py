@@ -17,7 +17,7 @@ import numpy as np
 
 from cmath_jax.data.arrays import append_array
 from cmath_jax.data.conversations import MODALITIES, there
-from cmath_jax.data.own import CONVERSATIONS, EXTRACTION
+from cmath_jax.data.own import CONVERSATIONS, EXTRACTION, read_json
 from cmath_jax.data.transcripts import Transcript, read_transcripts
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extractor, make_extractor
@@ -52,7 +52,7 @@ def extract_folder(
       InputError: the conversations or the settings cannot be used, or no utterance has the modality.
     """
     transcripts = read_conversations(folder)
-    _known(folder / EXTRACTION)
+    read_json(folder / EXTRACTION)
     for m in settings:
         other = folder / f"{MODALITIES[m]}.npy"
         if other.exists():
@@ -117,25 +117,13 @@ def _write_features(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _write_settings(folder: Path, name: str, settings: Mapping[str, Any] | None) -> None:
     path = folder / EXTRACTION
-    known = _known(path)
+    known = read_json(path)
     known.pop(name, None)
     if settings is not None:
         known[name] = dict(settings)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _replace(partial, path)
-
-
-def _known(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(known, dict):
-        raise InputError(f"{path}: it holds no object of settings by modality")
-    return known
 
 
 def _replace(partial: Path, path: Path) -> None:
