@@ -162,8 +162,10 @@ def test_what_is_broken_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert there.all(1).tolist() == there.any(1).tolist() == [True, *[False] * (len(broken) + 1)]
     np.testing.assert_array_equal(found.features[0][0], found.features[1][0])
     assert len(found.problems) == len(broken)  # where there is no recording there is nothing wrong
-    for u, (line, (broke, words)) in enumerate(zip(found.problems, broken, strict=True), start=1):
-        assert f"conversation 'talk', utterance {u}:" in line and str(broke.audio) in line and words in line
+    for u, (problem, (broke, words)) in enumerate(zip(found.problems, broken, strict=True), start=1):
+        assert (problem.conversation, problem.utterance, problem.recording) == (0, u, broke.audio)
+        assert words in problem.reason
+        assert problem.line([talk]) == f"conversation 'talk', utterance {u}: {broke.audio}: {problem.reason}"
 
 
 @pytest.mark.slow
@@ -201,7 +203,7 @@ def test_a_recording_that_was_not_there_for_a_moment_is_read_again(
     with monkeypatch.context() as patch:
         patch.setattr("cmath_jax.extract.audio.read_sound", gone)
         first = extractor.features([conversation(utterance(name))], tmp_path)
-    assert np.isnan(first.features[0]).all() and "No such file" in first.problems[0]
+    assert np.isnan(first.features[0]).all() and "No such file" in str(first.problems[0])
     path.write_bytes(content)
     assert extractor.features([conversation(utterance(name))], tmp_path).problems == []
 

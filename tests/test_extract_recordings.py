@@ -46,7 +46,7 @@ def test_a_recording_that_kills_its_reader_does_not_stop_the_others(tmp_path: Pa
     make = partial(deadly, "dead")
     found = extract([talk], lambda u: u.audio, tmp_path, make, np.asarray, 1, cache, Execution(workers=2), "audio")
     np.testing.assert_array_equal(found.features[0][:, 0], [0, np.nan, 2, np.nan, 4, np.nan])
-    assert ["killed" in line for line in found.problems] == [True, False, True]
+    assert ["killed" in problem.reason for problem in found.problems] == [True, False, True]
     # What killed a process may have been something else: it is tried again; what is unreadable stays so.
     kept = [path.read_text() for path in (tmp_path / "cache").rglob("*.txt")]
     assert kept == ["no number"]
@@ -83,7 +83,7 @@ def read_by(workers: int, folder: Path, names: list[str], cache: Cache | None = 
     make = partial(deadly, "dead")
     cache = cache or Cache(None, "a", {})
     found = extract([talk], lambda u: u.audio, folder, make, np.asarray, 1, cache, Execution(workers=workers), "audio")
-    return found.features[0][:, 0], found.problems
+    return found.features[0][:, 0], [str(problem) for problem in found.problems]
 
 
 @pytest.mark.parametrize("count", [1, 4])  # one recording, too, is read by a process of its own

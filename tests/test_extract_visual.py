@@ -194,8 +194,8 @@ def test_no_face_is_missing_and_not_the_centre(numbered: Path, settings: dict[st
     talk = conversation(Utterance("Ann", video=numbered.name), Utterance("Bob", "words"), id="talk")
     found = make_extractor("v", settings | {"face": "haar"}).features([talk], numbered.parent)
     assert np.isnan(found.features[0]).all()
-    (line,) = found.problems
-    assert "conversation 'talk', utterance 0:" in line and "no face in 10 frames" in line
+    (problem,) = found.problems
+    assert (problem.conversation, problem.utterance) == (0, 0) and "no face in 10 frames" in problem.reason
     found = make_extractor("v", settings).features([talk], numbered.parent)
     assert np.isnan(found.features[0]).all(1).tolist() == [False, True] and found.problems == []
 

@@ -19,7 +19,31 @@ from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.data.transcripts import Transcript
 from cmath_jax.errors import InputError
 
-__all__ = ["Execution", "Extracted", "Extractor", "make_extractor"]
+__all__ = ["Execution", "Extracted", "Extractor", "Problem", "make_extractor"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about the words or the recording of one utterance that its user should know.
+
+    Attributes:
+      conversation, utterance: numbers, from 0, in the transcripts that the extractor was given.
+      reason: what is wrong, in words that can stand after a colon.
+      recording: the path as the utterance names it; None where the problem is not about a recording.
+    """
+
+    conversation: int
+    utterance: int
+    reason: str
+    recording: str | None = None
+
+    def __str__(self) -> str:
+        """Returns the recording and the reason, without the place."""
+        return self.reason if self.recording is None else f"{self.recording}: {self.reason}"
+
+    def line(self, transcripts: Sequence[Transcript]) -> str:
+        """Returns the whole message, with the place by the id of the conversation."""
+        return f"conversation {transcripts[self.conversation].id!r}, utterance {self.utterance}: {self}"
 
 
 @dataclass(frozen=True)
@@ -28,11 +52,11 @@ class Extracted:
 
     Attributes:
       features: float32 [n, d] per transcript; a row of NaN: the utterance lacks this modality.
-      problems: a line per recording that is absent or broken.
+      problems: what is absent, broken, or otherwise not as its user will think.
     """
 
     features: list[np.ndarray]
-    problems: list[str]
+    problems: list[Problem]
 
 
 @dataclass(frozen=True)

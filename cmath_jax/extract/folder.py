@@ -32,7 +32,7 @@ class Summary:
       path: of the features.
       utterances, missing: how many there are, and how many lack the modality.
       dim: how many features an utterance has.
-      problems: a line per recording that is absent or broken.
+      problems: a line for each thing that is absent, broken, or not as its user will think.
     """
 
     modality: str
@@ -81,10 +81,11 @@ def read_conversations(folder: Path) -> list[Transcript]:
 def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor: Extractor) -> Summary:
     name = MODALITIES[m]
     found = extractor.features(transcripts, folder)
+    problems = [problem.line(transcripts) for problem in found.problems]
     utterances = sum(len(transcript) for transcript in transcripts)
     missing = utterances - sum(int(there(x_nd).sum()) for x_nd in found.features)
     if missing == utterances:
-        first = f"; the first of {len(found.problems)} problems: {found.problems[0]}" if found.problems else ""
+        first = f"; the first of {len(problems)} problems: {problems[0]}" if problems else ""
         raise InputError(f"{folder / CONVERSATIONS}: none of {utterances} utterances has {name}{first}")
     path = folder / f"{name}.npz"
     partial = path.with_name(f".{path.name}.partial")
@@ -98,7 +99,7 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return Summary(m, path, utterances, missing, extractor.dim, found.problems)
+    return Summary(m, path, utterances, missing, extractor.dim, problems)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 
 from cmath_jax.data.transcripts import Transcript, Utterance
 from cmath_jax.errors import InputError
-from cmath_jax.extract import Execution, Extracted
+from cmath_jax.extract import Execution, Extracted, Problem
 from cmath_jax.extract.cache import Cache, Missing, Result
 from cmath_jax.extract.progress import Counter
 from cmath_jax.extract.weights import hash_of
@@ -71,7 +71,7 @@ def extract(
       name: of the modality, for the progress.
     """
     digests: dict[Path, str | Missing] = {}
-    places: dict[tuple[int, int], tuple[str, Path]] = {}  # conversation, utterance -> key and path
+    places: dict[tuple[int, int], tuple[str, str]] = {}  # conversation, utterance -> key, and path as it is given
     results: dict[str, Result] = {}
     todo: dict[str, Span] = {}
     for c, transcript in enumerate(transcripts):
@@ -84,7 +84,7 @@ def extract(
                 digests[path] = _digest(path)
             digest = digests[path]
             key = hash_of([str(path if isinstance(digest, Missing) else digest), f"{utterance.start} {utterance.end}"])
-            places[c, u] = key, path
+            places[c, u] = key, given
             if isinstance(digest, Missing):
                 results[key] = digest
             elif key not in results and key not in todo:
@@ -103,16 +103,16 @@ def extract(
 
 def _collect(
     transcripts: Sequence[Transcript],
-    places: Mapping[tuple[int, int], tuple[str, Path]],
+    places: Mapping[tuple[int, int], tuple[str, str]],
     results: Mapping[str, Result],
     dim: int,
 ) -> Extracted:
     features = [np.full((len(transcript), dim), np.nan, np.float32) for transcript in transcripts]
     problems = []
-    for (c, u), (key, path) in places.items():
+    for (c, u), (key, given) in places.items():
         result = results[key]
         if isinstance(result, Missing):
-            problems.append(f"conversation {transcripts[c].id!r}, utterance {u}: {path}: {result.reason}")
+            problems.append(Problem(c, u, result.reason, given))
         else:
             features[c][u] = result
     return Extracted(features, problems)

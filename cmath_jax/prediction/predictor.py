@@ -164,7 +164,7 @@ class Predictor:
         found = {m: self._extractors[m].features(transcripts, folder or Path()) for m in wanted}
         for extracted in found.values():
             for problem in extracted.problems:
-                log.warning("%s", problem)
+                log.warning("%s", problem.line(transcripts))
         return [
             conversation_of(transcript, {m: extracted.features[i] for m, extracted in found.items()})
             for i, transcript in enumerate(transcripts)
