@@ -23,6 +23,7 @@ class Checkpoints:
     """The checkpoints of one seed, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         policies = ocp.training.preservation_policies
         self._orbax = ocp.training.Checkpointer(
             folder.resolve(),

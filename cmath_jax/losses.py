@@ -52,7 +52,7 @@ class Mean:
 
     @classmethod
     def of(cls, value_rl: jax.Array, valid_rl: jax.Array, weight_rl: jax.Array | float = 1.0) -> "Mean":
-        weight_rl = jnp.where(valid_rl, weight_rl, 0.0)
+        weight_rl = jnp.where(valid_rl, weight_rl, jnp.float32(0.0))
         return cls((jnp.where(valid_rl, value_rl, 0.0) * weight_rl).sum(), weight_rl.sum())
 
     def value(self) -> jax.Array:
@@ -124,7 +124,7 @@ def _kept(x_rlx: jax.Array, kept_rl: jax.Array) -> jax.Array:
 
 
 def _sum(terms: Iterable[jax.Array]) -> jax.Array:
-    return sum(terms, jnp.zeros(()))
+    return sum(terms, jnp.zeros((), jnp.float32))
 
 
 def _squared_distance(x_rld: jax.Array, y_rld: jax.Array) -> jax.Array:

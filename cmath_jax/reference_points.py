@@ -1,11 +1,15 @@
 """What any model has to beat: the most frequent emotion, and a linear model that sees one utterance at a time."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 
 from cmath_jax.data.conversations import SPLITS, UNLABELLED, Corpus
+from cmath_jax.data.moments import Moments
+from cmath_jax.data.scaling import Scaling
 from cmath_jax.errors import InputError
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression, chosen on the validation split
@@ -27,27 +31,26 @@ def majority(corpus: Corpus) -> dict[str, float]:
 def linear(corpus: Corpus, modalities: str) -> dict[str, float]:
     """The same scores of a logistic regression on the features of one utterance, and the `C` that it took.
 
-    Features of `modalities` (letters, as in "tav") are concatenated and standardized by the training split. C is the
-    one with the best weighted F1 on the validation split, the smallest among equals. Unlabelled utterances are left
-    out everywhere.
+    Features of `modalities` (letters, as in "tav") are standardized by the training split, as those of the model are
+    (`Scaling`), and concatenated. C is the one with the best weighted F1 on the validation split, the smallest among
+    equals. Unlabelled utterances are left out everywhere.
 
     Raises:
       InputError: for modalities that the corpus lacks, a split without labels, or a single emotion in training.
     """
     if not modalities or not set(modalities) <= set(corpus.dims):
         raise InputError(f"{corpus.name} has the modalities {''.join(corpus.dims)}, not {modalities!r}")
-    (x_train_nd, train_n), *others = (_labelled(corpus, split, modalities) for split in SPLITS)
+    features, labels = zip(*(_labelled(corpus, split, modalities) for split in SPLITS), strict=True)
+    train_n, validation_n, test_n = labels
     if len(np.unique(train_n)) < 2:
         raise InputError(f"{corpus.name} train: a linear model needs two emotions, and there is one")
-    known_nd = np.ma.masked_invalid(x_train_nd) if np.isnan(x_train_nd).any() else x_train_nd
-    mean_d, deviation_d = (np.ma.filled(moment_d, 0) for moment_d in (known_nd.mean(axis=0), known_nd.std(axis=0)))
-    deviation_d[deviation_d == 0] = 1  # a feature that never changes says nothing, and must not become NaN
+    scaling = Scaling.by(Moments.of(features[:1], {m: corpus.dims[m] for m in modalities}))
 
-    def scaled(x_nd: np.ndarray) -> np.ndarray:
-        return np.nan_to_num((x_nd - mean_d) / deviation_d)  # what is missing gets the mean
+    def scaled(features: Mapping[str, np.ndarray]) -> np.ndarray:
+        x = scaling.features(features)
+        return np.nan_to_num(np.concatenate([x[m] for m in modalities], axis=1))  # what is missing gets the mean
 
-    x_train_nd = scaled(x_train_nd)
-    (x_validation_nd, validation_n), (x_test_nd, test_n) = ((scaled(x_nd), n) for x_nd, n in others)
+    x_train_nd, x_validation_nd, x_test_nd = map(scaled, features)
 
     best_f1, best = -1.0, {}
     for c in INVERSE_PENALTIES:
@@ -61,15 +64,14 @@ def linear(corpus: Corpus, modalities: str) -> dict[str, float]:
     return best
 
 
-def _labelled(corpus: Corpus, split: str, modalities: str) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [n, sum of d_m] and int32 [n]: features and labels of the labelled utterances of a split."""
+def _labelled(corpus: Corpus, split: str, modalities: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """m -> float32 [n, d_m], and int32 [n]: features and labels of the labelled utterances of a split."""
     label_n = corpus.labels(split)
     known_n = label_n != UNLABELLED
     if not known_n.any():
         raise InputError(f"{corpus.name} {split}: it has no labelled utterances")
-    x = [np.concatenate([c.features[m] for c in corpus.splits[split]]) for m in modalities]
-    x_nd = np.concatenate(x, axis=1, dtype=np.float32) if x else np.zeros((len(label_n), 0), np.float32)
-    return x_nd[known_n], label_n[known_n]
+    features = {m: np.concatenate([c.features[m] for c in corpus.splits[split]])[known_n] for m in modalities}
+    return features, label_n[known_n]
 
 
 def _scores(label_n: np.ndarray, prediction_n: np.ndarray) -> dict[str, float]:

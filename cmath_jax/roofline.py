@@ -188,7 +188,7 @@ def product_rate(dtype: Any) -> float:
 
 def copy_rate(working_set: int) -> float:
     """Bytes/s, read and written, of a plain pass over memory that is overwritten in place."""
-    buffers = [jnp.ones(working_set // FLOAT32)]
+    buffers = [jnp.ones(working_set // FLOAT32, jnp.float32)]
 
     def copy() -> jax.Array:
         for _ in range(COPIES):

@@ -9,7 +9,7 @@ interruption may change, up to rounding.
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def train_runs(
         folder.write_representations(representations(corpus, program.scaling, config, seeds[0]))
         chosen = results.best_seed(seeds)
         with Checkpoints(folder.checkpoints(chosen.seed)) as store:
-            params = store.best(_like(program))["state"].evaluated
+            params = best_state(program, store).evaluated
         folder.write_model(trained_model(config, corpus, program.scaling, params, seeds, result))
         folder.write_result(result)
         outcomes.append(result)
@@ -179,8 +179,19 @@ def train_crew(program: Program, crew: Sequence[Member], termination: Terminatio
 
 
 def restore(program: Program, member: Member, store: Checkpoints) -> TrainState:
-    """The latest state of a member, in the memory of the host; a fresh one where nothing is saved."""
-    return host_copy(program.initialize(member.seed)) if store.empty else store.latest(_like(program))["state"]
+    """The latest state of a member, in the memory of the host; a fresh one where nothing is saved.
+
+    Raises:
+      InputError: for one that was trained on features that were standardized otherwise.
+    """
+    if store.empty:
+        return host_copy(program.initialize(member.seed))
+    return _state(program, store, store.latest(_like(program)))
+
+
+def best_state(program: Program, store: Checkpoints) -> TrainState:
+    """The state with the best validation score, in the memory of the host. Raises InputError as `restore`."""
+    return _state(program, store, store.best(_like(program)))
 
 
 def test_crew(program: Program, crew: Sequence[Member]) -> list[results.SeedResult]:
@@ -188,7 +199,7 @@ def test_crew(program: Program, crew: Sequence[Member]) -> list[results.SeedResu
     best = []
     for member in crew:
         with Checkpoints(member.folder.checkpoints(member.seed)) as store:
-            best.append(store.best(_like(program))["state"].evaluated)
+            best.append(best_state(program, store).evaluated)
     missing = program.engine.members - len(crew)
     params = program.engine.put([*best, *best[-1:] * missing])
     validation_mnc = program.probabilities(params, "validation")
@@ -209,6 +220,19 @@ def test_crew(program: Program, crew: Sequence[Member]) -> list[results.SeedResu
             )
         )
     return outcomes
+
+
+def _state(program: Program, store: Checkpoints, arrays: Mapping[str, Any]) -> TrainState:
+    # An earlier version left features of small deviation as they were: a run cannot go on with others.
+    differing = program.scaling.differing(arrays["scaling"])
+    if differing:
+        raise InputError(
+            f"{store.folder} holds a run of an earlier version, which standardized {len(differing)} of the features "
+            f"otherwise ({', '.join(differing[:3])}{', ...' * (len(differing) > 3)}): train anew with another "
+            "--workdir, or end that run with the version that began it"
+        )
+    state: TrainState = arrays["state"]
+    return state
 
 
 def _like(program: Program) -> dict[str, Any]:

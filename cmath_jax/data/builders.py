@@ -127,7 +127,7 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
     needs no TensorFlow. Read with `as_data_source()`, or with `corpus_of`.
     """
 
-    VERSION = tfds.core.Version("1.2.0")
+    VERSION = tfds.core.Version("1.3.0")
     # No checksums of TFDS: `download` has its own. Looking for them needs importlib_resources, which TFDS uses but
     # does not depend on.
     url_infos: ClassVar[dict[str, Any]] = {}

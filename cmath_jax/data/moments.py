@@ -1,4 +1,4 @@
-"""Mean and variance of every feature, of conversations that come one after the other."""
+"""Mean, deviation and range of every feature, of conversations that come one after the other."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,35 +7,44 @@ import numpy as np
 
 from cmath_jax.data.conversations import there
 
+ROUNDINGS = 4  # of float32: a range of so few, as a constant has that was computed in several ways, is none
+_EPSILON = 2.0**-23  # of a number, the most by which float32 rounds it ...
+_SMALLEST = 2.0**-149  # ... but for numbers near 0, which are multiples of this
+
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the utterances of some conversations, summed up in their order (Chan, Golub and LeVeque 1979).
+    """Sums over the utterances of some conversations, in their order (Chan, Golub and LeVeque 1979).
 
-    Utterances that lack a modality do not count in it.
+    Utterances that lack a modality do not count in it. All is float64: squares of any float32 fit in.
 
     Attributes:
       count: m -> how many utterances.
       mean: m -> float64 [d_m].
       squares: m -> float64 [d_m], the sum of squared deviations from the mean.
+      lowest, highest: m -> float64 [d_m]; infinite where no utterance counts.
     """
 
     count: Mapping[str, int]
     mean: Mapping[str, np.ndarray]
     squares: Mapping[str, np.ndarray]
+    lowest: Mapping[str, np.ndarray]
+    highest: Mapping[str, np.ndarray]
 
     @classmethod
     def of(cls, features_c: Iterable[Mapping[str, np.ndarray]], dims: Mapping[str, int]) -> "Moments":
-        """Of the features of each conversation, m -> [n, d_m]."""
+        """Sums up the features of each conversation, m -> [n, d_m]."""
         zeros = {m: np.zeros(d) for m, d in dims.items()}
-        moments = cls(dict.fromkeys(dims, 0), zeros, zeros)
+        lowest, highest = ({m: np.full(d, end) for m, d in dims.items()} for end in (np.inf, -np.inf))
+        moments = cls(dict.fromkeys(dims, 0), zeros, zeros, lowest, highest)
         for features in features_c:
             moments = moments.plus(features)
         return moments
 
     def plus(self, features: Mapping[str, np.ndarray]) -> "Moments":
-        """With another conversation, m -> [n, d_m]."""
+        """Returns the moments with another conversation, m -> [n, d_m]."""
         count, mean, squares = dict(self.count), dict(self.mean), dict(self.squares)
+        lowest, highest = dict(self.lowest), dict(self.highest)
         for m, x_nd in features.items():
             x_nd = x_nd[there(x_nd)]
             n = len(x_nd)
@@ -45,9 +54,17 @@ class Moments:
             gap_d, share = x_mean_d - mean[m], n / (count[m] + n)
             mean[m] = mean[m] + share * gap_d
             squares[m] = squares[m] + ((x_nd - x_mean_d) ** 2).sum(0) + count[m] * share * gap_d**2
+            lowest[m], highest[m] = np.minimum(lowest[m], x_nd.min(0)), np.maximum(highest[m], x_nd.max(0))
             count[m] += n
-        return Moments(count, mean, squares)
+        return Moments(count, mean, squares, lowest, highest)
 
     def deviation(self, m: str) -> np.ndarray:
         """float64 [d_m]: the standard deviation; 0 for a modality that no utterance has."""
         return np.sqrt(self.squares[m] / max(self.count[m], 1))
+
+    def varies(self, m: str) -> np.ndarray:
+        """bool [d_m]: whether a feature varies by more than float32 rounds it, whatever its unit."""
+        if not self.count[m]:
+            return np.zeros(len(self.mean[m]), bool)
+        size_d = np.maximum(np.abs(self.lowest[m]), np.abs(self.highest[m]))
+        return self.highest[m] - self.lowest[m] > ROUNDINGS * np.maximum(_EPSILON * size_d, _SMALLEST)

@@ -9,45 +9,84 @@ from cmath_jax.data.conversations import Conversation, Corpus
 from cmath_jax.data.moments import Moments
 from cmath_jax.data.stored import StoredSplit
 
+# Deviations from the mean. No value of a training split of fewer than 10^12 utterances is so far off. What is farther
+# elsewhere, in another unit perhaps, is taken to be so far: a model squares it, and float32 ends at 3e38.
+FARTHEST = 1e6
+
 
 @dataclass(frozen=True)
 class Scaling:
-    """x -> (x - mean) / deviation, per feature.
+    """x -> (x - mean) / deviation, per feature, in float64: where a mean is large, float32 would lose the difference.
+
+    A feature that does not vary in training has an infinite deviation, and becomes 0 whatever it is: nothing can be
+    learned of it, so that it must not tell, in any unit, where it is another elsewhere.
 
     Attributes:
-      mean, deviation: m -> float32 [d_m].
+      mean, deviation: m -> float64 [d_m]; float32 in what was saved by an earlier version.
+      farthest: what the result is cut off at, on both sides.
     """
 
     mean: Mapping[str, np.ndarray]
     deviation: Mapping[str, np.ndarray]
+    farthest: float = FARTHEST
 
     @classmethod
     def of(cls, corpus: Corpus, standardize: bool) -> "Scaling":
-        """Of the training split; the identity if not wanted. A feature that never varies is only centred."""
+        """Returns that of the training split; the identity if not wanted."""
         dims, train = corpus.dims, corpus.splits["train"]
-        mean = {m: np.zeros(d, np.float32) for m, d in dims.items()}
-        deviation = {m: np.ones(d, np.float32) for m, d in dims.items()}
-        if standardize:
-            # Those of a split on disk were summed up when it was written.
-            moments = train.moments if isinstance(train, StoredSplit) else Moments.of((c.features for c in train), dims)
-            for m in dims:
-                spread_d = moments.deviation(m)
-                mean[m] = moments.mean[m].astype(np.float32)
-                deviation[m] = np.where(spread_d > 1e-6 * (1 + np.abs(mean[m])), spread_d, 1.0).astype(np.float32)
-        return cls(mean, deviation)
+        if not standardize:
+            mean, deviation = ({m: np.full(d, x) for m, d in dims.items()} for x in (0.0, 1.0))
+            return cls.read({"mean": mean, "deviation": deviation}, standardize)
+        # Those of a split on disk were summed up when it was written.
+        return cls.by(
+            train.moments if isinstance(train, StoredSplit) else Moments.of((c.features for c in train), dims)
+        )
+
+    @classmethod
+    def by(cls, moments: Moments) -> "Scaling":
+        """Returns the one after which these features have mean 0 and deviation 1, those that vary."""
+        deviation = {m: np.where(moments.varies(m), moments.deviation(m), np.inf) for m in moments.mean}
+        return cls(moments.mean, deviation)
+
+    @classmethod
+    def read(cls, tree: Mapping[str, Mapping[str, np.ndarray]], standardize: bool) -> "Scaling":
+        """Returns what `tree` gave; features that are not to be standardized are not cut off either."""
+        return cls(tree["mean"], tree["deviation"], FARTHEST if standardize else np.inf)
 
     def features(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """m -> [n, d_m], scaled, for the modalities given. NaN, which says that a modality is missing, stays."""
-        return {m: (x_nd - self.mean[m]) / self.deviation[m] for m, x_nd in features.items()}
+        """m -> float32 [n, d_m], scaled, for the modalities given. NaN, which says that one is missing, stays."""
+        return {m: self._scaled(m, x_nd) for m, x_nd in features.items()}
+
+    def _scaled(self, m: str, x_nd: np.ndarray) -> np.ndarray:
+        z_nd = np.subtract(x_nd, self.mean[m], dtype=np.float64)
+        z_nd /= self.deviation[m]
+        return np.clip(z_nd, -self.farthest, self.farthest, out=z_nd).astype(np.float32)
 
     def apply(self, conversations: Sequence[Conversation]) -> list[Conversation]:
-        """The same conversations with scaled features."""
+        """Returns the same conversations with scaled features."""
         return [replace(c, features=self.features(c.features)) for c in conversations]
 
     def only(self, modalities: str) -> "Scaling":
-        """That of some modalities."""
-        return Scaling(*({m: x_d for m, x_d in x.items() if m in modalities} for x in (self.mean, self.deviation)))
+        """Returns that of some modalities."""
+        mean, deviation = ({m: x_d for m, x_d in x.items() if m in modalities} for x in (self.mean, self.deviation))
+        return replace(self, mean=mean, deviation=deviation)
 
     def tree(self) -> dict[str, dict[str, np.ndarray]]:
-        """As a checkpoint holds it."""
+        """Returns it as a checkpoint holds it."""
         return {"mean": dict(self.mean), "deviation": dict(self.deviation)}
+
+    def differing(self, tree: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+        """Returns the features, as `t17`, that a scaling saved as `tree` makes other numbers of, beyond rounding.
+
+        Those that do not vary in training are left out: no scaling has let a model learn of them.
+        """
+        names = []
+        for m, deviation_d in self.deviation.items():
+            varies_d = np.isfinite(deviation_d)
+            saved_mean_d, saved_deviation_d = (np.asarray(tree[x][m], np.float64) for x in ("mean", "deviation"))
+            allowed_d = 1e-3 * deviation_d + 2.0**-23 * np.abs(self.mean[m])  # earlier versions saved float32
+            off_d = np.abs(saved_mean_d - self.mean[m]) > allowed_d
+            with np.errstate(invalid="ignore"):  # infinity from infinity
+                off_d |= ~(np.abs(saved_deviation_d - deviation_d) <= 1e-3 * deviation_d)
+            names += [f"{m}{i}" for i in np.flatnonzero(varies_d & off_d)]
+        return names

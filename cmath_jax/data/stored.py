@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # it imports tensorflow-datasets, which takes a while
     from cmath_jax.data.records import Records
 
 INDEX = "index.npz"
+MOMENTS = ("mean", "squares", "lowest", "highest")  # of `Moments`, in its order, a column for each modality
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Index:
         for m, present in self._present.items():
             columns[f"present_{m}"] = np.concatenate([np.zeros(0, bool), *present])
             columns[f"count_{m}"] = np.array(self._moments.count[m])
-        columns |= {f"mean_{m}": x_d for m, x_d in self._moments.mean.items()}
-        columns |= {f"squares_{m}": x_d for m, x_d in self._moments.squares.items()}
+        for name in MOMENTS:
+            columns |= {f"{name}_{m}": x_d for m, x_d in getattr(self._moments, name).items()}
         np.savez(folder / INDEX, allow_pickle=False, **columns)
 
 
@@ -121,12 +122,10 @@ class StoredSplit(Sequence[Conversation]):
         """Raises OSError, ValueError or LookupError for an index that is gone or damaged."""
         with open(folder / INDEX, "rb") as file, np.load(file) as columns:
             small = {name: columns[name] for name in ("length_c", "speaker_n", "label_n", "digest_ck")}
-            mean, squares, present = (
-                {m: columns[f"{name}_{m}"] for m in records.dims} for name in ("mean", "squares", "present")
-            )
+            *moments, present = ({m: columns[f"{name}_{m}"] for m in records.dims} for name in (*MOMENTS, "present"))
             count = {m: int(columns[f"count_{m}"]) for m in records.dims}
             ids = tuple(json.loads(columns["ids"].tobytes()))
-        return cls(records, ids, **small, moments=Moments(count, mean, squares), present=present)
+        return cls(records, ids, **small, moments=Moments(count, *moments), present=present)
 
     @cached_property
     def _start_c(self) -> np.ndarray:

@@ -5,6 +5,8 @@ the batch: a conversation is dropped out and sampled alike in any row, beside an
 number is computed where it is needed, from integers alone, and so is never stored and the same on every device.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -16,7 +18,7 @@ def random_bits(key: jax.Array, *coordinates: jax.Array) -> jax.Array:
 
     Coordinates of small shape come first: all but the last steps are then computed for few addresses.
     """
-    state, salt = jax.random.bits(key, (2,))
+    state, salt = jax.random.bits(key, (2,), jnp.uint32)
     for coordinate in coordinates:
         state = _scramble(state + coordinate.astype(jnp.uint32) * jnp.uint32(GOLDEN), salt)
     return state
@@ -25,7 +27,7 @@ def random_bits(key: jax.Array, *coordinates: jax.Array) -> jax.Array:
 def standard_normal(bits: jax.Array) -> jax.Array:
     """float32, from as many random bits: the quantile of a number in (-1, 1) that has 23 bits."""
     uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-22 - 1.0
-    return jnp.sqrt(2.0) * jax.lax.erf_inv(uniform)
+    return jnp.float32(math.sqrt(2.0)) * jax.lax.erf_inv(uniform)
 
 
 def _scramble(x: jax.Array, salt: jax.Array) -> jax.Array:

@@ -136,12 +136,12 @@ class Dense(nn.Module):
         depth, d_in = len(self.stack), x.shape[-1]
         outputs = tuple(range(depth + 1, depth + 1 + len(self.features)))
         initializer = nn.initializers.lecun_normal(depth, outputs[-1], (*range(depth), *outputs[:-1]))
-        kernel = self.param("kernel", initializer, (*self.stack, d_in, *self.features)).astype(self.dtype)
+        kernel = self.param("kernel", initializer, (*self.stack, d_in, *self.features), jnp.float32).astype(self.dtype)
         x_snd = x.astype(self.dtype).reshape(*self.stack, -1, d_in)
         y = product(x_snd, kernel.reshape(*self.stack, d_in, -1))
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (*self.stack, *self.features)).astype(self.dtype)
-            y += bias.reshape(*self.stack, 1, -1)
+            bias = self.param("bias", nn.initializers.zeros, (*self.stack, *self.features), jnp.float32)
+            y += bias.astype(self.dtype).reshape(*self.stack, 1, -1)
         return y.reshape(*x.shape[:-1], *self.features)
 
 
@@ -177,8 +177,8 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x_srld: jax.Array) -> jax.Array:
         shape = (*self.stack, x_srld.shape[-1])
-        scale_sd = self.param("scale", nn.initializers.ones, shape)
-        bias_sd = self.param("bias", nn.initializers.zeros, shape)
+        scale_sd = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias_sd = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
         x_srld = x_srld.astype(jnp.float32)
         centred_srld = x_srld - x_srld.mean(-1, keepdims=True)
         variance_srl = jnp.square(centred_srld).mean(-1, keepdims=True)
@@ -203,14 +203,16 @@ class Convolution(nn.Module):
     @nn.compact
     def __call__(self, x_rld: jax.Array, context: Context) -> jax.Array:
         rows, slots, width = x_rld.shape
-        kernel = self.param("kernel", nn.initializers.lecun_normal(in_axis=(0, 1)), (self.size, width, self.features))
+        initializer = nn.initializers.lecun_normal(in_axis=(0, 1))
+        kernel = self.param("kernel", initializer, (self.size, width, self.features), jnp.float32)
         x_rld = x_rld.astype(self.dtype)
         before = self.size - 1 if context.causal else self.size // 2
         taps = [_shift(x_rld, context.segment_rl, tap - before) for tap in range(self.size)]
         x_nx = jnp.concatenate(taps, axis=-1).reshape(rows * slots, self.size * width)
         y_nd = product(x_nx, kernel.reshape(self.size * width, self.features).astype(self.dtype))
         if self.use_bias:
-            y_nd += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)[None, :]
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y_nd += bias.astype(self.dtype)[None, :]
         return y_nd.reshape(rows, slots, self.features)
 
 
@@ -241,7 +243,7 @@ class SpeakerEmbedding(nn.Module):
     @nn.compact
     def __call__(self, speaker_rl: jax.Array) -> jax.Array:
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
-        embedding_sd = self.param("embedding", init, (self.speakers, self.width))
+        embedding_sd = self.param("embedding", init, (self.speakers, self.width), jnp.float32)
         one_hot_rls = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
         # At the highest precision a look-up is exact on every device.
         return jnp.matmul(one_hot_rls, embedding_sd.astype(self.dtype), precision="highest")

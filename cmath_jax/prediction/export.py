@@ -20,6 +20,7 @@ import numpy as np
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import UNLABELLED, Conversation
+from cmath_jax.data.scaling import Scaling
 from cmath_jax.models.layers import LONGEST_SYMBOL
 from cmath_jax.new_folder import new_folder
 from cmath_jax.prediction.card import public
@@ -40,14 +41,13 @@ def program_of(predictor: Predictor) -> Any:
     """
     trained = predictor.trained
     step = partial(predict_step, model=trained.module())
-    constants = jax.tree.map(jnp.asarray, (trained.params, trained.scaling.mean, trained.scaling.deviation))
+    params = jax.tree.map(jnp.asarray, trained.params)
     temperature, normal_kc = (jnp.asarray(x) for x in predictor.numbers)
 
     def predict(features: Mapping[str, jax.Array], speaker_bl: jax.Array, valid_bl: jax.Array) -> Any:
-        params, mean, deviation = constants
         place_bl = jnp.broadcast_to(jnp.arange(speaker_bl.shape[1], dtype=jnp.int32)[None], speaker_bl.shape)
         present = {m: ~jnp.isnan(x_bld).all(-1) | ~valid_bl for m, x_bld in features.items()}
-        scaled = {m: (x_bld - mean[m][None, None]) / deviation[m][None, None] for m, x_bld in features.items()}
+        scaled = {m: _scaled(x_bld, trained.scaling, m) for m, x_bld in features.items()}
         known = {m: (present[m] & valid_bl)[..., None] for m in scaled}
         batch = Batch(
             features={m: jnp.where(known[m], x_bld, 0.0) for m, x_bld in scaled.items()},
@@ -62,6 +62,20 @@ def program_of(predictor: Predictor) -> Any:
         return told.probability, told.uncertainty
 
     return predict
+
+
+def _scaled(x_bld: jax.Array, scaling: Scaling, m: str) -> jax.Array:
+    """As `Scaling.features`, in float32: the mean is subtracted in two parts, the second what rounds off the first."""
+    mean_d, deviation_d = (np.asarray(x[m], np.float64) for x in (scaling.mean, scaling.deviation))
+    varies_d = np.isfinite(deviation_d)
+    first_d = mean_d.astype(np.float32)
+    second_d = (mean_d - first_d).astype(np.float32)
+    smallest = np.finfo(np.float32).tiny  # a device may take what is smaller for 0
+    divisor_d = np.maximum(np.where(varies_d, deviation_d, 1.0), smallest).astype(np.float32)
+    # Without the barrier a compiler might add up the parts first, and round.
+    rest_bld = jax.lax.optimization_barrier(x_bld - first_d[None, None])
+    z_bld = (rest_bld - second_d[None, None]) / divisor_d[None, None]
+    return jnp.where(varies_d[None, None], jnp.clip(z_bld, -scaling.farthest, scaling.farthest), 0.0)
 
 
 def export(checkpoint: str | Path | Predictor, folder: str | Path) -> Path:
@@ -104,7 +118,8 @@ def _check(exported: Any, predictor: Predictor) -> None:
     features = {}
     for m in trained.modalities:
         x_nd = rng.standard_normal((CHECKED, trained.dims[m]))
-        features[m] = (trained.scaling.mean[m] + trained.scaling.deviation[m] * x_nd).astype(np.float32)
+        deviation_d = np.where(np.isfinite(trained.scaling.deviation[m]), trained.scaling.deviation[m], 0.0)
+        features[m] = (trained.scaling.mean[m] + deviation_d * x_nd).astype(np.float32)
     conversation = Conversation("check", features, speakers_n, np.full(CHECKED, UNLABELLED, np.int32))
     live = [[*p.probabilities.values()] for p in predictor.predict_features([conversation])[0]]
     there_bl = np.ones((1, CHECKED), bool)

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 DRAWS = 256  # from the fused Gaussian of an utterance
 LEAST_SLOTS, MOST_SLOTS = 64, 4096  # of a row, and of a batch unless a single conversation is longer
 STEADY = 1e-5  # of the size of a covariance, on its diagonal
+SMALLEST = 1e-30  # size of a covariance
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,15 @@ def predict_step(params: Any, batch: Batch, temperature: jax.Array, normal_kc: j
     kernel_dc = params["classifier"]["kernel"].astype(jnp.float32)
     variance_rld = jnp.square(outputs.deviation_rld)
     covariance_rlce = jnp.einsum("rld,dc,de->rlce", variance_rld, kernel_dc, kernel_dc, precision="highest")
-    # It may be singular: nothing, or what the sum of a product is wrong by, is added to its diagonal.
-    size_rl = 1 + jnp.trace(covariance_rlce, axis1=-2, axis2=-1)
-    steady_rlce = STEADY * size_rl[..., None, None] * jnp.eye(kernel_dc.shape[1])[None, None]
+    # It may be singular: what the sum of a product is wrong by is added to its diagonal, or, where it is 0, next to
+    # nothing. More would drown draws of small deviation among logits as close together.
+    size_rl = jnp.maximum(jnp.trace(covariance_rlce, axis1=-2, axis2=-1), SMALLEST)
+    steady_rlce = STEADY * size_rl[..., None, None] * jnp.eye(kernel_dc.shape[1], dtype=jnp.float32)[None, None]
     root_rlce = jnp.linalg.cholesky(covariance_rlce + steady_rlce)
     drawn_krlc = outputs.logits_rlc[None] + jnp.einsum("rlce,ke->krlc", root_rlce, normal_kc, precision="highest")
     other_krl = drawn_krlc.argmax(-1) != outputs.logits_rlc.argmax(-1)[None]
     gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
-    return Told(nn.softmax(outputs.logits_rlc / temperature), other_krl.mean(0), gates)
+    return Told(nn.softmax(outputs.logits_rlc / temperature), other_krl.mean(0, dtype=jnp.float32), gates)
 
 
 class Predictor:

@@ -142,13 +142,14 @@ class TrainedModel:
                 raise InputError(f"{folder}: a model of format {record['format']}; this version reads {FORMAT}")
             with open(folder / ARRAYS, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 tree = unflatten_dict({name: arrays[name] for name in arrays.files}, sep="/")
+            config = from_dict(record["config"])
             trained = cls(
-                config=from_dict(record["config"]),
+                config=config,
                 classes=tuple(record["classes"]),
                 speakers=int(record["speakers"]),
                 dims={m: int(d) for m, d in record["dims"].items()},
                 extraction={m: dict(settings) for m, settings in record["extraction"].items()},
-                scaling=Scaling(tree["scaling"]["mean"], tree["scaling"]["deviation"]),
+                scaling=Scaling.read(tree["scaling"], config.data.standardize),
                 temperature=float(record["temperature"]),
                 facts=Facts(**record["facts"]),
                 params=tree["params"],
