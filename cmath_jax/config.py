@@ -115,7 +115,7 @@ class OptimConfig:
     warmup_epochs: float = 0.0  # over so many the rate rises linearly to its highest
     clip_norm: float = 0.0  # of the whole gradient; 0 does not clip
     weight_decay: float = 0.0  # L2 coupled to the gradient, as torch.optim.Adam has it
-    average: float = 0.0  # decay of the moving average of parameters that is evaluated; 0 evaluates the last ones
+    average: float = 0.0  # evaluates an average over steps, weighed by average^age; 0 evaluates the last parameters
 
     def __post_init__(self) -> None:
         _require(0 < self.learning_rate < inf, f"optim.learning_rate={self.learning_rate} must be positive and finite")

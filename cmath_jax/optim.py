@@ -1,5 +1,9 @@
 """Adam, and what the config puts around it."""
 
+import math
+
+import jax
+import jax.numpy as jnp
 import optax
 
 from cmath_jax.config import OptimConfig
@@ -33,3 +37,14 @@ def make_optimizer(config: OptimConfig, steps_per_epoch: int, epochs: int) -> op
         optax.scale_by_adam(),
         optax.scale_by_learning_rate(schedule(config, steps_per_epoch, epochs)),
     )
+
+
+def newest_share(decay: float, count: jax.Array) -> jax.Array:
+    """float32: how much of an average of `count` parameters the last ones make up, decay^i those of i steps earlier.
+
+    The weights are divided by their sum, as Adam has it, (1 - decay) / (1 - decay^count): the average never holds
+    anything of the initial parameters, is that of all steps while they are few, and reaches about 1 / (1 - decay) of
+    them back when they are many.
+    """
+    rate = jnp.float32(math.log(decay))
+    return jnp.expm1(rate) / jnp.expm1(rate * count.astype(jnp.float32))

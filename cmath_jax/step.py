@@ -20,6 +20,7 @@ from cmath_jax.data.batches import Array, Batch, with_features
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.losses import LossWeights, Mean, loss_terms, total_loss
 from cmath_jax.models.cmath import Outputs
+from cmath_jax.optim import newest_share
 
 
 @flax.struct.dataclass
@@ -31,7 +32,7 @@ class TrainState:
       seed: int32; every random draw is a function of it, the name of its stream and the step.
       params: of the model.
       opt_state: of the optimizer.
-      average: the moving average of the parameters, or None where the parameters themselves are evaluated.
+      average: of the parameters after each step (`optim.newest_share`), or None where the last ones are evaluated.
     """
 
     step: jax.Array
@@ -123,10 +124,9 @@ def train_step(
         params = optax.apply_updates(state.params, jax.tree.map(lambda x: settings.learning_rate * x, updates))
     averaged = state.average
     if averaged is not None:
-        # A young average forgets faster, so that it does not remember the initial parameters.
         with jax.named_scope("average"):
-            decay = jnp.minimum(average, (1 + state.step) / (10 + state.step))
-            averaged = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, averaged, params)
+            share = newest_share(average, state.step + 1)
+            averaged = jax.tree.map(lambda old, new: (1 - share) * old + share * new, averaged, params)
     metrics = {"loss": total, **terms, "gradient_norm": optax.tree.norm(grads)}
     return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
 

@@ -18,7 +18,8 @@ def get_config() -> Config:
         linear_reference="tav",
         model=ModelConfig(width=400, heads=10, dropout=0.2),
         loss=LossConfig(gamma1=1.0, gamma2=1.2),
-        # The averaged parameters and the decaying rate are ours: docs/model.md says what they are worth.
-        optim=OptimConfig(learning_rate=2e-4, schedule="cosine", average=0.999),
+        # The averaged parameters and the decaying rate are ours: docs/model.md says what they are worth. The average is
+        # over about the last 250 steps, an epoch.
+        optim=OptimConfig(learning_rate=2e-4, schedule="cosine", average=0.996),
         train=TrainConfig(epochs=8, batch_size=4, patience=0),
     )

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from cmath_jax.config import OptimConfig
-from cmath_jax.optim import make_optimizer, schedule
+from cmath_jax.optim import make_optimizer, newest_share, schedule
 
 
 def rates(steps: int, **options: float | str) -> np.ndarray:
@@ -55,3 +55,32 @@ def test_a_small_gradient_is_not_clipped() -> None:
     np.testing.assert_array_equal(
         clipped.update(gradient, clipped.init(params), params)[0], plain.update(gradient, plain.init(params), params)[0]
     )
+
+
+def averages(decay: float, values: np.ndarray) -> list[float]:
+    """The average after each of the values."""
+    found, average = [], 100.0  # of what was there before the first one nothing is kept
+    for count, value in enumerate(values, start=1):
+        share = float(newest_share(decay, jnp.int32(count)))
+        average = (1 - share) * average + share * value
+        found.append(average)
+    return found
+
+
+@pytest.mark.parametrize("decay", [1e-3, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-6])
+def test_the_weights_of_the_average(decay: float) -> None:
+    """decay^i of i steps before, divided by their sum, at any step."""
+    values = np.random.default_rng(0).normal(size=3000)
+    found = averages(decay, values)
+    for count in (1, 2, 3, 10, 100, 3000):
+        weights = decay ** np.arange(count)[::-1].astype(np.float64)
+        assert found[count - 1] == pytest.approx(weights @ values[:count] / weights.sum(), abs=2e-5)
+
+
+@pytest.mark.parametrize("steps", [2, 10, 260, 2080])
+def test_every_value_of_the_average_means_something(steps: int) -> None:
+    """However few the steps are, a larger value reaches farther back."""
+    decays = (0.1, 0.5, 0.9, 0.99, 0.995, 0.999, 0.9999)
+    ages = np.arange(steps, 0, -1.0)
+    mean_ages = [averages(decay, ages)[-1] for decay in decays]
+    assert (np.diff(mean_ages) > 0).all() and mean_ages[-1] < (steps + 1) / 2

@@ -266,16 +266,18 @@ def test_random_streams_are_addressed() -> None:
 
 
 def test_the_average_follows_the_parameters() -> None:
-    config = tiny(optim__average=0.5, parallel__devices=1)
+    """By the weights of `optim.average`, from the first step on, and without the initial ones."""
+    config = tiny(optim__average=0.7, parallel__devices=1)
     made = Program.of(config, train.load_configured(config))
     state = made.initialize(0)
-    expected = jax.tree.map(np.array, state.params)
     plan = made.engine.put_steps([made.batches.plan(0)])
+    passed: list[Any] = []
     for number in range(3):
         state, _ = made.advance(state, plan, made.settings([config]), number, number + 1)
-        decay = min(0.5, (1 + number) / (10 + number))
-        expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * np.array(new), expected, state.params)
-    chex.assert_trees_all_close(state.average, expected, rtol=1e-5, atol=1e-6)
+        passed.append(jax.tree.map(np.array, state.params))
+        weights = 0.7 ** np.arange(len(passed))[::-1]
+        expected = jax.tree.map(lambda *x, w=weights: sum(w * x for w, x in zip(w / w.sum(), x, strict=True)), *passed)
+        chex.assert_trees_all_close(state.average, expected, rtol=1e-5, atol=1e-6)
     assert state.evaluated is state.average
 
 
