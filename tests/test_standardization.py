@@ -28,6 +28,7 @@ from cmath_jax.prediction.predictor import Predictor
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.program import Program
 from cmath_jax.reference_points import linear
+from cmath_jax.report.representation_figures import tsne
 from cmath_jax.train import fit
 
 quickly = settings(max_examples=200, deadline=None, database=None, derandomize=True)
@@ -298,3 +299,41 @@ def test_a_run_of_an_earlier_version_goes_on_or_is_refused(
     assert fit(config, tmp_path / "run")["test"] == before["test"]
     program = Program.of(config, train.load_configured(config))
     assert program.scaling.differing(program.scaling.tree()) == []
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
+def test_uncertainty_does_not_see_the_size_of_logits(trained: TrainedModel, scale: float) -> None:
+    """Which label a draw is given depends on their proportions alone."""
+    classifier = {name: np.float32(scale) * np.asarray(x) for name, x in trained.params["classifier"].items()}
+    scaled = replace(trained, params={**trained.params, "classifier": classifier})
+    talks = changed(with_constant(tiny_corpus(), dict.fromkeys(SPLITS, 0.0)), odd_units).splits["test"]
+    found, expected = (
+        [p.uncertainty for predictions in Predictor(model).predict_features(talks) for p in predictions]
+        for model in (scaled, trained)
+    )
+    assert max(expected) > 0.02
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+def test_a_model_without_noise_has_no_doubt(tmp_path: Path) -> None:
+    config = config_of(tmp_path, tiny_corpus(), model__noise=False, train__epochs=1)
+    fit(config, tmp_path / "run")
+    model = TrainedModel.load(tmp_path / "run")
+    close = {name: np.float32(1e-5) * np.asarray(x) for name, x in model.params["classifier"].items()}
+    predictor = Predictor(replace(model, params={**model.params, "classifier": close}))
+    talks = predictor.predict_features(tiny_corpus().splits["test"])
+    assert {p.uncertainty for predictions in talks for p in predictions} == {0.0}
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_head_of_a_finetuning_does_not_see_the_length_of_vectors(scale: float) -> None:
+    torch = pytest.importorskip("torch")
+    from cmath_jax.extract.finetune import _head
+
+    head = _head(16, 3, 0.0)
+    x_nd = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(head(scale * x_nd).detach(), head(x_nd).detach(), atol=1e-5)
+
+
+def test_a_map_of_one_place() -> None:
+    assert not tsne(np.full((10, 4), 7.0, np.float32)).any()

@@ -12,6 +12,7 @@ from cmath_jax.data.stored import StoredSplit
 # Deviations from the mean. No value of a training split of fewer than 10^12 utterances is so far off. What is farther
 # elsewhere, in another unit perhaps, is taken to be so far: a model squares it, and float32 ends at 3e38.
 FARTHEST = 1e6
+BLOCK = 2**14  # numbers that are scaled at a time: in float64 they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,14 @@ class Scaling:
         return {m: self._scaled(m, x_nd) for m, x_nd in features.items()}
 
     def _scaled(self, m: str, x_nd: np.ndarray) -> np.ndarray:
-        z_nd = np.subtract(x_nd, self.mean[m], dtype=np.float64)
-        z_nd /= self.deviation[m]
-        return np.clip(z_nd, -self.farthest, self.farthest, out=z_nd).astype(np.float32)
+        scaled_nd = np.empty(x_nd.shape, np.float32)
+        rows = max(1, BLOCK // max(x_nd.shape[1], 1))
+        with np.errstate(over="ignore"):  # what is more than float32 holds is cut off below
+            for start in range(0, len(x_nd), rows):
+                z_nd = np.subtract(x_nd[start : start + rows], self.mean[m], dtype=np.float64)
+                z_nd /= self.deviation[m]
+                scaled_nd[start : start + rows] = z_nd
+        return np.clip(scaled_nd, -self.farthest, self.farthest, out=scaled_nd)
 
     def apply(self, conversations: Sequence[Conversation]) -> list[Conversation]:
         """Returns the same conversations with scaled features."""

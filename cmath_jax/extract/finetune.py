@@ -231,7 +231,8 @@ def _train(
 def _head(dim: int, classes: int, dropout: float) -> Any:
     """A linear layer for vectors of any length: some encoders give unit vectors, some long ones."""
     nn = package("torch").nn
-    return nn.Sequential(nn.LayerNorm(dim, eps=1e-30, elementwise_affine=False), nn.Dropout(dropout), nn.Linear(dim, classes))
+    norm = nn.LayerNorm(dim, eps=1e-30, elementwise_affine=False)  # the usual 1e-5 is much beside a short vector
+    return nn.Sequential(norm, nn.Dropout(dropout), nn.Linear(dim, classes))
 
 
 def _scores(encoder: Encoder, head: Any, data: Labelled, classes: int, batch: int) -> dict[str, float]:

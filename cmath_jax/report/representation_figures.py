@@ -84,7 +84,10 @@ def tsne(x_nd: np.ndarray) -> np.ndarray:
     """float32 [n, 2]; equal input, equal output: one thread, since the order of sums matters to the last digit."""
     x_nd = x_nd - x_nd.mean(0, dtype=np.float64)
     # The picture does not depend on the scale, but squares of large numbers are more than float32 can hold.
-    x_nd = (x_nd / np.abs(x_nd).max()).astype(np.float32)
+    largest = np.abs(x_nd).max()
+    if not largest:  # all in one place
+        return np.zeros((len(x_nd), 2), np.float32)
+    x_nd = (x_nd / largest).astype(np.float32)
     if x_nd.shape[1] == 1:
         x_nd = np.column_stack([x_nd, np.zeros(len(x_nd))])
     with threadpool_limits(limits=1):
