@@ -17,7 +17,7 @@ from test_meld_csv import put as put_csv
 from test_meld_csv import row
 
 from cmath_jax.config import Config, override
-from cmath_jax.data import published
+from cmath_jax.data import counts
 from cmath_jax.data.__main__ import main
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.own import read_own, write_own
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def no_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "_COUNTS", dict.fromkeys(published._COUNTS, ()))
+    monkeypatch.setattr(counts, "COUNTS", dict.fromkeys(counts.COUNTS, ()))
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -17,7 +17,8 @@ import numpy as np
 
 from cmath_jax.data.arrays import append_array
 from cmath_jax.data.conversations import MODALITIES, there
-from cmath_jax.data.own import CONVERSATIONS, EXTRACTION, read_json
+from cmath_jax.data.own import CONVERSATIONS, EXTRACTION
+from cmath_jax.data.stated import read_json
 from cmath_jax.data.transcripts import Transcript, read_transcripts
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extractor, make_extractor

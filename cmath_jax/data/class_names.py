@@ -1,0 +1,112 @@
+"""Classes that are most likely misspelled: of conversations of one's own every label becomes one, whatever it says."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from reprlib import repr as brief
+
+from cmath_jax.data.conversations import CLASSES, UNLABELLED
+from cmath_jax.data.counts import Labels
+
+_KNOWN = tuple(dict.fromkeys(name for names in CLASSES.values() for name in names))
+_SAME = (  # what data sets call one and the same emotion
+    {"angry", "anger"},
+    {"sad", "sadness"},
+    {"happy", "happiness", "joy"},
+    {"excited", "excitement"},
+    {"frustrated", "frustration"},
+    {"surprise", "surprised"},
+    {"fear", "fearful"},
+    {"disgust", "disgusted"},
+)
+_EDITS = ((7, 2), (4, 1))  # names of so many letters at least are alike up to so many edits
+
+
+def doubtful_classes(classes: Sequence[str], labels: Labels) -> list[str]:
+    """Returns a sentence about each class that looks like another one, or that no more than one utterance has.
+
+    Args:
+      labels: as in `check_counts`; indices into the classes.
+    """
+    counts = [0] * len(classes)
+    for of_split in labels.values():
+        for label_n in of_split:
+            for label in label_n.tolist():
+                counts[label] += label != UNLABELLED
+    count_of = dict(zip(classes, counts, strict=True))
+    return [*_alike(count_of), *_unknown(classes), *_rare(count_of)]
+
+
+def _alike(count_of: dict[str, int]) -> Iterator[str]:
+    for one, other in combinations(count_of, 2):
+        reason = _likeness(one, other) or ("name one emotion" if {_plain(one), _plain(other)} in _pairs() else "")
+        if reason:
+            rare, often = sorted((one, other), key=count_of.__getitem__)
+            yield (
+                f"the classes {brief(rare)} ({_times(count_of[rare])}) and {brief(often)} ({_times(count_of[often])}) "
+                f"{reason}: if they are one, write it in one way"
+            )
+
+
+def _unknown(classes: Sequence[str]) -> Iterator[str]:
+    """Yields doubts about names that are nearly those of MELD or IEMOCAP, which are not classes themselves."""
+    known = [name for name in _KNOWN if name not in classes]
+    # Where all write `Joy`, that is how they are written here; beside `anger` it is a slip.
+    mixed = any(name in _KNOWN for name in classes)
+    for name in classes:
+        if name in _KNOWN:
+            continue
+        near = [(other, _likeness(name, other)) for other in known]
+        found = next((pair for pair in near if pair[1] and (mixed or _plain(name) != _plain(pair[0]))), None)
+        if found:
+            other, why = found
+            yield f"the class {brief(name)} and {brief(other)}, as MELD or IEMOCAP have it, {why}: is it a slip?"
+        elif name != name.strip():
+            yield f"the class {brief(name)} begins or ends with white space"
+
+
+def _rare(count_of: dict[str, int]) -> Iterator[str]:
+    for name, count in count_of.items():
+        if count < 2:
+            yield f"the class {brief(name)} occurs {_times(count)}, from which nothing can be learned"
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
+
+
+def _likeness(one: str, other: str) -> str:
+    """How two names are alike, as the end of a sentence; "" where they are not."""
+    a, b = _plain(one), _plain(other)
+    if a == b:
+        return "differ in case, white space or marks alone"
+    if re.sub(r"\D", "", a) != re.sub(r"\D", "", b):  # class 1 and class 2
+        return ""
+    length = min(len(a), len(b))
+    most = next((edits for letters, edits in _EDITS if length >= letters), 0)
+    return "are nearly spelled the same" if most and _distance(a, b) <= most else ""
+
+
+def _plain(name: str) -> str:
+    """A name without what is easily mistaken: case, white space, hyphens, underscores, forms of a character."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c for c in folded if not c.isspace() and c not in "-_." and unicodedata.category(c) != "Cf")
+
+
+def _pairs() -> list[set[str]]:
+    return [{one, other} for same in _SAME for one, other in combinations(sorted(same), 2)]
+
+
+def _distance(a: str, b: str) -> int:
+    """How many letters to insert, to leave out, to replace or to swap with the next make one of the other."""
+    before: list[int] = []
+    row = [*range(len(b) + 1)]
+    for i, x in enumerate(a, start=1):
+        before, last, row = row, before, [i]
+        for j, y in enumerate(b, start=1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                best = min(best, last[j - 2] + 1)
+            row.append(best)
+    return row[-1]
