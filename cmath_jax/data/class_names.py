@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from reprlib import repr as brief
 
@@ -35,32 +35,39 @@ def doubtful_classes(classes: Sequence[str], labels: Labels) -> list[str]:
             for label in label_n.tolist():
                 counts[label] += label != UNLABELLED
     count_of = dict(zip(classes, counts, strict=True))
-    return [*_alike(count_of), *_unknown(classes), *_rare(count_of)]
+    alike = {pair: reason for pair in combinations(classes, 2) if (reason := _pair_likeness(*pair))}
+    paired = {name for pair in alike for name in pair}
+    return [
+        *(_of_pair(pair, reason, count_of) for pair, reason in alike.items()),
+        *_unknown([name for name in classes if name not in paired], classes),
+        *_rare(count_of),
+    ]
 
 
-def _alike(count_of: dict[str, int]) -> Iterator[str]:
-    for one, other in combinations(count_of, 2):
-        reason = _likeness(one, other) or ("name one emotion" if {_plain(one), _plain(other)} in _pairs() else "")
-        if reason:
-            rare, often = sorted((one, other), key=count_of.__getitem__)
-            yield (
-                f"the classes {brief(rare)} ({_times(count_of[rare])}) and {brief(often)} ({_times(count_of[often])}) "
-                f"{reason}: if they are one, write it in one way"
-            )
+def _pair_likeness(one: str, other: str) -> str:
+    same = any({_plain(one), _plain(other)} <= names for names in _SAME)
+    return _likeness(one, other) or ("name one emotion" if same else "")
 
 
-def _unknown(classes: Sequence[str]) -> Iterator[str]:
+def _of_pair(pair: tuple[str, str], reason: str, count_of: Mapping[str, int]) -> str:
+    rare, often = sorted(pair, key=count_of.__getitem__)
+    return (
+        f"the classes {brief(rare)} ({_times(count_of[rare])}) and {brief(often)} ({_times(count_of[often])}) "
+        f"{reason}: if they are one, write it in one way"
+    )
+
+
+def _unknown(names: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
     """Yields doubts about names that are nearly those of MELD or IEMOCAP, which are not classes themselves."""
     known = [name for name in _KNOWN if name not in classes]
     # Where all write `Joy`, that is how they are written here; beside `anger` it is a slip.
     mixed = any(name in _KNOWN for name in classes)
-    for name in classes:
+    for name in names:
         if name in _KNOWN:
             continue
-        near = [(other, _likeness(name, other)) for other in known]
-        found = next((pair for pair in near if pair[1] and (mixed or _plain(name) != _plain(pair[0]))), None)
-        if found:
-            other, why = found
+        near = [(other, _likeness(name, other)) for other in known if mixed or name.casefold() != other]
+        other, why = next((pair for pair in near if pair[1]), ("", ""))
+        if other:
             yield f"the class {brief(name)} and {brief(other)}, as MELD or IEMOCAP have it, {why}: is it a slip?"
         elif name != name.strip():
             yield f"the class {brief(name)} begins or ends with white space"
@@ -92,10 +99,6 @@ def _plain(name: str) -> str:
     """A name without what is easily mistaken: case, white space, hyphens, underscores, forms of a character."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in folded if not c.isspace() and c not in "-_." and unicodedata.category(c) != "Cf")
-
-
-def _pairs() -> list[set[str]]:
-    return [{one, other} for same in _SAME for one, other in combinations(sorted(same), 2)]
 
 
 def _distance(a: str, b: str) -> int:

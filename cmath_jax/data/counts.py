@@ -22,8 +22,8 @@ COUNTS: dict[str, tuple[tuple[tuple[str, ...], int, tuple[int, ...]], ...]] = {
     ),
     "iemocap4": (),
 }
-_ACCEPT = "(check_counts=warn accepts it: --check-counts=warn, and in launch.py --config.data.check_counts=warn{})"
-_OTHER_NAME = "; what is no {} may have another name in corpus.json"
+_ACCEPT = "(check_counts=warn accepts it: --check-counts=warn, in launch.py --config.data.check_counts=warn{})"
+_FOR_GOOD = ', for good "check_counts": "warn" in corpus.json; what is no {} can have another name there'
 
 Labels = Mapping[str, Sequence[np.ndarray]]  # split -> for each conversation int32 [n], as in `Conversation`
 
@@ -64,7 +64,7 @@ def check_counts(
         return False
     message = f"{where}: the counts are not those of {known}: {'; '.join(differences)}"
     if check == "error":
-        raise InputError(f"{message} {_ACCEPT.format(_OTHER_NAME.format(known) if own else '')}")
+        raise InputError(f"{message} {_ACCEPT.format(_FOR_GOOD.format(known) if own else '')}")
     if not quiet:
         warnings.warn(message, stacklevel=2)
     return True

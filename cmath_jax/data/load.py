@@ -227,7 +227,7 @@ def _by_content(folder: Path, make: MakeBuilder, unusable: list[str]) -> Convers
 
 def _no_folder(folder: Path) -> str:
     if folder.is_dir():
-        return likeness(folder)
+        return "" if any(folder.glob("*.pkl")) else likeness(folder)
     return " (it is a file: name it with file=)" if folder.is_file() else " (there is no such folder)"
 
 

@@ -5,13 +5,15 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
 from cmath_jax.data.conversations import CLASSES
+from cmath_jax.data.meld_files import NAMES, lacking, parts_of
+from cmath_jax.data.near_misses import no_data_file
 from cmath_jax.data.plain_text import lines_of, text_of
 from cmath_jax.data.transcripts import Transcript, Utterance
 from cmath_jax.errors import InputError
@@ -46,35 +48,10 @@ STATED: Mapping[str, Any] = {  # the corpus.json of the conversations
     "license": "GPL-3.0",
     "source": "MELD, train.csv, dev.csv and test.csv",
 }
-# MELD's own repository has the second form, copies of it elsewhere the first.
-_NAME = re.compile(r"(train|dev|test)(?:_sent_emo)?\.csv", re.IGNORECASE)
-NAMES = "train.csv, dev.csv and test.csv, or train_sent_emo.csv and so on"
 CLIPS = ", ".join(part.clips for part in _PARTS.values())
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
 # Of subtitles: the last number counts thousandths of a second. Three times MELD gives only two of its digits.
 _TIME = re.compile(r"(\d{1,3}):(\d\d):(\d\d),(\d{1,3})", re.ASCII)
-
-
-def parts_of(names: Iterable[str]) -> dict[str, str]:
-    """Returns which of `train`, `dev` and `test` are among the names of files, in this order, each with its name.
-
-    Raises:
-      InputError: two files are one of them.
-    """
-    found: dict[str, str] = {}
-    for name in sorted(names):
-        if match := _NAME.fullmatch(name):
-            part = match[1].lower()
-            if part in found:
-                raise InputError(f"both {found[part]} and {name} are there: move one of them away")
-            found[part] = name
-    return {part: found[part] for part in _PARTS if part in found}
-
-
-def lacking(parts: Iterable[str]) -> list[str]:
-    """Returns the names of the files that are not among the parts."""
-    there = set(parts)
-    return [f"{part}.csv" for part in _PARTS if part not in there]
 
 
 def is_meld(folder: Path) -> bool:
@@ -170,6 +147,9 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    other = no_data_file(path, data)
+    if other:
+        raise InputError(f"{path}: it is none of MELD's CSV files{other}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

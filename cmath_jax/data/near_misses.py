@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from cmath_jax.data.meld_csv import NAMES, lacking, parts_of
+from cmath_jax.data.meld_files import NAMES, lacking, parts_of
 from cmath_jax.data.plain_text import lines_of
 from cmath_jax.errors import InputError
 
@@ -120,8 +120,8 @@ def _meld_csv(file: _File) -> str | None:
 _OWN_FORM = "conversations are read from a folder, in which each line of conversations.jsonl is one (docs/data.md)"
 _AS_FEATURES = "features are read from a folder, beside conversations.jsonl (docs/data.md)"
 
-# What is no pickle for certain, by its first bytes.
-_NO_PICKLE = (
+# By their first bytes: none of them is a pickle.
+_FOREIGN = (
     _Row(
         _starts(b"version https://git-lfs"),
         "a git LFS pointer, not the file itself",
@@ -147,10 +147,10 @@ _NO_PICKLE = (
         "save its table as CSV in UTF-8",
     ),
     _Row(_zip_of(r"/data\.pkl$"), "a file of PyTorch", f"save its arrays with numpy: {_AS_FEATURES}"),
-    _Row(_zip_of(r"\.npy$"), "an .npz archive of arrays, not a pickle", _AS_FEATURES),
+    _Row(_zip_of(r"\.npy$"), "an .npz archive of arrays", _AS_FEATURES),
     _Row(_zip_of(r"[^/]$"), "a zip archive that holds {found}", "unpack it"),
     _Row(_starts(b"pk\x03\x04", b"pk\x05\x06"), "a zip archive", "unpack it"),
-    _Row(_starts(b"\x93numpy"), "a .npy array, not a pickle", _AS_FEATURES),
+    _Row(_starts(b"\x93numpy"), "a .npy array", _AS_FEATURES),
     _Row(_starts(b"\x89hdf"), "an HDF5 file", f"save its arrays with numpy: {_AS_FEATURES}"),
     _Row(_starts(b"par1"), "a Parquet file", f"save it in another form: {_OWN_FORM}"),
     _Row(_starts(b"sqlite format"), "an SQLite database", f"save it in another form: {_OWN_FORM}"),
@@ -159,9 +159,12 @@ _NO_PICKLE = (
         "a recording",
         f"it is named in an utterance: {_OWN_FORM}",
     ),
+)
+# Near to conversations.jsonl, and no pickles either.
+_NEAR = (
     _Row(
         _both(_starts(b"{", b"["), _suffix("conversations.jsonl")),
-        "JSON text, not a pickle",
+        "JSON text",
         "give its folder, {folder}",
     ),
     _Row(
@@ -169,7 +172,7 @@ _NO_PICKLE = (
         "JSON text, a conversation",
         "name the file conversations.jsonl and give its folder",
     ),
-    _Row(_starts(b"{", b"["), "JSON text, not a pickle", _OWN_FORM),
+    _Row(_starts(b"{", b"["), "JSON text", _OWN_FORM),
     _Row(_starts(b"\xff\xfe", b"\xfe\xff"), "text in UTF-16", "save it as UTF-8"),
 )
 # Texts, which are looked for where a file turned out to be no pickle.
@@ -189,11 +192,12 @@ _TEXTS = (
     _Row(
         _begins(r"""[^\n\r:"'(){}]{1,60}:\s"""),
         "lines SPEAKER: WORDS",
-        f"`python -m cmath_jax.predict` labels them; to check, convert or train, {_OWN_FORM}",
+        f"`python -m cmath_jax.predict` labels them, of a file .txt; to check, convert or train, {_OWN_FORM}",
     ),
+    _Row(_both(_begins("."), _suffix(".txt", ".csv", ".tsv", ".md", ".json", ".srt", ".vtt")), "a text", _OWN_FORM),
 )
 _PICKLE = _Row(
-    _starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"("),
+    _starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(lp", b"(dp", b"((lp", b"((dp"),
     "a pickle",
     "a published file of features is given itself (check FILE, convert FILE DIR, --config.data.file=FILE)",
 )
@@ -227,12 +231,17 @@ def _inside(folder: _Folder) -> str | None:
     inner += [below for entry in inner[:_TWO_LEVELS] for below in _subfolders(entry, _entries(entry))]
     for entry in inner[:_TWO_LEVELS]:
         names = _entries(entry)
-        if "conversations.jsonl" in names or _meld_folder(_Folder(entry, names)):
+        if "conversations.jsonl" in names or _parts(names):
             return str(entry)
     return None
 
 
 _FOLDERS = (
+    _Row(
+        lambda folder: "" if "conversations.jsonl" in folder.names else None,
+        "a folder of one's own conversations",
+        "check it as it is, and train with --config.dataset=conversations --config.data.dir={path}",
+    ),
     _Row(
         _meld_folder,
         "MELD's CSV files ({found})",
@@ -250,7 +259,7 @@ _FOLDERS = (
         "to use them all the same, name copies " + NAMES + f", and `{CONVERT}` them with --check-counts=warn",
     ),
     _Row(
-        _files(r"conversations?\.(json|jsonl\.txt|json\.txt|ndjson|txt)|conversation\.jsonl|conversations\.jsonl"),
+        _files(r"conversations?\.(json|jsonl\.txt|json\.txt|ndjson|txt)|conversations?\.jsonl"),
         "conversations under another name, {found}",
         "each line has to be one of them, and the name conversations.jsonl",
     ),
@@ -260,9 +269,12 @@ _FOLDERS = (
         "unpack {found}",
     ),
     _Row(
-        _files(r".*\.pkl(\.(gz|zip|bz2|xz))?|.*\.pickle"),
+        _files(r".*\.pkl"),
         "a folder of published files",
-        "give one of them itself, such as {path}/{found} (unpacked), or in training features_dir={path}",
+        "give one of them itself, such as {path}/{found}, or in training --config.data.features_dir={path}",
+    ),
+    _Row(
+        _files(r".*\.pkl\.(gz|zip|bz2|xz)|.*\.pickle"), "a folder of published files", "unpack {found} to a file .pkl"
     ),
     _Row(
         _files(r"train_splits|dev_splits_complete|output_repeated_splits_test"),
@@ -282,7 +294,7 @@ _FOLDERS = (
     ),
     _Row(_files(r".*\.(jsonl|ndjson)"), "JSON lines under another name, {found}", "name them conversations.jsonl"),
     _Row(_files(r".*\.(zip|tar|tar\.gz|tgz|gz|7z)"), "a folder with an archive", "unpack {found}"),
-    _Row(_inside, "a folder around {found}", "give that"),
+    _Row(_inside, "a folder around the one that is meant", "give {found}"),
     _Row(_files(r".*\.csv"), "a folder with other CSV files than MELD's ({found})", f"write them anew: {_OWN_FORM}"),
     _Row(lambda folder: None if folder.names else "", "an empty folder", "is it the right one?"),
 )
@@ -293,13 +305,18 @@ def likeness(path: Path) -> str:
     if path.is_dir():
         return _ending(path, _first(_FOLDERS, _Folder(path, _entries(path))))
     file = _opened(path)
-    return "" if file is None else _ending(path, _first((*_NO_PICKLE, *_TEXTS, _PICKLE), file))
+    return "" if file is None else _ending(path, _first((*_FOREIGN, *_NEAR, *_TEXTS, _PICKLE), file))
 
 
-def no_pickle(path: Path, head: bytes) -> str:
-    """Returns what a file that begins so is, and what to do, if for certain it is no pickle; else ""."""
-    found = _first(_NO_PICKLE, _File(path, head[:_HEAD]))
-    return found[0].line(path, found[1]) if found else ""
+def no_json(path: Path) -> str:
+    """Returns what a file looks like that should hold lines of JSON, to end a message; "" where it is near to that."""
+    file = _opened(path)
+    return "" if file is None else _ending(path, _first((*_FOREIGN, *_TEXTS, _PICKLE), file))
+
+
+def no_data_file(path: Path, head: bytes) -> str:
+    """Returns what a file that begins so looks like if it is neither a pickle nor a table, to end a message; or ""."""
+    return _ending(path, _first((*_FOREIGN, *_NEAR), _File(path, head[:_HEAD])))
 
 
 def text_likeness(path: Path, head: bytes) -> str:
@@ -320,6 +337,8 @@ def _ending(path: Path, found: tuple[_Row, str] | None) -> str:
 
 
 def _opened(path: Path) -> _File | None:
+    if not path.is_file():  # reading from a pipe could take what others wait for
+        return None
     try:
         with open(path, "rb") as file:
             return _File(path, file.read(_HEAD))

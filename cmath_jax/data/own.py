@@ -137,8 +137,9 @@ def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> 
     path = folder / CONVERSATIONS
     if not path.is_file():
         what = "is a folder without" if folder.is_dir() else "is no folder with"
+        near = likeness(folder) if folder.exists() else "; there is no such folder"
         raise InputError(
-            f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md{likeness(folder)}"
+            f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md{near}"
         )
     stated = read_json(folder / CORPUS)
     check_fields(stated, folder / CORPUS)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.near_misses import likeness, no_pickle, text_likeness
+from cmath_jax.data.near_misses import likeness, no_data_file, text_likeness
 from cmath_jax.data.plain_text import text_of
 from cmath_jax.errors import InputError
 
@@ -53,9 +53,9 @@ def load(path: str | PathLike[str]) -> Any:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}{likeness(path)}") from error
     if not data:
         raise InputError(f"{path}: the file is empty")
-    other = no_pickle(path, data)
+    other = no_data_file(path, data)
     if other:
-        raise InputError(f"{path}: {other}")
+        raise InputError(f"{path}: not a pickle{other}")
     try:
         return _Unpickler(data).load()
     except _NotAdmittedError as error:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cmath_jax.data.conversations import SPLITS
+from cmath_jax.data.near_misses import no_json
 from cmath_jax.data.plain_text import lines_of, numbered_lines
 from cmath_jax.errors import InputError, suggestion
 
@@ -79,13 +80,19 @@ def read_transcripts(path: Path) -> Iterator[Transcript]:
 
 def numbered_transcripts(path: Path) -> Iterator[tuple[int, Transcript]]:
     """As `read_transcripts`, each with the number of its line, from 1: lines may be blank."""
-    for number, line in numbered_lines(path):
-        if line.strip():
-            where = f"{path}, line {number}"
-            value = decoded(line, where)
-            if isinstance(value, list):
-                raise InputError(f"{where}: a list of JSON; write each conversation of it as a line of its own")
-            yield number, transcript_of(value, where, str(number))
+    found = False
+    try:
+        for number, line in numbered_lines(path):
+            if line.strip():
+                where = f"{path}, line {number}"
+                value = decoded(line, where)
+                if isinstance(value, list):
+                    raise InputError(f"{where}: a list of JSON; write each conversation of it as a line of its own")
+                found = True
+                yield number, transcript_of(value, where, str(number))
+    except InputError as error:
+        # Perhaps it is a file of another kind.
+        raise error if found else InputError(f"{error}{no_json(path)}") from error
 
 
 def transcript_of(value: Any, where: str, default_id: str = "") -> Transcript:

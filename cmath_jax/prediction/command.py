@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from cmath_jax.command import Parser, answer
 from cmath_jax.data.arrays import FeatureTable
 from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.near_misses import likeness
 from cmath_jax.data.own import CONVERSATIONS, extraction_of, feature_paths
 from cmath_jax.data.plain_text import lines_of, read_text
 from cmath_jax.data.transcripts import Transcript, Utterance, decoded, from_lines, read_transcripts, utterance_of
@@ -74,7 +75,7 @@ class Input:
             return cls((from_lines(read_text(path), path.stem),), path.parent, {})
         file = path / CONVERSATIONS if path.is_dir() else path
         if not file.is_file():
-            raise InputError(f"there is no file {file}")
+            raise InputError(f"there is no file {file}{likeness(path)}")
         transcripts = tuple(read_transcripts(file))
         if not transcripts:
             raise InputError(f"{file}: it holds no conversation")
