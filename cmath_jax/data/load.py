@@ -92,6 +92,8 @@ def load_corpus(
         else:
             corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
     else:
+        if "/" in source:
+            raise InputError(f"there is no file or folder {source}")
         known = ", ".join([*FEATURE_SETS, "simulated"])
         raise InputError(
             f"unknown corpus {source!r}; known are {known} and the path of a published .pkl file "
