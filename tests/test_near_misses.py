@@ -48,6 +48,7 @@ FILES = {  # name -> content, what is said
     "MELD_features_raw1.pkl.gz": (gzip.compress(b"\x80\x02N."), "a gzip archive; unpack it"),
     "MELD.Raw.tar.gz": (gzip.compress(b""), "a tar archive; unpack it with `tar xf"),
     "MELD.zip": (packed("MELD/", "MELD/train.csv"), "a zip archive that holds MELD/train.csv; unpack it"),
+    "odd.zip": (packed("a\nb"), r"a zip archive that holds a\?b; unpack it"),
     "table.xlsx": (
         packed("[Content_Types].xml"),
         "a workbook or document of an office program; save its table as CSV in UTF-8",

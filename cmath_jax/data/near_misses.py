@@ -3,23 +3,32 @@
 `{path}` in a row stands for the file or folder, `{folder}` for the folder of the file, `{found}` for what was found.
 """
 
-import csv
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
-from cmath_jax.data.meld_files import NAMES, lacking, parts_of
-from cmath_jax.data.plain_text import lines_of
-from cmath_jax.errors import InputError
+from cmath_jax.data.looks import (
+    HEAD,
+    File,
+    Folder,
+    begins,
+    both,
+    columns,
+    entries,
+    files,
+    inside,
+    meld_csv,
+    meld_folder,
+    opened,
+    part_of_meld,
+    starts,
+    suffix,
+    zip_of,
+)
+from cmath_jax.data.meld_files import NAMES
 
-_HEAD = 4096  # bytes of a file that are looked at
-_MANY = 1000  # names of a folder that are looked at
-_TWO_LEVELS = 200  # folders inside of a folder that are looked into
 CONVERT = "python -m cmath_jax.data convert"
-_MELD_COLUMNS = {"Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID"}
 
 
 @dataclass(frozen=True)
@@ -37,84 +46,8 @@ class _Row:
     advice: str
 
     def line(self, path: Path, found: str) -> str:
-        return f"{self.looks}; {self.advice}".format(path=path, folder=path.parent, found=found)
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    head: bytes
-
-    @property
-    def text(self) -> str:
-        """The beginning as text; "" for what is none."""
-        return "" if b"\0" in self.head else self.head.decode("utf-8-sig", errors="ignore").lstrip()
-
-    @property
-    def names(self) -> list[str]:
-        """The names in a zip archive."""
-        try:
-            with ZipFile(self.path) as archive:
-                return archive.namelist()[:_MANY]
-        except (OSError, BadZipFile, ValueError, NotImplementedError):
-            return []
-
-
-@dataclass(frozen=True)
-class _Folder:
-    path: Path
-    names: Sequence[str]
-
-    def matching(self, pattern: str) -> list[str]:
-        return [name for name in self.names if re.fullmatch(pattern, name, re.IGNORECASE)]
-
-
-def _starts(*starts: bytes) -> Callable[[_File], str | None]:
-    return lambda file: "" if file.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(starts) else None
-
-
-def _begins(pattern: str) -> Callable[[_File], str | None]:
-    """Fits a text by its beginning."""
-
-    def fits(file: _File) -> str | None:
-        return "" if re.match(pattern, file.text) else None
-
-    return fits
-
-
-def _suffix(*suffixes: str) -> Callable[[_File], str | None]:
-    return lambda file: "" if file.path.name.lower().endswith(suffixes) else None
-
-
-def _zip_of(pattern: str) -> Callable[[_File], str | None]:
-    """Fits a zip archive that holds a name of this pattern, which it finds."""
-
-    def fits(file: _File) -> str | None:
-        if not file.head.startswith(b"PK\x03\x04"):
-            return None
-        return next((name for name in file.names if re.search(pattern, name)), None)
-
-    return fits
-
-
-def _both(*parts: Callable[[_File], str | None]) -> Callable[[_File], str | None]:
-    return lambda file: "" if all(part(file) is not None for part in parts) else None
-
-
-def _columns(file: _File) -> set[str]:
-    first = lines_of(file.text)[:1]
-    try:
-        return {column.strip() for column in next(csv.reader(first), [])}
-    except csv.Error:
-        return set()
-
-
-def _meld_csv(file: _File) -> str | None:
-    """Fits one of MELD's CSV files; finds what its folder lacks, for the advice."""
-    if not _columns(file) >= _MELD_COLUMNS:
-        return None
-    missing = lacking(_parts(_entries(file.path.parent)))
-    return f", which lacks {' and '.join(missing)}" if missing else ""
+        shown = "".join(c if c.isprintable() else "?" for c in found)  # a name in an archive may hold anything
+        return f"{self.looks}; {self.advice}".format(path=path, folder=path.parent, found=shown)
 
 
 _OWN_FORM = "conversations are read from a folder, in which each line of conversations.jsonl is one (docs/data.md)"
@@ -123,39 +56,39 @@ _AS_FEATURES = "features are read from a folder, beside conversations.jsonl (doc
 # By their first bytes: none of them is a pickle.
 _FOREIGN = (
     _Row(
-        _starts(b"version https://git-lfs"),
+        starts(b"version https://git-lfs"),
         "a git LFS pointer, not the file itself",
         "fetch it with `git lfs pull`",
     ),
     _Row(
-        _starts(b"/annex/objects", b"../.git/annex"), "a git-annex pointer, not the file itself", "use `git annex get`"
+        starts(b"/annex/objects", b"../.git/annex"), "a git-annex pointer, not the file itself", "use `git annex get`"
     ),
     _Row(
-        _starts(b"<"),
+        starts(b"<"),
         "an HTML or XML page, not a data file",
         "the download went wrong (a page was saved, not what it links to), so repeat it",
     ),
-    _Row(_begins("404: Not Found|Not Found"), "the answer of a server without the file", "repeat the download"),
-    _Row(_both(_starts(b"\x1f\x8b"), _suffix(".tar.gz", ".tgz")), "a tar archive", "unpack it with `tar xf {path}`"),
-    _Row(_starts(b"\x1f\x8b"), "a gzip archive", "unpack it with `gunzip {path}`"),
-    _Row(_starts(b"bzh"), "a bzip2 archive", "unpack it with `bunzip2 {path}`"),
-    _Row(_starts(b"\xfd7zxz"), "an xz archive", "unpack it with `unxz {path}`"),
-    _Row(_starts(b"7z\xbc\xaf\x27\x1c", b"rar!", b"\x28\xb5\x2f\xfd"), "an archive (7z, RAR or zstd)", "unpack it"),
+    _Row(begins("404: Not Found|Not Found"), "the answer of a server without the file", "repeat the download"),
+    _Row(both(starts(b"\x1f\x8b"), suffix(".tar.gz", ".tgz")), "a tar archive", "unpack it with `tar xf {path}`"),
+    _Row(starts(b"\x1f\x8b"), "a gzip archive", "unpack it with `gunzip {path}`"),
+    _Row(starts(b"bzh"), "a bzip2 archive", "unpack it with `bunzip2 {path}`"),
+    _Row(starts(b"\xfd7zxz"), "an xz archive", "unpack it with `unxz {path}`"),
+    _Row(starts(b"7z\xbc\xaf\x27\x1c", b"rar!", b"\x28\xb5\x2f\xfd"), "an archive (7z, RAR or zstd)", "unpack it"),
     _Row(
-        _zip_of(r"^\[Content_Types\]"),
+        zip_of(r"^\[Content_Types\]"),
         "a workbook or document of an office program",
         "save its table as CSV in UTF-8",
     ),
-    _Row(_zip_of(r"/data\.pkl$"), "a file of PyTorch", f"save its arrays with numpy: {_AS_FEATURES}"),
-    _Row(_zip_of(r"\.npy$"), "an .npz archive of arrays", _AS_FEATURES),
-    _Row(_zip_of(r"[^/]$"), "a zip archive that holds {found}", "unpack it"),
-    _Row(_starts(b"pk\x03\x04", b"pk\x05\x06"), "a zip archive", "unpack it"),
-    _Row(_starts(b"\x93numpy"), "a .npy array", _AS_FEATURES),
-    _Row(_starts(b"\x89hdf"), "an HDF5 file", f"save its arrays with numpy: {_AS_FEATURES}"),
-    _Row(_starts(b"par1"), "a Parquet file", f"save it in another form: {_OWN_FORM}"),
-    _Row(_starts(b"sqlite format"), "an SQLite database", f"save it in another form: {_OWN_FORM}"),
+    _Row(zip_of(r"/data\.pkl$"), "a file of PyTorch", f"save its arrays with numpy: {_AS_FEATURES}"),
+    _Row(zip_of(r"\.npy$"), "an .npz archive of arrays", _AS_FEATURES),
+    _Row(zip_of(r"[^/]$"), "a zip archive that holds {found}", "unpack it"),
+    _Row(starts(b"pk\x03\x04", b"pk\x05\x06"), "a zip archive", "unpack it"),
+    _Row(starts(b"\x93numpy"), "a .npy array", _AS_FEATURES),
+    _Row(starts(b"\x89hdf"), "an HDF5 file", f"save its arrays with numpy: {_AS_FEATURES}"),
+    _Row(starts(b"par1"), "a Parquet file", f"save it in another form: {_OWN_FORM}"),
+    _Row(starts(b"sqlite format"), "an SQLite database", f"save it in another form: {_OWN_FORM}"),
     _Row(
-        _starts(b"riff", b"\x1a\x45\xdf\xa3", b"id3", b"oggs", b"flac", b"\0\0\0"),
+        starts(b"riff", b"\x1a\x45\xdf\xa3", b"id3", b"oggs", b"flac", b"\0\0\0"),
         "a recording",
         f"it is named in an utterance: {_OWN_FORM}",
     ),
@@ -163,77 +96,44 @@ _FOREIGN = (
 # Near to conversations.jsonl, and no pickles either.
 _NEAR = (
     _Row(
-        _both(_starts(b"{", b"["), _suffix("conversations.jsonl")),
+        both(starts(b"{", b"["), suffix("conversations.jsonl")),
         "JSON text",
         "give its folder, {folder}",
     ),
     _Row(
-        _begins(r'\{[^\n]*"utterances"\s*:'),
+        begins(r'\{[^\n]*"utterances"\s*:'),
         "JSON text, a conversation",
         "name the file conversations.jsonl and give its folder",
     ),
-    _Row(_starts(b"{", b"["), "JSON text", _OWN_FORM),
-    _Row(_starts(b"\xff\xfe", b"\xfe\xff"), "text in UTF-16", "save it as UTF-8"),
+    _Row(starts(b"{", b"["), "JSON text", _OWN_FORM),
+    _Row(starts(b"\xff\xfe", b"\xfe\xff"), "text in UTF-16", "save it as UTF-8"),
 )
 # Texts, which are looked for where a file turned out to be no pickle.
 _TEXTS = (
     _Row(
-        _meld_csv,
+        meld_csv,
         "one of MELD's three CSV files",
         "give the folder with " + NAMES + ", here {folder}{found}",
     ),
     _Row(
         lambda file: (
-            ", ".join(sorted(_columns(file))[:5]) if len(_columns(file)) > 1 and ".csv" in file.path.name else None
+            ", ".join(sorted(columns(file))[:5]) if len(columns(file)) > 1 and ".csv" in file.path.name else None
         ),
         "CSV with the columns {found}, which are not MELD's",
         f"write it in another form: {_OWN_FORM}",
     ),
     _Row(
-        _begins(r"""[^\n\r:"'(){}]{1,60}:\s"""),
+        begins(r"""[^\n\r:"'(){}]{1,60}:\s"""),
         "lines SPEAKER: WORDS",
         f"`python -m cmath_jax.predict` labels them, of a file .txt; to check, convert or train, {_OWN_FORM}",
     ),
-    _Row(_both(_begins("."), _suffix(".txt", ".csv", ".tsv", ".md", ".json", ".srt", ".vtt")), "a text", _OWN_FORM),
+    _Row(both(begins("."), suffix(".txt", ".csv", ".tsv", ".md", ".json", ".srt", ".vtt")), "a text", _OWN_FORM),
 )
 _PICKLE = _Row(
-    _starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(lp", b"(dp", b"((lp", b"((dp"),
+    starts(b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(lp", b"(dp", b"((lp", b"((dp"),
     "a pickle",
     "a published file of features is given itself (check FILE, convert FILE DIR, --config.data.file=FILE)",
 )
-
-
-def _files(pattern: str) -> Callable[[_Folder], str | None]:
-    """Fits a folder with a name of this pattern, which it finds."""
-    return lambda folder: next(iter(folder.matching(pattern)), None)
-
-
-def _parts(names: Sequence[str]) -> dict[str, str]:
-    try:
-        return parts_of(names)
-    except InputError:  # two are the same part: neither is taken
-        return {}
-
-
-def _meld_folder(folder: _Folder) -> str | None:
-    parts = _parts(folder.names)
-    return ", ".join(parts.values()) if parts and not lacking(parts) else None
-
-
-def _part_of_meld(folder: _Folder) -> str | None:
-    parts = _parts(folder.names)
-    return " and ".join(lacking(parts)) if parts and lacking(parts) else None
-
-
-def _inside(folder: _Folder) -> str | None:
-    """Fits a folder with one inside, or inside of that, that can be read."""
-    inner = [*_subfolders(folder.path, folder.names)]
-    inner += [below for entry in inner[:_TWO_LEVELS] for below in _subfolders(entry, _entries(entry))]
-    for entry in inner[:_TWO_LEVELS]:
-        names = _entries(entry)
-        if "conversations.jsonl" in names or _parts(names):
-            return str(entry)
-    return None
 
 
 _FOLDERS = (
@@ -243,59 +143,57 @@ _FOLDERS = (
         "check it as it is, and train with --config.dataset=conversations --config.data.dir={path}",
     ),
     _Row(
-        _meld_folder,
+        meld_folder,
         "MELD's CSV files ({found})",
         f"convert them first with `{CONVERT} {{path}} DIR`, and use DIR",
     ),
-    _Row(_part_of_meld, "a part of MELD's CSV files", "{found} not there: put all three in it, " + NAMES),
+    _Row(part_of_meld, "a part of MELD's CSV files", "{found} not there: put all three in it, " + NAMES),
     _Row(
-        _files(r"(train|dev|test)(_sent_emo)?\.csv\.(gz|zip|bz2|xz)"),
+        files(r"(train|dev|test)(_sent_emo)?\.csv\.(gz|zip|bz2|xz)"),
         "MELD's CSV files, packed",
         "unpack {found} and the others",
     ),
     _Row(
-        _files(r"(train|dev|test)_sent_emo_dya\.csv"),
+        files(r"(train|dev|test)_sent_emo_dya\.csv"),
         "MELD_Dyadic's CSV files, which are other dialogues than MELD's",
         "to use them all the same, name copies " + NAMES + f", and `{CONVERT}` them with --check-counts=warn",
     ),
     _Row(
-        _files(r"conversations?\.(json|jsonl\.txt|json\.txt|ndjson|txt)|conversations?\.jsonl"),
+        files(r"conversations?\.(json|jsonl\.txt|json\.txt|ndjson|txt)|conversations?\.jsonl"),
         "conversations under another name, {found}",
         "each line has to be one of them, and the name conversations.jsonl",
     ),
     _Row(
-        _files(r"conversations\.jsonl?\.(gz|zip|bz2|xz)"),
+        files(r"conversations\.jsonl?\.(gz|zip|bz2|xz)"),
         "conversations, packed",
         "unpack {found}",
     ),
     _Row(
-        _files(r".*\.pkl"),
+        files(r".*\.pkl"),
         "a folder of published files",
         "give one of them itself, such as {path}/{found}, or in training --config.data.features_dir={path}",
     ),
+    _Row(files(r".*\.pkl\.(gz|zip|bz2|xz)|.*\.pickle"), "a folder of published files", "unpack {found} to a file .pkl"),
     _Row(
-        _files(r".*\.pkl\.(gz|zip|bz2|xz)|.*\.pickle"), "a folder of published files", "unpack {found} to a file .pkl"
-    ),
-    _Row(
-        _files(r"train_splits|dev_splits_complete|output_repeated_splits_test"),
+        files(r"train_splits|dev_splits_complete|output_repeated_splits_test"),
         "the recordings of MELD.Raw",
         f"give the folder of MELD's CSV files, and these with --clips: `{CONVERT} CSV_DIR DIR --clips {{path}}`",
     ),
     _Row(
-        _files(r"dataset_info\.json"),
+        files(r"dataset_info\.json"),
         "a copy prepared by tensorflow-datasets",
         "give the source that it was made of; the copy is found by itself",
     ),
-    _Row(_files(r"result\.json|metrics\.jsonl"), "a run folder", "data is in another: see data.dir in its config.json"),
+    _Row(files(r"result\.json|metrics\.jsonl"), "a run folder", "data is in another: see data.dir in its config.json"),
     _Row(
-        _files(r"(text|audio|visual)\.np[yz]"),
+        files(r"(text|audio|visual)\.np[yz]"),
         "features without their conversations ({found})",
         "put the conversations.jsonl beside them to which they belong",
     ),
-    _Row(_files(r".*\.(jsonl|ndjson)"), "JSON lines under another name, {found}", "name them conversations.jsonl"),
-    _Row(_files(r".*\.(zip|tar|tar\.gz|tgz|gz|7z)"), "a folder with an archive", "unpack {found}"),
-    _Row(_inside, "a folder around the one that is meant", "give {found}"),
-    _Row(_files(r".*\.csv"), "a folder with other CSV files than MELD's ({found})", f"write them anew: {_OWN_FORM}"),
+    _Row(files(r".*\.(jsonl|ndjson)"), "JSON lines under another name, {found}", "name them conversations.jsonl"),
+    _Row(files(r".*\.(zip|tar|tar\.gz|tgz|gz|7z)"), "a folder with an archive", "unpack {found}"),
+    _Row(inside, "a folder around the one that is meant", "give {found}"),
+    _Row(files(r".*\.csv"), "a folder with other CSV files than MELD's ({found})", f"write them anew: {_OWN_FORM}"),
     _Row(lambda folder: None if folder.names else "", "an empty folder", "is it the right one?"),
 )
 
@@ -303,28 +201,28 @@ _FOLDERS = (
 def likeness(path: Path) -> str:
     """Returns what a file or a folder looks like and what to do, to end a message; "" where it looks like nothing."""
     if path.is_dir():
-        return _ending(path, _first(_FOLDERS, _Folder(path, _entries(path))))
-    file = _opened(path)
+        return _ending(path, _first(_FOLDERS, Folder(path, entries(path))))
+    file = opened(path)
     return "" if file is None else _ending(path, _first((*_FOREIGN, *_NEAR, *_TEXTS, _PICKLE), file))
 
 
 def no_json(path: Path) -> str:
     """Returns what a file looks like that should hold lines of JSON, to end a message; "" where it is near to that."""
-    file = _opened(path)
+    file = opened(path)
     return "" if file is None else _ending(path, _first((*_FOREIGN, *_TEXTS, _PICKLE), file))
 
 
 def no_data_file(path: Path, head: bytes) -> str:
     """Returns what a file that begins so looks like if it is neither a pickle nor a table, to end a message; or ""."""
-    return _ending(path, _first((*_FOREIGN, *_NEAR), _File(path, head[:_HEAD])))
+    return _ending(path, _first((*_FOREIGN, *_NEAR), File(path, head[:HEAD])))
 
 
 def text_likeness(path: Path, head: bytes) -> str:
     """Returns what kind of text a file that begins so is, to end a message; else ""."""
-    return _ending(path, _first(_TEXTS, _File(path, head[:_HEAD])))
+    return _ending(path, _first(_TEXTS, File(path, head[:HEAD])))
 
 
-def _first(rows: Sequence[_Row], what: "_File | _Folder") -> tuple[_Row, str] | None:
+def _first(rows: Sequence[_Row], what: "File | Folder") -> tuple[_Row, str] | None:
     for row in rows:
         found = row.fits(what)
         if found is not None:
@@ -334,24 +232,3 @@ def _first(rows: Sequence[_Row], what: "_File | _Folder") -> tuple[_Row, str] | 
 
 def _ending(path: Path, found: tuple[_Row, str] | None) -> str:
     return f"; it looks like {found[0].line(path, found[1])}" if found else ""
-
-
-def _opened(path: Path) -> _File | None:
-    if not path.is_file():  # reading from a pipe could take what others wait for
-        return None
-    try:
-        with open(path, "rb") as file:
-            return _File(path, file.read(_HEAD))
-    except OSError:
-        return None
-
-
-def _entries(folder: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in folder.iterdir())[:_MANY]
-    except OSError:
-        return []
-
-
-def _subfolders(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    return (folder / name for name in names if not name.startswith(".") and (folder / name).is_dir())
