@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cmath_jax.data.plain_text import lines_of, numbered_lines, read_text, text_of
+from cmath_jax.data.plain_text import lines_of, numbered_lines, numbered_lines_of, read_text, text_of
 from cmath_jax.data.transcripts import Transcript, Utterance, from_lines, read_transcripts, to_json
 from cmath_jax.errors import InputError
 from cmath_jax.prediction import command
@@ -23,6 +23,13 @@ FILES = settings(deadline=None, suppress_health_check=[HealthCheck.function_scop
 pieces = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff") | st.sampled_from(INSIDE))
 words = pieces.filter(lambda text: text == text.strip() and ":" not in text)
 names = words.filter(lambda text: bool(text) and not text.startswith(("{", "[")))
+
+
+class Slow(io.BytesIO):
+    """One that has a byte at a time, as a terminal may."""
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        return super().read1(1)
 
 
 def write(path: Path, text: str) -> Path:
@@ -39,6 +46,7 @@ def test_a_text_and_a_file_have_the_same_lines(tmp_path: Path, lines: list[tuple
     path = write(tmp_path / "x", text)
     assert lines_of(text) == expected
     assert [*numbered_lines(path)] == [*enumerate(expected, start=1)]
+    assert [*numbered_lines_of(Slow(text.encode()), "x")] == [*enumerate(expected, start=1)]
     assert lines_of(read_text(path)) == expected
     assert lines_of(text + "x") == [*expected, "x"]
 
@@ -50,8 +58,8 @@ def test_what_is_written_as_lines_is_read_again(tmp_path: Path, said: list[tuple
     expected = [(speaker, words) for speaker, words, _ in said]
     for given_text in (text, read_text(write(tmp_path / "talk.txt", text))):
         assert [(u.speaker, u.text) for u in from_lines(given_text, "talk").utterances] == expected
-    for newline in ("", "\n", None):  # as the system gives standard input, and as others may
-        stream = io.StringIO(text, newline=newline)
+    streams = [io.TextIOWrapper(io.BytesIO(text.encode())), io.TextIOWrapper(Slow(text.encode()))]
+    for stream in (*streams, *(io.StringIO(text, newline=newline) for newline in ("", "\n", None))):
         (utterances,) = [[*c] for c in command._conversations(command._lines(stream))]
         assert [(u.speaker, u.text) for u in utterances] == expected
 
@@ -93,6 +101,11 @@ def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfone\r\rthr\xc3\xa9e\nf\x92r")
     with pytest.raises(InputError, match=r"x\.txt, line 4: cannot be read as UTF-8 text: byte 2 is 0x92$"):
         read_text(tmp_path / "x.txt")
+    stream = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfAnn: one\r\r\nf\x92r"))
+    said = command._conversations(command._lines(stream))
+    assert [u.text for u in next(said)] == ["one"]  # is heard before what is wrong comes
+    with pytest.raises(InputError, match=r"^standard input, line 3: cannot be read as UTF-8 text: byte 2 is 0x92$"):
+        next(said)
     (tmp_path / "x.txt").write_bytes("Ann: hi".encode("utf-16"))
     with pytest.raises(InputError, match=r"line 1: .* it is UTF-16: save it as UTF-8"):
         read_text(tmp_path / "x.txt")

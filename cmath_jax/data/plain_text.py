@@ -7,10 +7,12 @@ others, which occur inside of what people say.
 import codecs
 import re
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 
 from cmath_jax.errors import InputError
 
+_PIECE = 1 << 16  # bytes
 _END = re.compile(r"\r\n|\r|\n")
 # cp1252 leaves five bytes undefined; they stay the control characters that they are in Latin-1.
 _CP1252 = "".join(bytes([b]).decode("cp1252" if b not in b"\x81\x8d\x8f\x90\x9d" else "latin1") for b in range(256))
@@ -36,22 +38,50 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
       InputError: there is no such file, it cannot be read, or a line is not UTF-8; the message says which.
     """
-    number = 0
     try:
         with open(path, "rb") as file:
-            for piece in file:  # ends at \n, and so no character is cut; there may be \r in it
-                for line in re.split(rb"\r\n|\r|\n", piece)[: -1 if piece.endswith((b"\n", b"\r")) else None]:
-                    number += 1
-                    yield number, _utf8(line, f"{path}, line {number}", first=number == 1)
+            yield from numbered_lines_of(file, str(path))
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def numbered_lines_of(file: BufferedIOBase, name: str) -> Iterator[tuple[int, str]]:
+    """Yields the lines of an open file in UTF-8 with their numbers, from 1, each as soon as it has ended.
+
+    Args:
+      name: what to call the file in a message.
+
+    Raises:
+      InputError: a line is not UTF-8; the message says which.
+    """
+    for number, line in enumerate(_byte_lines(file), start=1):
+        yield number, _utf8(line, f"{name}, line {number}", first=number == 1)
+
+
 def read_text(path: Path) -> str:
     """Returns the text of a file in UTF-8, with \\n at the end of every line. Raises InputError as `numbered_lines`."""
     return "".join(f"{line}\n" for _, line in numbered_lines(path))
+
+
+def _byte_lines(file: BufferedIOBase) -> Iterator[bytes]:
+    begun: list[bytes] = []  # of a line that has not ended
+    after_return = False
+    while piece := file.read1(_PIECE):
+        if after_return:
+            piece = piece.removeprefix(b"\n")  # the second half of an end
+            after_return = False
+            if not piece:
+                continue
+        after_return = piece.endswith(b"\r")
+        first, *others = re.split(rb"\r\n|\r|\n", piece)
+        begun.append(first)
+        for other in others:
+            yield b"".join(begun)
+            begun = [other]
+    if any(begun):
+        yield b"".join(begun)
 
 
 def _utf8(line: bytes, where: str, first: bool) -> str:

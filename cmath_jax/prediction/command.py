@@ -17,7 +17,7 @@ from cmath_jax.data.arrays import FeatureTable
 from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.data.near_misses import likeness
 from cmath_jax.data.own import CONVERSATIONS, extraction_of, feature_paths
-from cmath_jax.data.plain_text import lines_of, read_text
+from cmath_jax.data.plain_text import lines_of, numbered_lines_of, read_text
 from cmath_jax.data.transcripts import Transcript, Utterance, decoded, from_lines, read_transcripts, utterance_of
 from cmath_jax.errors import InputError
 
@@ -204,12 +204,10 @@ def _conversations(lines: Iterable[str]) -> Iterator[Iterator[Utterance]]:
 def _lines(file: TextIO) -> Iterator[str]:
     """The lines of standard input, as UTF-8."""
     if isinstance(file, io.TextIOWrapper):
-        file.reconfigure(encoding="utf-8-sig", errors="strict")
-    try:
+        yield from (line for _, line in numbered_lines_of(file.buffer, "standard input"))
+    else:  # one that has no bytes
         for piece in file:
             yield from lines_of(piece)
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input: not UTF-8 text: {error}") from error
 
 
 def _utterance(line: str, speaker: str | int | None, where: str) -> Utterance:
