@@ -134,11 +134,18 @@ def test_the_names_of_its_own_repository(folder: Path) -> None:
 
 
 def test_what_is_not_utf_8_is_cp1252(folder: Path) -> None:
-    put(folder, "dev.csv", row(0, 0), row(0, 1, Utterance="It\u2019s a na\u00efve caf\u00e9 \u2026"))
+    words = "It\u2019s a na\u00efve caf\u00e9 \u2026"
+    put(folder, "dev.csv", row(0, 0), *(row(0, i, Utterance=words) for i in (1, 2, 3)))
     expected = [*read_meld_csv(folder)]
-    (folder / "dev.csv").write_bytes((folder / "dev.csv").read_text(encoding="utf-8").encode("cp1252"))
-    with pytest.warns(UserWarning, match=r"dev\.csv, line 3: not UTF-8; the file is read as cp1252"):
-        assert [*read_meld_csv(folder)] == expected
+    lines = (folder / "dev.csv").read_text(encoding="utf-8").split("\n")
+    for codecs, warned in (
+        (("utf-8", "cp1252", "utf-8"), r"line 4 is not"),  # one such line takes nothing from the others
+        (("cp1252", "cp1252", "cp1252"), r"line 3 and 2 more are not"),
+    ):
+        parts = [line.encode(dict(zip((2, 3, 4), codecs, strict=True)).get(i, "utf-8")) for i, line in enumerate(lines)]
+        (folder / "dev.csv").write_bytes(b"\n".join(parts))
+        with pytest.warns(UserWarning, match=rf"dev\.csv: {warned} UTF-8, and read as cp1252"):
+            assert [*read_meld_csv(folder)] == expected
 
 
 def test_numbers_without_room_for_the_ids_of_the_feature_files(folder: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from reprlib import repr as brief
 
+import numpy as np
+
 from cmath_jax.data.conversations import CLASSES, UNLABELLED
 from cmath_jax.data.counts import Labels
 
@@ -29,11 +31,10 @@ def doubtful_classes(classes: Sequence[str], labels: Labels) -> list[str]:
     Args:
       labels: as in `check_counts`; indices into the classes.
     """
-    counts = [0] * len(classes)
-    for of_split in labels.values():
-        for label_n in of_split:
-            for label in label_n.tolist():
-                counts[label] += label != UNLABELLED
+    label_n = np.concatenate(
+        [np.zeros(0, np.int32), *(label_n for of_split in labels.values() for label_n in of_split)]
+    )
+    counts = np.bincount(label_n[label_n != UNLABELLED], minlength=len(classes)).tolist()
     count_of = dict(zip(classes, counts, strict=True))
     alike = {pair: reason for pair in combinations(classes, 2) if (reason := _pair_likeness(*pair))}
     paired = {name for pair in alike for name in pair}

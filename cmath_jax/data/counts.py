@@ -28,6 +28,12 @@ _FOR_GOOD = ', for good "check_counts": "warn" in corpus.json; what is no {} can
 Labels = Mapping[str, Sequence[np.ndarray]]  # split -> for each conversation int32 [n], as in `Conversation`
 
 
+def known(name: str) -> str:
+    """Returns the name of the data set of which the counts are known that is called so; "" where there is none."""
+    plain = name.strip().lower()
+    return plain if plain in COUNTS else ""
+
+
 def labels_of(corpus: Corpus) -> Labels:
     """Returns the labels of a corpus, for `check_counts`."""
     return {split: [c.labels for c in corpus.splits[split]] for split in SPLITS}
@@ -58,13 +64,13 @@ def check_counts(
     """
     if check not in COUNT_CHECKS:
         raise InputError(f"check_counts is {check!r}; it can be {' or '.join(COUNT_CHECKS)}")
-    known = name.strip().lower()
-    differences = count_differences(known, classes, labels)
+    dataset = known(name)
+    differences = count_differences(dataset, classes, labels)
     if not differences:
         return False
-    message = f"{where}: the counts are not those of {known}: {'; '.join(differences)}"
+    message = f"{where}: the counts are not those of {dataset}: {'; '.join(differences)}"
     if check == "error":
-        raise InputError(f"{message} {_ACCEPT.format(_FOR_GOOD.format(known) if own else '')}")
+        raise InputError(f"{message} {_ACCEPT.format(_FOR_GOOD.format(dataset) if own else '')}")
     if not quiet:
         warnings.warn(message, stacklevel=2)
     return True

@@ -168,7 +168,7 @@ def _prepared(builder: ConversationBuilder, stream: bool) -> Corpus:
     was_there = builder.data_path.exists()
     builder.download_and_prepare()
     corpus = corpus_of(builder, stream)
-    if was_there:  # what was accepted with a warning is warned of whenever it is used
+    if was_there and counts.known(corpus.name):  # what was accepted with a warning is warned of whenever it is used
         counts.check_counts(corpus.source, corpus.name, corpus.classes, counts.labels_of(corpus), "warn")
     return corpus
 

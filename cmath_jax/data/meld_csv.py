@@ -1,5 +1,6 @@
 """MELD's annotations, three CSV files as they are published -> conversations without features."""
 
+import codecs
 import csv
 import io
 import os
@@ -142,7 +143,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _text(path: Path) -> str:
-    """The text of a file in UTF-8, or else, with a warning, in cp1252, as older copies are."""
+    """The text of a file, whose lines are in UTF-8 or else, with a warning, in cp1252, as in older copies."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -150,12 +151,20 @@ def _text(path: Path) -> str:
     other = no_data_file(path, data)
     if other:
         raise InputError(f"{path}: it is none of MELD's CSV files{other}")
+    lines = data.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)  # of bytes: at ends of lines alone
+    old = [number for number, line in enumerate(lines, start=1) if not _is_utf8(line)]
+    if old:
+        more = f" and {len(old) - 1} more are" if len(old) > 1 else " is"
+        warnings.warn(f"{path}: line {old[0]}{more} not UTF-8, and read as cp1252", stacklevel=2)
+    return "".join(map(text_of, lines))
+
+
+def _is_utf8(line: bytes) -> bool:
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = len(lines_of(text_of(data[: error.start + 1])))
-        warnings.warn(f"{path}, line {line}: not UTF-8; the file is read as cp1252", stacklevel=2)
-        return text_of(data)
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _number(text: str, where: str) -> int:
