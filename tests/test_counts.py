@@ -139,7 +139,7 @@ def test_a_folder_that_is_accepted_for_good(tmp_path: Path, whole: Corpus) -> No
     with pytest.raises(InputError, match=REFUSED):
         write_own(part(whole), tmp_path / "own")
     assert not (tmp_path / "own").exists()
-    folder = write_own(part(whole), tmp_path / "own", check_counts="warn")
+    folder = write_own(replace(part(whole), name=whole.name.upper()), tmp_path / "own", check_counts="warn")
     assert json.loads((folder / "corpus.json").read_text())["check_counts"] == "warn"
     for stream in (False, True, True):
         with pytest.warns(UserWarning, match="the counts are not those of"):

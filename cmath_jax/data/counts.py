@@ -65,7 +65,7 @@ def check_counts(
     if check not in COUNT_CHECKS:
         raise InputError(f"check_counts is {check!r}; it can be {' or '.join(COUNT_CHECKS)}")
     dataset = known(name)
-    differences = count_differences(dataset, classes, labels)
+    differences = count_differences(name, classes, labels)
     if not differences:
         return False
     message = f"{where}: the counts are not those of {dataset}: {'; '.join(differences)}"
@@ -77,12 +77,13 @@ def check_counts(
 
 
 def count_differences(name: str, classes: Sequence[str], labels: Labels) -> list[str]:
-    """Returns what differs from the counts of a data set, as text; nothing for a name that is not known."""
+    """Returns what differs from the counts of what is called `name`, as text; nothing for a name that is not known."""
     differences = []
-    for splits, conversations, per_class in COUNTS.get(name, ()):
+    dataset = known(name)
+    for splits, conversations, per_class in COUNTS.get(dataset, ()):
         talks = [label_n for split in splits for label_n in labels[split]]
         label_n = np.concatenate([np.zeros(0, np.int32), *talks])
-        expected = dict(zip(CLASSES[name], per_class, strict=True))
+        expected = dict(zip(CLASSES[dataset], per_class, strict=True))
         found = dict(
             zip(classes, np.bincount(label_n[label_n != UNLABELLED], minlength=len(classes)).tolist(), strict=True)
         )
