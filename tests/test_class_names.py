@@ -97,6 +97,12 @@ def test_names_of_one_emotion() -> None:
         assert "name one emotion" in doubts([one, other])[0]
 
 
+def test_labels_that_are_no_names() -> None:
+    assert doubts([f"text {i}" for i in range(5000)]) == [
+        "there are 5000 classes; perhaps the labels are no names of emotions"
+    ]
+
+
 def test_every_pair_is_looked_at() -> None:
     assert [
         sum(name in line for name in ("'joy'", "'Joy'", "'joy '")) for line in doubts(["joy", "Joy", "joy ", "fear"])

@@ -22,6 +22,7 @@ _SAME = (  # what data sets call one and the same emotion
     {"fear", "fearful"},
     {"disgust", "disgusted"},
 )
+_MANY = 200  # classes; with more, every pair of them would take too long
 _EDITS = ((7, 2), (4, 1))  # names of so many letters at least are alike up to so many edits
 
 
@@ -31,6 +32,8 @@ def doubtful_classes(classes: Sequence[str], labels: Labels) -> list[str]:
     Args:
       labels: as in `check_counts`; indices into the classes.
     """
+    if len(classes) > _MANY:
+        return [f"there are {len(classes)} classes; perhaps the labels are no names of emotions"]
     label_n = np.concatenate(
         [np.zeros(0, np.int32), *(label_n for of_split in labels.values() for label_n in of_split)]
     )
