@@ -12,8 +12,8 @@ from math import inf
 from typing import Any, TypeVar
 
 from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.counts import COUNT_CHECKS
 from cmath_jax.data.load import FEATURE_SET_NAMES, VALIDATIONS
-from cmath_jax.data.published import COUNT_CHECKS
 from cmath_jax.data.simulate import Simulation
 from cmath_jax.errors import InputError, suggestion
 

@@ -212,7 +212,7 @@ def fastest(call: Callable[[], Any]) -> float:
 def processor() -> str:
     """What the processor calls itself."""
     facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
+    lines = facts.read_text().split("\n") if facts.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 

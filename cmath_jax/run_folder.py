@@ -148,7 +148,8 @@ class RunFolder:
         if not self._writes:
             return NoLog()
         path = self.path / "metrics.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines() if _whole(line)] if path.exists() else []
+        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+        rows = [json.loads(line) for line in lines if _whole(line)]
         rows = [row for row in rows if row["seed"] != seed] + history
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         step = history[-1]["step"] if history else 0
@@ -158,7 +159,8 @@ class RunFolder:
         """Rows by seed and epoch, however they were interrupted."""
         if not self._writes:
             return
-        rows = [json.loads(line) for line in (self.path / "metrics.jsonl").read_text().splitlines()]
+        lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line]
         rows.sort(key=lambda row: (row["seed"], row["epoch"]))
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 

@@ -120,15 +120,20 @@ def dump(path: Path, item: object, protocol: int = 4) -> Path:
 
 
 def dump_python2(path: Path, item: object) -> Path:
-    """The same as Python 2 and its numpy write it, protocol 2: text and bytes are one type, of Latin-1 characters."""
-    file = io.BytesIO()
-    _Python2Pickler(file, 2).dump(item)
-    path.write_bytes(file.getvalue().replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n"))
+    """The same as Python 2 and its numpy write it."""
+    path.write_bytes(python2(item))
     return path
 
 
+def python2(item: object) -> bytes:
+    """What Python 2 and its numpy write with protocol 2: text and bytes are one type, and text is in UTF-8."""
+    file = io.BytesIO()
+    _Python2Pickler(file, 2).dump(item)
+    return file.getvalue().replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n")
+
+
 def _save_string(pickler: Any, text: str | bytes) -> None:
-    data = text.encode("latin1") if isinstance(text, str) else text
+    data = text.encode() if isinstance(text, str) else text
     pickler.write(pickle.BINSTRING + struct.pack("<i", len(data)) + data)
     pickler.memoize(text)
 

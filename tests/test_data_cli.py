@@ -17,7 +17,7 @@ from test_meld_csv import put as put_csv
 from test_meld_csv import row
 
 from cmath_jax.config import Config, override
-from cmath_jax.data import published
+from cmath_jax.data import counts
 from cmath_jax.data.__main__ import main
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.own import read_own, write_own
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def no_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "_COUNTS", dict.fromkeys(published._COUNTS, ()))
+    monkeypatch.setattr(counts, "COUNTS", dict.fromkeys(counts.COUNTS, ()))
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -216,7 +216,12 @@ def test_from_meld_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     clip = tmp_path / "raw" / "train_splits" / "dia0_utt1.mp4"
     clip.parent.mkdir(parents=True)
     clip.touch()
-    run(capsys, "convert", tmp_path, tmp_path / "deep" / "own", "--clips", tmp_path / "raw")
+    said = run(capsys, "convert", tmp_path, tmp_path / "deep" / "own", "--clips", tmp_path / "raw")
+    gone = [f"{tmp_path}/raw/{name}" for name in ("train_splits/dia0_utt0.mp4", "dev_splits_complete/dia0_utt0.mp4")]
+    assert said.splitlines() == [
+        f"written: {tmp_path / 'deep' / 'own'}",
+        f"recordings named: 6; not there: 5: {', '.join(gone)}, {gone[1].replace('utt0', 'utt1')}, ...",
+    ]
     line = json.loads((tmp_path / "deep" / "own" / "conversations.jsonl").read_text().splitlines()[0])
     assert [u["speaker"] for u in line["utterances"]] == ["Joey", "Ross"]
     assert line["utterances"][1]["video"] == "../../raw/train_splits/dia0_utt1.mp4"
@@ -225,6 +230,52 @@ def test_from_meld_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert cells(summary, "speaker indices") == ["9"]
     assert "no folder" in fail(capsys, "convert", tmp_path, tmp_path / "new", "--clips", tmp_path / "none")
     assert "extract features" in fail(capsys, "convert", tmp_path, tmp_path / "new.pkl")
+    (tmp_path / "empty").mkdir()
+    said = run(capsys, "convert", tmp_path, tmp_path / "again", "--clips", tmp_path / "empty")
+    assert "recordings named: 6; not there: 6: " in said and said.endswith(
+        f"none of them is there: {tmp_path / 'empty'} should hold train_splits, dev_splits_complete, "
+        "output_repeated_splits_test\n"
+    )
+
+
+def test_clips_are_found_from_a_folder_behind_a_link(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    csv, far = tmp_path / "csv", tmp_path / "a" / "b" / "c"
+    csv.mkdir()
+    far.mkdir(parents=True)
+    for name in ("train.csv", "dev.csv", "test.csv"):
+        put_csv(csv, name, row(0, 0))
+    for part in ("train_splits", "dev_splits_complete", "output_repeated_splits_test"):
+        (tmp_path / "raw" / part).mkdir(parents=True)
+        (tmp_path / "raw" / part / "dia0_utt0.mp4").touch()
+    (tmp_path / "link").symlink_to(far)
+    (tmp_path / "clips").symlink_to(tmp_path / "raw")
+    said = run(capsys, "convert", csv, tmp_path / "link" / "own", "--clips", tmp_path / "clips")
+    assert said.endswith("recordings named: 3; not there: 0\n")
+    assert "recordings named: 3; not there: 0\n" in run(capsys, "check", far / "own") + "\n"
+
+
+def test_doubtful_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    """A class that is most likely misspelled is warned of by `check` and by training, and refused by neither."""
+    lines = [
+        {"id": f"{i}", "split": split, "utterances": [{"speaker": "Ann", "label": label} for label in labels]}
+        for i, (split, labels) in enumerate(
+            [("train", ["neutral", "fear"]), ("train", ["netural", "fear"]), ("test", ["neutral", "fear"])]
+        )
+    ]
+    folder = put(tmp_path / "mine", [*lines, {**lines[0], "id": "9", "split": "validation"}])
+    alike = "the classes 'netural' (once) and 'neutral' (3 times) are nearly spelled the same: if they are one, "
+    warned = [line for line in run(capsys, "check", folder).splitlines() if line.startswith("warning: ")]
+    assert warned == [
+        f"warning: {alike}write it in one way",
+        "warning: the class 'netural' occurs once, from which nothing can be learned",
+    ]
+    for stream in (False, True):
+        caplog.clear()
+        load_corpus(str(folder), stream=stream, prepared_dir=tmp_path / "prepared")
+        (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert line.startswith(f"{folder}: {alike}") and line.endswith(f"(python -m cmath_jax.data check {folder})")
+    (folder / "corpus.json").write_text('{"classes": ["fear", "netural", "neutral", "Fear"]}')
+    assert "warning: the classes 'Fear' (never) and 'fear' (4 times) differ in case" in run(capsys, "check", folder)
 
 
 def test_what_cannot_be_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from layouts import ROBERTA, content, corpus, dump
 
-from cmath_jax.data import builders, load, published
+from cmath_jax.data import builders, counts, load, published
 from cmath_jax.data.conversations import SPLITS, Corpus
 from cmath_jax.data.download import FEATURE_SETS, blob_hash
 from cmath_jax.data.load import load_corpus
@@ -30,7 +30,7 @@ Load = Callable[..., Corpus]
 @pytest.fixture(autouse=True)
 def small_files_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """No counts are demanded of the files, and the published addresses lead nowhere."""
-    monkeypatch.setattr(published, "_COUNTS", dict.fromkeys(published._COUNTS, ()))
+    monkeypatch.setattr(counts, "COUNTS", dict.fromkeys(counts.COUNTS, ()))
     set_urls(monkeypatch, "http://127.0.0.1:1/nothing", "0" * 40)
 
 

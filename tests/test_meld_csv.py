@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cmath_jax.data.conversations import SPLITS
-from cmath_jax.data.meld_csv import STATED, read_meld_csv
+from cmath_jax.data.meld_csv import STATED, is_meld, read_meld_csv
 from cmath_jax.data.own import read_folder, write_transcripts
 from cmath_jax.data.published import read_published
 from cmath_jax.data.transcripts import Utterance
@@ -115,11 +115,47 @@ def test_files_that_are_wrong(folder: Path) -> None:
     (folder / "test.csv").write_text(",".join(HEAD) + "\n" + ",".join("1" * 12) + "\n")
     fails(r"test\.csv, line 2: it has not as many columns")
     (folder / "test.csv").write_text(",".join(HEAD) + '\n"1')
-    fails(r"test\.csv: cannot be read as MELD's CSV in UTF-8: unexpected end of data")
-    (folder / "test.csv").write_bytes(b"\x92")
-    fails(r"test\.csv: cannot be read as MELD's CSV in UTF-8: 'utf-8' codec")
+    fails(r"test\.csv: cannot be read as MELD's CSV: unexpected end of data")
+    (folder / "test.csv").write_text(";".join(HEAD) + "\n")
+    fails(r"test\.csv: it has no column Utterance; .* \(they are separated by ';', not by commas\)")
     (folder / "test.csv").unlink()
-    fails(r"test\.csv: cannot be read as MELD's CSV in UTF-8: .*No such file")
+    fails(r"it lacks test\.csv; MELD's files are train\.csv, dev\.csv and test\.csv, or train_sent_emo\.csv")
+    (folder / "dev.csv").rename(folder / "Train_sent_emo.CSV")
+    fails(r"both Train_sent_emo\.CSV and train\.csv are there: move one of them away")
+
+
+def test_the_names_of_its_own_repository(folder: Path) -> None:
+    expected = [*read_meld_csv(folder)]
+    for i, (old, new) in enumerate(
+        [("dev.csv", "dev_sent_emo.csv"), ("test.csv", "TEST.CSV"), ("train.csv", "train_sent_emo.csv")]
+    ):
+        (folder / old).rename(folder / new)
+        assert is_meld(folder) and [*read_meld_csv(folder)] == expected, i
+
+
+def test_what_is_not_utf_8_is_cp1252(folder: Path) -> None:
+    words = "It\u2019s a na\u00efve caf\u00e9 \u2026"
+    put(folder, "dev.csv", row(0, 0), *(row(0, i, Utterance=words) for i in (1, 2, 3)))
+    expected = [*read_meld_csv(folder)]
+    lines = (folder / "dev.csv").read_text(encoding="utf-8").split("\n")
+    for codecs, warned in (
+        (("utf-8", "cp1252", "utf-8"), r"line 4 is not"),  # one such line takes nothing from the others
+        (("cp1252", "cp1252", "cp1252"), r"line 3 and 2 more are not"),
+    ):
+        parts = [line.encode(dict(zip((2, 3, 4), codecs, strict=True)).get(i, "utf-8")) for i, line in enumerate(lines)]
+        (folder / "dev.csv").write_bytes(b"\n".join(parts))
+        with pytest.warns(UserWarning, match=rf"dev\.csv: {warned} UTF-8, and read as cp1252"):
+            assert [*read_meld_csv(folder)] == expected
+
+
+def test_numbers_without_room_for_the_ids_of_the_feature_files(folder: Path) -> None:
+    """As in MELD_Dyadic, whose files have the same columns and more dialogues."""
+    put(folder, "dev.csv", row(0, 0), row(114, 0))
+    ids = [t.id for t in read_meld_csv(folder)]
+    assert ids == ["train_0", "train_2", "train_10", "dev_0", "dev_114", "test_0"]
+    put(folder, "dev.csv", row(113, 0))
+    put(folder, "train.csv", row(1039, 0))
+    assert [t.id for t in read_meld_csv(folder)] == ["train_1039", "dev_113", "test_0"]
 
 
 def test_the_published_files_agree_with_the_feature_file(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_lines_from_standard_input_are_answered_one_by_one() -> None:
         (b"Ann: hi\n{broken\n", "line 2: not JSON"),
         (b"[" * 100_000, "line 1: not JSON"),
         (b'{"speaker": ' + b"1" * 5000 + b"}", "line 1: not JSON"),
-        ("Ann: é".encode("latin1"), "standard input: not UTF-8"),
+        ("Ann: é".encode("latin1"), "standard input, line 1: cannot be read as UTF-8 text: byte 6 is 0xe9"),
     ],
 )
 def test_bad_lines(given: bytes, message: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from layouts import MELD_IDS, content, dump
 from layouts import corpus as sample
 
-from cmath_jax.data import published
+from cmath_jax.data import counts
 from cmath_jax.data.conversations import CLASSES, SPLITS, UNLABELLED, Conversation, Corpus
 from cmath_jax.data.layouts import describe
 from cmath_jax.data.publish import write_published
@@ -21,7 +21,7 @@ from cmath_jax.errors import InputError
 
 @pytest.fixture(autouse=True)
 def no_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "_COUNTS", dict.fromkeys(published._COUNTS, ()))
+    monkeypatch.setattr(counts, "COUNTS", dict.fromkeys(counts.COUNTS, ()))
 
 
 def change(corpus: Corpus, split: str, edit: Callable[[Conversation], Conversation]) -> Corpus:
@@ -86,9 +86,17 @@ def test_the_order_is_that_of_the_ids(tmp_path: Path) -> None:
     assert read_published(write_published(turned, tmp_path / "x.pkl")).fingerprint() == corpus.fingerprint()
 
 
-def test_a_part_of_a_data_set_is_written_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["meld", "of my own"])
+def test_a_part_of_a_data_set_is_written_if_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.undo()  # with the published counts
-    path = write_published(sample("meld"), tmp_path / "features.pkl")
+    path = tmp_path / "features.pkl"
+    corpus = replace(sample("meld"), name=name)  # in a published file it is called meld
+    with pytest.raises(InputError, match="the counts are not those of meld: train conversations: expected 1038"):
+        write_published(corpus, path)
+    assert not path.exists()
+    assert write_published(corpus, path, check_counts="warn") == path
     with pytest.raises(InputError, match="the counts are not those of meld"):
         read_published(path)
 

@@ -1,5 +1,6 @@
 """Pickles that hold data are read as they are, and files that are no pickles are errors that say what they are."""
 
+import contextlib
 import pickle
 import re
 from collections import OrderedDict
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import dump, dump_python2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from layouts import dump, dump_python2, python2
 
 from cmath_jax.data import safe_pickle
 from cmath_jax.errors import InputError
@@ -89,6 +92,36 @@ def test_python_2(tmp_path: Path) -> None:
     read = safe_pickle.load(dump_python2(path, item))
     np.testing.assert_array_equal(read["caf\u00e9"][0], item["caf\u00e9"][0])
     assert read["caf\u00e9"][1] == 1.5
+
+
+CP1252 = [bytes([b]).decode("cp1252") for b in range(256) if b not in b"\x81\x8d\x8f\x90\x9d"]
+
+
+def protocol_0(data: bytes) -> bytes:
+    """A string as Python 2 writes it by default."""
+    return b"S" + repr(data).removeprefix("b").encode() + b"\np0\n."
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.sampled_from(CP1252)))
+def test_strings_of_python_2_are_utf_8_or_else_cp1252(tmp_path: Path, text: str, old: str) -> None:
+    data = old.encode("cp1252")
+    with contextlib.suppress(UnicodeDecodeError):  # some texts in cp1252 are UTF-8 as well, and taken for it
+        old = data.decode()
+    item = {"k" + text: [text, data, {text}, (data,)]}  # the pickler of Python 2 has no other strings than of bytes
+    for name, pickled in (("dict", python2(item)), ("0", protocol_0(text.encode())), ("old", protocol_0(data))):
+        (tmp_path / name).write_bytes(pickled)
+    read = safe_pickle.load(tmp_path / "dict")
+    assert read == {"k" + text: [text, old, {text}, (old,)]}
+    assert (safe_pickle.load(tmp_path / "0"), safe_pickle.load(tmp_path / "old")) == (text, old)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=60).map(lambda data: data[: len(data) // 4 * 4]))
+def test_arrays_of_python_2_keep_every_byte(tmp_path: Path, data: bytes) -> None:
+    """Also those of which the bytes are UTF-8, such as those of text."""
+    (tmp_path / "x.pkl").write_bytes(python2_array(np.frombuffer(data, "<f4")))
+    assert safe_pickle.load(tmp_path / "x.pkl").tobytes() == data
 
 
 WRONG_FILES = {

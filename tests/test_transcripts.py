@@ -143,9 +143,33 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path, line: str) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin1").write_bytes("é".encode("latin1"))
     (tmp_path / "folder").mkdir()
-    for name in ("latin1", "none", "folder"):
-        with pytest.raises(InputError, match=f"{name}: cannot be read as UTF-8 text"):
+    (tmp_path / "late").write_bytes(json.dumps(WHOLE).encode() + b"\r\n\r{}\x92")
+    (tmp_path / "utf16").write_bytes(json.dumps(WHOLE).encode("utf-16"))
+    for name, message in {
+        "latin1": "latin1, line 1: cannot be read as UTF-8 text: byte 1 is 0xe9$",
+        "late": "late, line 3: cannot be read as UTF-8 text: byte 3 is 0x92$",
+        "utf16": "line 1: cannot be read as UTF-8 text: .* it is UTF-16: save it as UTF-8",
+        "none": "^there is no file .*none$",
+        "folder": "folder: cannot be read: Is a directory",
+    }.items():
+        with pytest.raises(InputError, match=message):
             list(read_transcripts(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (json.dumps([WHOLE, WHOLE]), "line 1: a list of JSON; write each conversation of it as a line of its own"),
+        (json.dumps([WHOLE, WHOLE], indent=2), "line 1: not JSON: .*it begins here and goes on"),
+        (
+            json.dumps(WHOLE, indent=2),
+            "line 1: not JSON: .*it begins here and goes on: all of it has to be on one line",
+        ),
+    ],
+)
+def test_json_that_is_no_line_for_each_conversation(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        list(read_transcripts(write(tmp_path, text)))
 
 
 def test_lines_of_speaker_and_words() -> None:

@@ -47,9 +47,12 @@ def test_forms_of_ids() -> None:
 
 def test_forms_of_words() -> None:
     caf = "caf\u00e9"
-    for form in ([caf], (caf,), np.array([caf]), [caf.encode("latin1")]):
+    stored = [caf.encode(), caf.encode("cp1252")]  # UTF-8 first, and else cp1252
+    for form in ([caf], (caf,), np.array([caf]), *([data] for data in stored), *(np.array([data]) for data in stored)):
         (word,) = values.words(form, "here", "sentences")
         assert word == caf and type(word) is str
+    assert values.words([b"it\x92s", b"\x81"], "here", "sentences") == ("it\u2019s", "\x81")
+    assert values.conversation_id(b"caf\xc3\xa9", "here") == values.conversation_id(b"caf\xe9", "here") == "caf\u00e9"
     assert values.words(["a\ud800"], "here", "sentences") == ("a?",)  # no file and no terminal takes a lone surrogate
 
 

@@ -1,7 +1,9 @@
 """The command line: `python -m cmath_jax.data check DIR` and `python -m cmath_jax.data convert SOURCE TARGET`."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,19 @@ from cmath_jax.command import Parser, answer
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
-    return answer(lambda: _command(arguments))
+    with _short_warnings():
+        return answer(lambda: _command(arguments))
+
+
+@contextlib.contextmanager
+def _short_warnings() -> Iterator[None]:
+    """What there is to warn of is a line for whoever typed the command, without a place in the program."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_place, **_line: f"warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -23,7 +37,8 @@ def _command(arguments: Sequence[str] | None) -> None:
         "source",
         metavar="SOURCE",
         type=Path,
-        help="a published .pkl file, a folder with MELD's train.csv, dev.csv, test.csv, or a folder of conversations",
+        help="a published .pkl file, a folder with MELD's train.csv, dev.csv, test.csv (or train_sent_emo.csv and so "
+        "on), or a folder of conversations",
     )
     convert.add_argument(
         "target", metavar="TARGET", type=Path, help="a new folder of conversations, or a new file that ends in .pkl"
@@ -42,7 +57,7 @@ def _command(arguments: Sequence[str] | None) -> None:
             "--check-counts",
             choices=("error", "warn"),
             default="error",
-            help="warn accepts a published file whose counts are not the published ones",
+            help="warn accepts what is called meld or iemocap and has not the counts of that data set",
         )
     options = vars(parser.parse_args(arguments))
     print(_run(options.pop("command"), options))
@@ -56,7 +71,7 @@ def _run(command: str, options: dict[str, Any]) -> str:
         return check(options.pop("source"), **options)
     from cmath_jax.data.convert import convert
 
-    return f"written: {convert(**options)}"
+    return "\n".join(convert(**options))
 
 
 if __name__ == "__main__":

@@ -66,9 +66,10 @@ class OwnConfig(tfds.core.BuilderConfig):
     """A folder of one's own conversations; `own_config` makes one whose name is keyed by the content."""
 
     folder: Path
+    check_counts: str = "error"
 
     def read(self, dataset: str | None, download_dir: Path) -> Corpus:
-        return read_own(self.folder, lazy=True)
+        return read_own(self.folder, lazy=True, check_counts=self.check_counts)
 
 
 def feature_config(
@@ -84,11 +85,12 @@ def simulation_config(simulation: Simulation) -> SimulationConfig:
     return SimulationConfig(name=f"simulation-{_key(simulation)}", simulation=simulation)
 
 
-def own_config(folder: Path) -> OwnConfig:
+def own_config(folder: Path, check_counts: str = "error") -> OwnConfig:
     """The config of a folder of conversations, whose name is keyed by the content of its files."""
     folder = folder.resolve()  # its name can be that of the corpus
     blobs = tuple((path.name, blob_hash(path)) for path in content_paths(folder))
-    return OwnConfig(name=f"own-{_key(folder.name, blobs)}", folder=folder)
+    name = f"own-{_key(folder.name, blobs, check_counts)}"
+    return OwnConfig(name=name, folder=folder, check_counts=check_counts)
 
 
 def _key(*parts: object) -> str:

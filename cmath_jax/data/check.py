@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.data.class_names import doubtful_classes
 from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, there
 from cmath_jax.data.own import OwnFolder, feature_paths, read_folder, read_own
 from cmath_jax.data.published import draw_validation, read_published
+from cmath_jax.data.recordings import recordings_line
 from cmath_jax.errors import InputError
 
 LONG = 5  # words; a shorter text occurs again by chance
-_SHOWN = 3  # of recordings that are not there
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class _Checked:
 
 def check(path: Path, text_layer: int = 1, check_counts: str = "error") -> str:
     """A summary, in lines. Raises InputError, as `read_own` and `read_published`, for what is not sound."""
-    if path.is_file() or path.suffix == ".pkl":
+    if path.is_file() or (path.suffix == ".pkl" and not path.is_dir()):
         corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
         return _summary(_checked(corpus))
-    own = read_folder(path)
+    own = read_folder(path, check_counts)
     if feature_paths(path):
-        checked = _checked(read_own(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what there is to warn of was said by `read_folder`
+            checked = _checked(read_own(path, check_counts=check_counts))
     else:
         splits = {split: [own.conversation(c, {}) for c in own.lines(split)] for split in SPLITS}
         none = {
@@ -46,7 +49,8 @@ def check(path: Path, text_layer: int = 1, check_counts: str = "error") -> str:
         }
         facts = {"source": own.source, "license": own.license or "not stated", **none}
         checked = _Checked(own.name, own.classes, splits, own.speakers, facts)
-    return "\n".join([_summary(checked), *_recordings(own), *_strangers(path)])
+    recordings, _ = recordings_line(own.transcripts, path)
+    return "\n".join([_summary(checked), *_doubts(own), *([recordings] if recordings else []), *_strangers(path)])
 
 
 def _checked(corpus: Corpus) -> _Checked:
@@ -158,18 +162,8 @@ def _repeated(splits: Mapping[str, Sequence[Conversation]]) -> Iterator[str]:
         yield f"texts of {LONG} words or more in both {one} and {other}: {len(texts[one] & texts[other])}"
 
 
-def _recordings(own: OwnFolder) -> Iterator[str]:
-    named = {
-        path: os.path.normpath(own.path / path)
-        for transcript in own.transcripts
-        for utterance in transcript.utterances
-        for path in (utterance.audio, utterance.video)
-        if path is not None
-    }
-    gone = [place for path, place in named.items() if not Path(place).is_file()]
-    if named:
-        first = f": {', '.join(gone[:_SHOWN])}{', ...' if len(gone) > _SHOWN else ''}" if gone else ""
-        yield f"recordings named: {len(named)}; not there: {len(gone)}{first}"
+def _doubts(own: OwnFolder) -> Iterator[str]:
+    yield from (f"warning: {doubt}" for doubt in doubtful_classes(own.classes, own.labels()))
 
 
 def _strangers(folder: Path) -> Iterator[str]:

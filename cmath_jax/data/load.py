@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmath_jax.data import counts
+from cmath_jax.data.class_names import doubtful_classes
 from cmath_jax.data.conversations import Corpus
 from cmath_jax.data.download import FEATURE_SETS, DownloadError, RawFile, blob_hash
+from cmath_jax.data.near_misses import likeness
 from cmath_jax.data.own import read_own
 from cmath_jax.data.published import draw_validation, published12, read_published
 from cmath_jax.data.simulate import Simulation, simulate
@@ -18,6 +22,8 @@ if TYPE_CHECKING:  # tensorflow-datasets takes a while to import, and only publi
     from cmath_jax.data.builders import ConversationBuilder
 
     MakeBuilder = Callable[[str, tuple[RawFile, ...]], ConversationBuilder]
+
+log = logging.getLogger(__name__)
 
 VALIDATIONS = ("auto", "drawn", "published12")
 FEATURE_SET_NAMES = ("auto", *FEATURE_SETS["meld"], "file")
@@ -76,9 +82,9 @@ def load_corpus(
     elif source == "conversations":
         if not dir:
             raise InputError("dataset=conversations needs the folder that holds them: set data.dir")
-        corpus = _own(Path(dir), prepared_dir, stream)
+        corpus = _own(Path(dir), prepared_dir, stream, check_counts)
     elif Path(source).is_dir():
-        corpus = _own(Path(source), prepared_dir, stream)
+        corpus = _own(Path(source), prepared_dir, stream, check_counts)
     elif source.endswith(".pkl") or Path(source).exists():
         path = _existing(Path(source))
         if stream:
@@ -86,6 +92,8 @@ def load_corpus(
         else:
             corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
     else:
+        if "/" in source:
+            raise InputError(f"there is no file or folder {source}")
         known = ", ".join([*FEATURE_SETS, "simulated"])
         raise InputError(
             f"unknown corpus {source!r}; known are {known} and the path of a published .pkl file "
@@ -101,7 +109,9 @@ def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise InputError(f"{path} is a folder, not a file" if path.is_dir() else f"there is no file {path}")
+        raise InputError(
+            f"{path} is a folder, not a file{likeness(path)}" if path.is_dir() else f"there is no file {path}"
+        )
     return path
 
 
@@ -128,12 +138,22 @@ def _builder(
     return builder_class(config=config, data_dir=prepared_dir or None)
 
 
-def _own(folder: Path, prepared_dir: str | Path, stream: bool) -> Corpus:
-    if not stream:
-        return read_own(folder)
+def _own(folder: Path, prepared_dir: str | Path, stream: bool, check_counts: str) -> Corpus:
+    if stream:
+        corpus = _own_prepared(folder, prepared_dir, check_counts)
+    else:
+        corpus = read_own(folder, check_counts=check_counts)
+    doubts = doubtful_classes(corpus.classes, counts.labels_of(corpus))
+    if doubts:
+        log.warning("%s: %s (python -m cmath_jax.data check %s)", folder, "; ".join(doubts), folder)
+    return corpus
+
+
+def _own_prepared(folder: Path, prepared_dir: str | Path, check_counts: str) -> Corpus:
     from cmath_jax.data.builders import Conversations, own_config
 
-    return _prepared(Conversations(config=own_config(folder), data_dir=prepared_dir or None), stream)
+    config = own_config(folder, check_counts)
+    return _prepared(Conversations(config=config, data_dir=prepared_dir or None), stream=True)
 
 
 def _simulated(simulation: Simulation, prepared_dir: str | Path) -> Corpus:
@@ -145,8 +165,12 @@ def _simulated(simulation: Simulation, prepared_dir: str | Path) -> Corpus:
 def _prepared(builder: ConversationBuilder, stream: bool) -> Corpus:
     from cmath_jax.data.builders import corpus_of
 
+    was_there = builder.data_path.exists()
     builder.download_and_prepare()
-    return corpus_of(builder, stream)
+    corpus = corpus_of(builder, stream)
+    if was_there and counts.known(corpus.name):  # what was accepted with a warning is warned of whenever it is used
+        counts.check_counts(corpus.source, corpus.name, corpus.classes, counts.labels_of(corpus), "warn")
+    return corpus
 
 
 def _published(dataset: str, folder: Path, feature_set: str, file: str, make: MakeBuilder, stream: bool) -> Corpus:
@@ -203,10 +227,16 @@ def _by_content(folder: Path, make: MakeBuilder, unusable: list[str]) -> Convers
     return next(iter(usable.values()), None)
 
 
+def _no_folder(folder: Path) -> str:
+    if folder.is_dir():
+        return "" if any(folder.glob("*.pkl")) else likeness(folder)
+    return " (it is a file: name it with file=)" if folder.is_file() else " (there is no such folder)"
+
+
 def _missing(dataset: str, folder: Path, named: dict[str, tuple[RawFile, ...]], tried: list[str]) -> str:
     searched = ", ".join(f"{' + '.join(f.name for f in files)} ({feature_set})" for feature_set, files in named.items())
     lines = [
-        f"no usable features of {dataset} in {folder}" + ("" if folder.is_dir() else " (there is no such folder)"),
+        f"no usable features of {dataset} in {folder}" + _no_folder(folder),
         f"looked for {searched}" + (", then any other .pkl with this data set" if len(named) > 1 else ""),
         *tried,
         "ways on: put one of these files there (or name its folder with features_dir, or the file with file=); "

@@ -6,7 +6,8 @@ Shapes: n utterances of a conversation, d features.
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as brief
@@ -15,17 +16,18 @@ from zipfile import ZipFile
 
 import numpy as np
 
+from cmath_jax.data import counts
 from cmath_jax.data.arrays import FeatureTable, append_array
 from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus
-from cmath_jax.data.transcripts import Transcript, Utterance, no_constant, numbered_transcripts, to_json, transcript_of
-from cmath_jax.errors import InputError, suggestion
+from cmath_jax.data.near_misses import likeness
+from cmath_jax.data.stated import check_classes, check_fields, classes_of, label_indices, read_json, speakers_of
+from cmath_jax.data.transcripts import Transcript, Utterance, numbered_transcripts, to_json, transcript_of
+from cmath_jax.errors import InputError
 from cmath_jax.new_folder import new_folder
 
 CONVERSATIONS = "conversations.jsonl"
 CORPUS = "corpus.json"
 EXTRACTION = "features.json"
-_FIELDS = {"name": str, "classes": list, "speakers": int, "license": str, "source": str}
-_INDICES = 1000  # a number as a speaker is an index; one as large as this is more likely a name
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,21 @@ class OwnFolder:
 
     def conversation(self, c: int, features: Mapping[str, np.ndarray]) -> Conversation:
         transcript = self.transcripts[c]
-        index = {name: i for i, name in enumerate(self.classes)}
-        labels = [UNLABELLED if u.label is None else index[u.label] for u in transcript.utterances]
         ids, texts = ([getattr(u, name) for u in transcript.utterances] for name in ("id", "text"))
         return Conversation(
             transcript.id,
             features,
             transcript.speaker_indices(),
-            np.array(labels, np.int32),
+            label_indices(transcript, self.classes),
             tuple(id or "" for id in ids) if any(id is not None for id in ids) else (),
             tuple(text or "" for text in texts) if any(text is not None for text in texts) else (),
         )
+
+    def labels(self) -> counts.Labels:
+        """Split -> for each of its conversations int32 [n], as in `Conversation`."""
+        return {
+            split: [label_indices(self.transcripts[c], self.classes) for c in self.lines(split)] for split in SPLITS
+        }
 
     def lines(self, split: str) -> tuple[int, ...]:
         """Which of the transcripts are of a split."""
@@ -89,16 +95,17 @@ class OwnSplit(Sequence[Conversation]):
         return self.folder.conversation(c, {m: table[c] for m, table in self.tables.items()})
 
 
-def read_own(folder: str | os.PathLike[str], lazy: bool = False) -> Corpus:
+def read_own(folder: str | os.PathLike[str], lazy: bool = False, check_counts: str = "error") -> Corpus:
     """The corpus in a folder.
 
     Args:
       lazy: features are read when they are asked for, and are checked then.
+      check_counts: as in `read_folder`.
 
     Raises:
       InputError: it cannot be used; the message names the file, the line, the conversation and the utterance.
     """
-    own = read_folder(folder)
+    own = read_folder(folder, check_counts)
     paths = feature_paths(own.path)
     if not paths:
         raise InputError(
@@ -116,27 +123,41 @@ def read_own(folder: str | os.PathLike[str], lazy: bool = False) -> Corpus:
     return Corpus(own.name, own.classes, splits, own.speakers, own.source, own.license, extraction, lazy)
 
 
-def read_folder(folder: str | os.PathLike[str]) -> OwnFolder:
-    """What a folder says without its features. Raises InputError."""
+def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> OwnFolder:
+    """What a folder says without its features.
+
+    Args:
+      check_counts: `error` or `warn`: what to do when it bears the name of a known data set, and conversations,
+        utterances or classes are not as many as in that; its corpus.json can say `warn` as well.
+
+    Raises:
+      InputError: it cannot be used; the message names the file, the line, the conversation and the utterance.
+    """
     folder = Path(folder)
     path = folder / CONVERSATIONS
     if not path.is_file():
         what = "is a folder without" if folder.is_dir() else "is no folder with"
-        raise InputError(f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md")
+        near = likeness(folder) if folder.exists() else "; there is no such folder"
+        raise InputError(
+            f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md{near}"
+        )
     stated = read_json(folder / CORPUS)
-    _check_fields(stated, folder / CORPUS)
+    check_fields(stated, folder / CORPUS)
     places, transcripts = _read_conversations(path)
-    classes = _classes(stated.get("classes"), folder / CORPUS, places, transcripts)
-    return OwnFolder(
+    classes = classes_of(stated.get("classes"), folder / CORPUS, places, transcripts)
+    own = OwnFolder(
         folder,
         places,
         transcripts,
         name=stated.get("name") or folder.resolve().name,
         classes=classes,
-        speakers=_speakers(stated.get("speakers"), folder / CORPUS, places, transcripts),
+        speakers=speakers_of(stated.get("speakers"), folder / CORPUS, places, transcripts),
         license=stated.get("license", ""),
         source=stated.get("source", f"conversations of {folder.resolve().name}"),
     )
+    accepted = stated.get("check_counts") if check_counts == "error" else None
+    counts.check_counts(folder, own.name, classes, own.labels(), accepted or check_counts, own=True)
+    return own
 
 
 def feature_paths(folder: Path) -> dict[str, Path]:
@@ -157,17 +178,21 @@ def content_paths(folder: Path) -> list[Path]:
     return [path for path in paths if path.exists()] + [*feature_paths(folder).values()]
 
 
-def write_own(corpus: Corpus, folder: str | os.PathLike[str]) -> Path:
+def write_own(corpus: Corpus, folder: str | os.PathLike[str], check_counts: str = "error") -> Path:
     """Writes a corpus as a new folder, of which `read_own` makes the same corpus. Returns the folder.
 
-    It gets its name when all in it is written.
+    It gets its name when all in it is written and was read again.
+
+    Args:
+      check_counts: `warn` writes a corpus that has the name of a known data set and not its counts, and notes that in
+        corpus.json, so that the folder is accepted, with a warning, whenever it is read.
 
     Raises:
       InputError: the folder is there and not empty, cannot be written, or cannot hold the corpus.
     """
     if not corpus.name:
         raise InputError("the corpus has no name: read again it would have that of its folder")
-    _check_classes(corpus.classes, corpus.name)
+    check_classes(corpus.classes, corpus.name)
     stated = {"name": corpus.name, "classes": list(corpus.classes), "speakers": corpus.speakers}
     stated |= {"license": corpus.license, "source": corpus.source}
     dims = corpus.dims
@@ -179,21 +204,43 @@ def write_own(corpus: Corpus, folder: str | os.PathLike[str]) -> Path:
             lines.write(_line(transcript))
             for m, archive in archives.items():
                 append_array(archive, conversation.id, conversation.features[m].astype(np.float32))
-        _write_json(partial / CORPUS, stated)
         if corpus.extraction:
             _write_json(partial / EXTRACTION, {MODALITIES[m]: corpus.extraction[m] for m in corpus.extraction})
+        for archive in archives.values():
+            archive.close()
+        lines.close()
+        _finish(partial, Path(folder), stated, check_counts)
     return Path(folder)
 
 
 def write_transcripts(
-    transcripts: Iterable[Transcript], folder: str | os.PathLike[str], stated: Mapping[str, Any]
+    transcripts: Iterable[Transcript],
+    folder: str | os.PathLike[str],
+    stated: Mapping[str, Any],
+    check_counts: str = "error",
 ) -> Path:
     """Writes conversations without features as a new folder; `stated` is its corpus.json. Raises as `write_own`."""
     with new_folder(Path(folder)) as partial:
         with open(partial / CONVERSATIONS, "w", encoding="utf-8") as lines:
             lines.writelines(_line(transcript) for transcript in transcripts)
-        _write_json(partial / CORPUS, stated)
+        _finish(partial, Path(folder), stated, check_counts)
     return Path(folder)
+
+
+def _finish(partial: Path, folder: Path, stated: Mapping[str, Any], check_counts: str) -> None:
+    """Writes corpus.json and reads all of the folder again, so that nothing is left behind which `check` refuses."""
+    try:
+        _write_json(partial / CORPUS, stated)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # whoever made the corpus was warned
+            own = read_folder(partial, check_counts)
+            if counts.count_differences(own.name, own.classes, own.labels()):
+                _write_json(partial / CORPUS, {**stated, "check_counts": "warn"})
+            if feature_paths(partial):
+                for _ in read_own(partial, lazy=True).checked():
+                    pass
+    except InputError as error:
+        raise InputError(str(error).replace(str(partial), str(folder))) from error
 
 
 # Reading.
@@ -216,62 +263,6 @@ def _read_conversations(path: Path) -> tuple[tuple[str, ...], tuple[Transcript, 
     return tuple(places), tuple(transcripts)
 
 
-def _labelled(places: Sequence[str], transcripts: Sequence[Transcript]) -> Iterator[tuple[str, str]]:
-    """The place and the label of every utterance that has one."""
-    for place, transcript in zip(places, transcripts, strict=True):
-        for i, utterance in enumerate(transcript.utterances):
-            if utterance.label is not None:
-                yield f"{place}, conversation {brief(transcript.id)}, utterance {i}", utterance.label
-
-
-def _classes(
-    stated: list[Any] | None, path: Path, places: Sequence[str], transcripts: Sequence[Transcript]
-) -> tuple[str, ...]:
-    """Those that corpus.json names, or else the labels that there are, sorted."""
-    for where, label in _labelled(places, transcripts):
-        if not label:
-            raise InputError(f"{where}: label is empty; leave it out where there is none")
-        if stated is not None and label not in stated:
-            hint = suggestion(label, [str(name) for name in stated], otherwise=f"{path.name} has")
-            raise InputError(f"{where}: label {brief(label)} is none of the classes; {hint}")
-    if stated is not None:
-        _check_classes(stated, str(path))
-        return tuple(stated)
-    found = sorted({label for _, label in _labelled(places, transcripts)})
-    if len(found) < 2:
-        labels = f"only one label, {brief(found[0])}" if found else "no labels"
-        raise InputError(f"{path.with_name(CONVERSATIONS)}: it has {labels}, and {CORPUS} names no classes")
-    return tuple(found)
-
-
-def _check_classes(classes: Sequence[Any], where: str) -> None:
-    for name in classes:
-        if not isinstance(name, str) or not name:
-            raise InputError(f"{where}: the class {brief(name)} is no name")
-    if len(set(classes)) < max(2, len(classes)):
-        raise InputError(f"{where}: classes are {', '.join(classes)}: they must be two at least, and all different")
-
-
-def _speakers(stated: int | None, path: Path, places: Sequence[str], transcripts: Sequence[Transcript]) -> int:
-    """How many speaker indices there are: as corpus.json says, or else as are found, two at least."""
-    limit = _INDICES if stated is None else stated
-    most = 2
-    for place, transcript in zip(places, transcripts, strict=True):
-        speaker_n = transcript.speaker_indices()
-        if speaker_n.max() >= limit:
-            i = int(np.argmax(speaker_n >= limit))
-            speaker = transcript.utterances[i].speaker
-            reason = (
-                f"{path.name} says that there are {stated}"
-                if stated is not None
-                else f"a number is an index; write a name as text, or how many speakers there are in {path.name}"
-            )
-            where = f"{place}, conversation {brief(transcript.id)}, utterance {i}"
-            raise InputError(f"{where}: speaker {brief(speaker)} has the index {speaker_n[i]}; {reason}")
-        most = max(most, int(speaker_n.max()) + 1)
-    return most if stated is None else stated
-
-
 def extraction_of(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Modality letter -> settings, for the modalities whose features are there."""
     stated = read_json(folder / EXTRACTION)
@@ -281,31 +272,6 @@ def extraction_of(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str
                 f"{folder / EXTRACTION}: {brief(name)}: it holds the settings, an object, of text, audio and visual"
             )
     return {m: stated[MODALITIES[m]] for m in modalities if MODALITIES[m] in stated}
-
-
-def _check_fields(stated: Mapping[str, Any], path: Path) -> None:
-    for name, value in stated.items():
-        if name not in _FIELDS:
-            raise InputError(f"{path}: unknown field {brief(name)}; {suggestion(name, _FIELDS)}")
-        if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
-            kind = {str: "text", list: "a list of names", int: "a number"}[_FIELDS[name]]
-            raise InputError(f"{path}: {name} is {brief(value)}, not {kind}")
-    if not 1 <= stated.get("speakers", 1) < 2**31:
-        raise InputError(f"{path}: speakers is {stated['speakers']}: one is the least")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is no file. Raises InputError."""
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=no_constant)
-        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair, which no file can hold
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: it holds {brief(value)}, not an object")
-    return value
 
 
 # Writing.

@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.data import counts
 from cmath_jax.data.conversations import CLASSES, MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, there
 from cmath_jax.data.published import MELD_DEVELOPMENT, read_published
 from cmath_jax.errors import InputError
 
 
-def write_published(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
+def write_published(corpus: Corpus, path: str | os.PathLike[str], check_counts: str = "error") -> Path:
     """Writes a corpus as a new file, which `read_published` reads as the same one, in the order of the ids.
 
     Words that the corpus does not have become "", names of utterances numbers. MELD's sentiments, which no loader
     uses, are an empty dict.
+
+    Args:
+      check_counts: `warn` writes a part of a data set, or other data in its layout. To read such a file takes the same
+        option.
 
     Raises:
       InputError: the layout has no place for what the corpus has, or the file is there or cannot be written.
@@ -27,6 +32,7 @@ def write_published(corpus: Corpus, path: str | os.PathLike[str]) -> Path:
         raise InputError(f"{path} is there already: name a new file")
     dataset = _dataset(corpus)
     _check(corpus, dataset)
+    counts.check_counts(path, dataset, corpus.classes, counts.labels_of(corpus), check_counts, quiet=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         try:

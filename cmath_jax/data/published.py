@@ -1,6 +1,5 @@
 """Published feature files of IEMOCAP and MELD -> a checked `Corpus`, and the validation splits that they leave open."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -8,31 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data import values
+from cmath_jax.data import counts, values
 from cmath_jax.data.conversations import CLASSES, MODALITIES, SPLITS, Conversation, Corpus, there
 from cmath_jax.data.layouts import TEXTS, FeatureFile, first_utterance, recognize
 from cmath_jax.errors import InputError
 
-COUNT_CHECKS = ("error", "warn")
 PUBLISHED12 = (  # the validation dialogues of the IEMOCAP release of TelME, 647 utterances
     *("Ses01M_impro01", "Ses01M_script03_1", "Ses02F_impro02", "Ses02F_impro07", "Ses02M_script01_2", "Ses03F_impro01"),
     *("Ses03M_impro02", "Ses03M_impro08a", "Ses03M_script02_2", "Ses03M_script03_2", "Ses04F_impro07"),
     "Ses04F_script02_1",
 )
 MELD_DEVELOPMENT = range(1039, 1153)  # the official development dialogues, which the files count as training
-# Data set -> (splits taken together, conversations, utterances per class). For iemocap4 no counts are published.
-_COUNTS: dict[str, tuple[tuple[tuple[str, ...], int, tuple[int, ...]], ...]] = {
-    "meld": (
-        (("train",), 1038, (4710, 1205, 268, 683, 1743, 271, 1109)),
-        (("validation",), 114, (470, 150, 40, 111, 163, 22, 153)),
-        (("test",), 280, (1256, 281, 50, 208, 402, 68, 345)),
-    ),
-    "iemocap": (
-        (("train", "validation"), 120, (504, 839, 1324, 933, 742, 1468)),
-        (("test",), 31, (144, 245, 384, 170, 299, 381)),
-    ),
-    "iemocap4": (),
-}
 
 
 def read_published(
@@ -52,12 +37,12 @@ def read_published(
         conversation, the utterance and the modality.
     """
     text = f"text{text_layer}"
-    if dataset not in (None, *_COUNTS):
-        raise InputError(f"dataset is {dataset!r}; it can be {', '.join(_COUNTS)}")
+    if dataset not in (None, *counts.COUNTS):
+        raise InputError(f"dataset is {dataset!r}; it can be {', '.join(counts.COUNTS)}")
     if text not in TEXTS:
         raise InputError(f"text_layer is {text_layer!r}; it can be 1, 2, 3 or 4")
-    if check_counts not in COUNT_CHECKS:
-        raise InputError(f"check_counts is {check_counts!r}; it can be {' or '.join(COUNT_CHECKS)}")
+    if check_counts not in counts.COUNT_CHECKS:
+        raise InputError(f"check_counts is {check_counts!r}; it can be {' or '.join(counts.COUNT_CHECKS)}")
     if len(paths) not in (1, 2):
         raise InputError(f"{len(paths)} feature files given; give one, or a text-only file and one with all modalities")
     files = [recognize(path) for path in paths]
@@ -68,24 +53,8 @@ def read_published(
     if dataset and (dataset == "meld") != (found == "meld"):
         raise InputError(f"{file.path}: dataset is {dataset!r}, but the content is that of {found!r}")
     corpus = _corpus(file, dataset or found, text)
-    differences = _count_differences(corpus)
-    if differences:
-        message = f"{file.path}: the counts are not those of {corpus.name}: {'; '.join(differences)}"
-        if check_counts == "error":
-            raise InputError(f"{message} (check_counts=warn accepts the file)")
-        warnings.warn(message, stacklevel=2)
+    counts.check_counts(file.path, corpus.name, corpus.classes, counts.labels_of(corpus), check_counts)
     return corpus
-
-
-def _count_differences(corpus: Corpus) -> list[str]:
-    differences = []
-    for splits, conversations, utterances in _COUNTS[corpus.name]:
-        found = np.sum([corpus.class_counts(split) for split in splits], axis=0)
-        rows = [("conversations", conversations, sum(len(corpus.splits[split]) for split in splits))]
-        rows += [("utterances", sum(utterances), found.sum()), *zip(corpus.classes, utterances, found, strict=True)]
-        name = " and ".join(splits)
-        differences += [f"{name} {what}: expected {want}, found {got}" for what, want, got in rows if want != got]
-    return differences
 
 
 # Validation splits.

@@ -20,18 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.data.near_misses import likeness, no_data_file, text_likeness
+from cmath_jax.data.plain_text import text_of
 from cmath_jax.errors import InputError
 
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][1-9][0-9]{0,5})")  # no objects, no structures
-_NOT_PICKLES = {
-    b"version https://git-lfs": "a git LFS pointer, not the file itself; fetch it with `git lfs pull`",
-    b"<": "an HTML or XML page, not a pickle; the download went wrong, so repeat it",
-    b"{": "JSON text, not a pickle",
-    b"[": "JSON text, not a pickle",
-    b"pk\x03\x04": "a zip archive, not a pickle; unpack it",
-    b"\x1f\x8b": "a gzip archive, not a pickle; unpack it",
-    b"\x93numpy": "a .npy array, not a pickle",
-}
 _DAMAGED = (
     pickle.UnpicklingError,
     EOFError,
@@ -57,24 +50,23 @@ def load(path: str | PathLike[str]) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}{likeness(path)}") from error
     if not data:
         raise InputError(f"{path}: the file is empty")
-    start = data[:256].lstrip().lower()
-    for prefix, what in _NOT_PICKLES.items():
-        if start.startswith(prefix):
-            raise InputError(f"{path}: {what}")
+    other = no_data_file(path, data)
+    if other:
+        raise InputError(f"{path}: not a pickle{other}")
     try:
-        try:
-            return _Unpickler(data, "ASCII").load()
-        except UnicodeDecodeError:  # the byte strings of Python 2, which hold the numbers of its arrays
-            return _Unpickler(data, "latin1").load()
+        return _Unpickler(data).load()
     except _NotAdmittedError as error:
         raise InputError(
             f"{path}: refused, because it asks for {error}; a feature file needs only numpy arrays of numbers or text "
             "and plain containers; nothing in the file was run"
         ) from error
     except _DAMAGED as error:
+        text = text_likeness(path, data)
+        if text:
+            raise InputError(f"{path}: not a pickle{text}") from error
         raise InputError(
             f"{path}: not a pickle, or a damaged one, so fetch it again: {type(error).__name__}: {error!s:.200}"
         ) from error
@@ -82,6 +74,19 @@ def load(path: str | PathLike[str]) -> Any:
 
 class _NotAdmittedError(Exception):
     """The file asks for what is not admitted; the text says for what."""
+
+
+class _ByteString(str):
+    """A string of Python 2 as text, with the bytes that it was; its arrays keep their numbers in such strings."""
+
+    __slots__ = ("data",)
+    data: bytes
+
+    @classmethod
+    def of(cls, data: bytes) -> "_ByteString":
+        text = cls(text_of(data))
+        text.data = data
+        return text
 
 
 class _Dtype:
@@ -111,7 +116,7 @@ def _reconstruct(subtype: object, _shape: object, _typecode: object) -> np.ndarr
 
 def _content(shape: Any, dtype: Any, data: Any) -> bytes:
     """The bytes of an array after the check that there are just as many as its shape and its dtype need."""
-    data = data.encode("latin1") if isinstance(data, str) else data  # how a Python 2 string arrives
+    data = data.data if isinstance(data, _ByteString) else data
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
         raise _NotAdmittedError(f"an array from a {type(data).__name__} with a {type(dtype).__name__}")
     if type(shape) is not tuple or not all(type(size) is int and size >= 0 for size in shape):
@@ -272,8 +277,8 @@ class _Unpickler(pickle._Unpickler):
         pickle.INST[0]: _inst,
     }
 
-    def __init__(self, data: bytes, encoding: str) -> None:
-        super().__init__(io.BytesIO(data), encoding=encoding)
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
         self._allowance = 4 * len(data)  # an honest array passes through here twice, as text and as its content
 
     def spend(self, size: int) -> None:
@@ -281,6 +286,9 @@ class _Unpickler(pickle._Unpickler):
         self._allowance -= size
         if self._allowance < 0:
             raise _NotAdmittedError("far more data than it holds")
+
+    def _decode_string(self, value: bytes) -> str:
+        return _ByteString.of(value)
 
     def find_class(self, module: str, name: str) -> Any:
         try:

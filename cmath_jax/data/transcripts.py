@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cmath_jax.data.conversations import SPLITS
+from cmath_jax.data.near_misses import no_json
+from cmath_jax.data.plain_text import lines_of, numbered_lines
 from cmath_jax.errors import InputError, suggestion
 
 FAR = 1e12  # seconds; no recording is longer, and an infinity is no number
@@ -78,14 +80,19 @@ def read_transcripts(path: Path) -> Iterator[Transcript]:
 
 def numbered_transcripts(path: Path) -> Iterator[tuple[int, Transcript]]:
     """As `read_transcripts`, each with the number of its line, from 1: lines may be blank."""
+    found = False
     try:
-        with open(path, encoding="utf-8-sig") as file:  # some editors begin a file with a byte order mark
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    where = f"{path}, line {number}"
-                    yield number, transcript_of(decoded(line, where), where, str(number))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+        for number, line in numbered_lines(path):
+            if line.strip():
+                where = f"{path}, line {number}"
+                value = decoded(line, where)
+                if isinstance(value, list):
+                    raise InputError(f"{where}: a list of JSON; write each conversation of it as a line of its own")
+                found = True
+                yield number, transcript_of(value, where, str(number))
+    except InputError as error:
+        # Perhaps it is a file of another kind.
+        raise error if found else InputError(f"{error}{no_json(path)}") from error
 
 
 def transcript_of(value: Any, where: str, default_id: str = "") -> Transcript:
@@ -138,11 +145,13 @@ def to_json(transcript: Transcript) -> str:
 def from_lines(text: str, id: str) -> Transcript:
     """A conversation written as lines `speaker: words`; a line without a colon goes on with the one before.
 
+    White space around speakers and words is dropped; what ends a line, `plain_text` says.
+
     Raises:
       InputError: the first line names no speaker, or there is none.
     """
     utterances: list[Utterance] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if not line.strip():
             continue
         speaker, colon, words = (part.strip() for part in line.partition(":"))
@@ -185,7 +194,9 @@ def decoded(line: str, where: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON: {error}") from error
+        cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(line.rstrip())
+        hint = "; it begins here and goes on: all of it has to be on one line" if cut else ""
+        raise InputError(f"{where}: not JSON: {error}{hint}") from error
 
 
 def _object(value: Any, kind: type, where: str) -> Mapping[str, Any]:

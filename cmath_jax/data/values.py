@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.data.plain_text import text_of
 from cmath_jax.errors import InputError
 
 
@@ -97,7 +98,7 @@ def _utterances(item: Any, where: str, name: str) -> Any:
 
 def _text(value: str | bytes) -> str:
     """A string that UTF-8 can hold: half a surrogate pair, which a pickle admits, becomes a question mark."""
-    text = value.decode("latin1") if isinstance(value, bytes) else value
+    text = text_of(value) if isinstance(value, bytes) else value
     return text.encode(errors="replace").decode()
 
 

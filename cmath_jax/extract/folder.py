@@ -17,7 +17,9 @@ import numpy as np
 
 from cmath_jax.data.arrays import append_array
 from cmath_jax.data.conversations import MODALITIES, there
-from cmath_jax.data.own import CONVERSATIONS, EXTRACTION, read_json
+from cmath_jax.data.near_misses import likeness
+from cmath_jax.data.own import CONVERSATIONS, EXTRACTION
+from cmath_jax.data.stated import read_json
 from cmath_jax.data.transcripts import Transcript, read_transcripts
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extractor, make_extractor
@@ -66,7 +68,7 @@ def read_conversations(folder: Path) -> list[Transcript]:
     """The conversations of a folder. Raises InputError."""
     path = folder / CONVERSATIONS
     if not path.is_file():
-        raise InputError(f"{path} is not there; docs/data.md says what is in it")
+        raise InputError(f"{path} is not there; docs/data.md says what is in it{likeness(folder)}")
     transcripts = list(read_transcripts(path))
     if not transcripts:
         raise InputError(f"{path}: there are no conversations in it")

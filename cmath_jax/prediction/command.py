@@ -15,7 +15,9 @@ from typing import Any, TextIO
 from cmath_jax.command import Parser, answer
 from cmath_jax.data.arrays import FeatureTable
 from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.near_misses import likeness
 from cmath_jax.data.own import CONVERSATIONS, extraction_of, feature_paths
+from cmath_jax.data.plain_text import lines_of, numbered_lines_of, read_text
 from cmath_jax.data.transcripts import Transcript, Utterance, decoded, from_lines, read_transcripts, utterance_of
 from cmath_jax.errors import InputError
 
@@ -70,10 +72,10 @@ class Input:
     def read(cls, path: Path, trained: Any) -> "Input":
         """Of a file or a folder, for a `TrainedModel`. Raises InputError."""
         if path.suffix == ".txt":
-            return cls((from_lines(_text(path), path.stem),), path.parent, {})
+            return cls((from_lines(read_text(path), path.stem),), path.parent, {})
         file = path / CONVERSATIONS if path.is_dir() else path
         if not file.is_file():
-            raise InputError(f"there is no file {file}")
+            raise InputError(f"there is no file {file}{likeness(path)}")
         transcripts = tuple(read_transcripts(file))
         if not transcripts:
             raise InputError(f"{file}: it holds no conversation")
@@ -202,11 +204,10 @@ def _conversations(lines: Iterable[str]) -> Iterator[Iterator[Utterance]]:
 def _lines(file: TextIO) -> Iterator[str]:
     """The lines of standard input, as UTF-8."""
     if isinstance(file, io.TextIOWrapper):
-        file.reconfigure(encoding="utf-8-sig", errors="strict")
-    try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input: not UTF-8 text: {error}") from error
+        yield from (line for _, line in numbered_lines_of(file.buffer, "standard input"))
+    else:  # one that has no bytes
+        for piece in file:
+            yield from lines_of(piece)
 
 
 def _utterance(line: str, speaker: str | int | None, where: str) -> Utterance:
@@ -223,10 +224,3 @@ def _utterance(line: str, speaker: str | int | None, where: str) -> Utterance:
 def _row(id: str, i: int, utterance: Utterance, prediction: Any) -> dict[str, Any]:
     said = {"conversation": id, "utterance": i, "speaker": utterance.speaker, "text": utterance.text}
     return said | prediction.to_dict()
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error

@@ -94,7 +94,7 @@ class MeasurementLog:
         """The latest outcome that was measured with the same; None where there is none."""
         if not self._path.exists():
             return None
-        for line in reversed(self._path.read_text(encoding="utf-8").splitlines()):
+        for line in reversed(self._path.read_text(encoding="utf-8").split("\n")):
             try:
                 row = json.loads(line)
             except ValueError:
