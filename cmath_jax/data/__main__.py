@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.command import Parser, answer
+from cmath_jax.command import Parser, answer, tell
+from cmath_jax.errors import doing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
-    return answer(lambda: _command(arguments))
+    spellings = {"check_counts": "--check-counts", "text_layer": "--text-layer"}
+    return answer(lambda: _command(arguments), spellings=spellings)
 
 
 def _command(arguments: Sequence[str] | None) -> None:
@@ -45,7 +47,9 @@ def _command(arguments: Sequence[str] | None) -> None:
             help="warn accepts a published file whose counts are not the published ones",
         )
     options = vars(parser.parse_args(arguments))
-    print(_run(options.pop("command"), options))
+    with doing("reading", options["source"]):
+        told = _run(options.pop("command"), options)
+    tell(told)
 
 
 def _run(command: str, options: dict[str, Any]) -> str:

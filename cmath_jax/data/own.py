@@ -19,6 +19,7 @@ from cmath_jax.data.arrays import FeatureTable, append_array
 from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus
 from cmath_jax.data.transcripts import Transcript, Utterance, no_constant, numbered_transcripts, to_json, transcript_of
 from cmath_jax.errors import InputError, suggestion
+from cmath_jax.files import unreadable
 from cmath_jax.new_folder import new_folder
 
 CONVERSATIONS = "conversations.jsonl"
@@ -301,7 +302,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=no_constant)
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair, which no file can hold
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: it holds {brief(value)}, not an object")
