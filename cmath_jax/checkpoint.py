@@ -31,14 +31,14 @@ def _is_told_once(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in record.pathname)
 
 
-def _print_unless_late(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_unless_late(told: Any) -> None:
     # The other writes of a checkpoint that has failed end after it, and find nobody that waits for them.
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        _print(kind, error, trace)
+    if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
+        _print(told)
 
 
 logging.getLogger("absl").addFilter(_is_told_once)
-_print, sys.excepthook = sys.excepthook, _print_unless_late
+_print, sys.unraisablehook = sys.unraisablehook, _print_unless_late
 
 
 class Checkpoints:
