@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     spellings = {name: f"--config.{name}" for name in flat(to_dict(Config()))}
     spellings |= {f"simulation.{name}": f"--config.data.simulation.{name}" for name in vars(Simulation())}
+    groups = {name.rpartition(".")[0] for name in spellings if "." in name}
+    spellings |= {f"{group}.NAME": f"--config.{group}.NAME" for group in groups}
     code = answer(lambda: _one_of_several(given, spellings), f"interrupted. {GOES_ON}", spellings)
     if _is_one_of_several():
         from cmath_jax import distributed

@@ -32,6 +32,7 @@ from cmath_jax.waiting import announced, duration
 MEETING = 300  # seconds that processes wait for each other at the start
 SILENCE = 30  # seconds without a sign of life after which a process counts as lost
 PATIENCE = 3600  # seconds for the first process to write what the others have helped to compute
+_ALONE = ALONE.replace("parallel.", "--config.parallel.")  # in what a command line says while it waits
 _LOST = re.compile(
     "gloo|nccl(remote|system)error|connection (reset|closed|refused)|coordination service|heartbeat|barrier|deadline",
     re.IGNORECASE,
@@ -105,18 +106,18 @@ def _waits(found: Launched | None, seconds: float) -> str:
     address, left = global_state.coordinator_address, duration(max(0, MEETING - seconds))
     launcher = found.launcher if found else "parallel.distributed"
     if not address or global_state.client is None:
-        return f"{launcher}: waiting to learn where the other processes are, {left} more; {ALONE}"
+        return f"{launcher}: waiting to learn where the other processes are, {left} more; {_ALONE}"
     # What the variables of a launcher do not say, JAX has found out in the meantime.
     processes, process = global_state.num_processes, global_state.process_id
     who = f"process {process} of {processes} ({launcher})"
     if process == 0:
         missing = processes - connected(address)
         told = f"{missing} of {processes} are missing" if missing > 0 else "they are there, but not ready"
-        where = f"at {address}"
+        whom = f"the others to come to {address}: {told}"
     else:
         told = "it is there, and waits for others too" if reachable(address) else "nobody answers there yet"
-        where = f"that starts with process 0 at {address}"
-    return f"{who} waits for the others, {where}: {told}. It waits {left} more; {ALONE}"
+        whom = f"process 0 at {address}: {told}"
+    return f"{who} waits for {whom}. It waits {left} more; {_ALONE}"
 
 
 def connected(address: str) -> int:

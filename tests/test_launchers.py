@@ -103,7 +103,7 @@ def test_half_of_a_launcher_is_refused_by_name(variables: dict[str, str], words:
 VALUES = st.sampled_from(["", "0", "1", "2", "4", "-1", "x", "1.5", "²", "a,b", "a:1", "1531576320.0;tcp://10.0.0.1:3"])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from([{}, TASK, RANK, POD]), st.dictionaries(st.sampled_from(NAMES), VALUES | st.none(), max_size=6))
 def test_any_variables_end_in_a_sentence_or_in_what_jax_understands(whole: dict[str, str], changes: Any) -> None:
     variables = {name: value for name, value in {**whole, **changes}.items() if value is not None}
@@ -122,7 +122,7 @@ def test_any_variables_end_in_a_sentence_or_in_what_jax_understands(whole: dict[
         for name, value in variables.items():
             patch.setenv(name, value)
         for launcher, cluster in (("Slurm", SlurmCluster), ("Open MPI", OmpiCluster)):
-            if found.launcher == launcher and cluster.is_env_present() and "SLURM_NTASKS" in {*variables, *RANK}:
+            if found.launcher == launcher and cluster.is_env_present():
                 assert cluster.get_local_process_id() is not None
                 if launcher == "Slurm" or "OMPI_MCA_orte_hnp_uri" in variables:
                     port = variables.get("JAX_COORDINATOR_PORT") or None
