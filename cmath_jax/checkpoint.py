@@ -4,7 +4,13 @@ A checkpoint is one folder, named by its step, which appears under its name only
 (the train state and the scaling of the features) and a record in JSON (config, fingerprint of the data, history).
 """
 
-from collections.abc import Mapping
+import contextlib
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,9 +20,25 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from cmath_jax.config import differences
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, doing
 
 NOT_BEST = -1.0  # the selection score of a checkpoint that is no better than an earlier one
+REFUSALS = (*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO), errno.EMFILE)
+
+
+def _is_told_once(record: logging.LogRecord) -> bool:
+    """Orbax logs in each of its threads, with tracebacks, what it raises as well."""
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
+def _print_unless_late(told: Any) -> None:
+    # The other writes of a checkpoint that has failed end after it, and find nobody that waits for them.
+    if not (isinstance(told.exc_value, RuntimeError) and str(told.exc_value) == "Event loop is closed"):
+        _print(told)
+
+
+logging.getLogger("absl").addFilter(_is_told_once)
+_print, sys.unraisablehook = sys.unraisablehook, _print_unless_late
 
 
 class Checkpoints:
@@ -25,19 +47,19 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         policies = ocp.training.preservation_policies
-        self._orbax = ocp.training.Checkpointer(
-            folder.resolve(),
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=policies.AnyPreservationPolicy(
-                [
-                    policies.LatestN(1),
-                    policies.BestN(
-                        get_metric_fn=lambda metrics: metrics["selection"], n=1, keep_checkpoints_without_metrics=False
-                    ),
-                ]
+        kept = [
+            policies.LatestN(1),
+            policies.BestN(
+                get_metric_fn=lambda metrics: metrics["selection"], n=1, keep_checkpoints_without_metrics=False
             ),
-            cleanup_tmp_directories=True,
-        )
+        ]
+        with _system_errors("opening", folder):
+            self._orbax = ocp.training.Checkpointer(
+                folder.resolve(),
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+                preservation_policy=policies.AnyPreservationPolicy(kept),
+                cleanup_tmp_directories=True,
+            )
 
     def save(self, step: int, arrays: Any, record: Mapping[str, Any], best: float | None) -> None:
         """Starts writing; returns before it is on disk.
@@ -49,7 +71,8 @@ class Checkpoints:
           best: the validation score if this is the best so far, else None.
         """
         selection = NOT_BEST if best is None else best
-        self._orbax.save_async(step, arrays, metrics={"selection": selection}, custom_metadata=dict(record))
+        with _system_errors("writing", self.folder):  # of this one, or of the one before
+            self._orbax.save_async(step, arrays, metrics={"selection": selection}, custom_metadata=dict(record))
 
     @property
     def empty(self) -> bool:
@@ -57,7 +80,8 @@ class Checkpoints:
 
     def record(self) -> dict[str, Any]:
         """The record of the latest checkpoint."""
-        return dict(self._orbax.metadata(self._orbax.latest).custom_metadata)
+        with _system_errors("reading", self.folder):
+            return dict(self._orbax.metadata(self._orbax.latest).custom_metadata)
 
     def latest(self, like: Any) -> Any:
         """The arrays of the latest checkpoint, in the structure of `like`."""
@@ -65,7 +89,8 @@ class Checkpoints:
 
     def best(self, like: Any) -> Any:
         """The arrays of the checkpoint with the best validation score."""
-        self._orbax.wait()
+        with _system_errors("writing", self.folder):
+            self._orbax.wait()
         # One without metrics is what is left of a checkpoint that was being deleted when the process was killed.
         whole = [checkpoint for checkpoint in self._orbax.checkpoints if checkpoint.metrics is not None]
         return self._load(max(whole, key=lambda checkpoint: checkpoint.metrics["selection"]), like)
@@ -74,11 +99,29 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._orbax.close()  # waits until all is on disk
+        with _system_errors("writing", self.folder):
+            self._orbax.close()  # waits until all is on disk
 
     def _load(self, checkpoint: Any, like: Any) -> Any:
         abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        return self._orbax.load(checkpoint.step, abstract)
+        with _system_errors("reading", self.folder):
+            return self._orbax.load(checkpoint.step, abstract)
+
+
+@contextlib.contextmanager
+def _system_errors(what: str, folder: Path) -> Iterator[None]:
+    """Raises as OSError what Orbax and TensorStore report as something else: a full disk is a ValueError to them."""
+    with doing(f"{what} the checkpoints in", folder):
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            told = re.search(r"os_error_code='(\d+)'", str(error))
+            code = int(told[1]) if told else next((c for c in REFUSALS if os.strerror(c) in str(error)), None)
+            if code is None:
+                raise
+            raise OSError(code, os.strerror(code)) from error
 
 
 def saved_record(folder: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from cmath_jax import compiler
 from cmath_jax import experiment as experiments
-from cmath_jax.config import flat, to_dict
-from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
+from cmath_jax.command import DONE, FAILED, answer, respelled, tell
+from cmath_jax.config import Config, DataConfig, flat, to_dict
+from cmath_jax.data.load import check_source
+from cmath_jax.data.simulate import Simulation
+from cmath_jax.errors import FailedError, InputError, Terminated, doing, nearest
 from cmath_jax.shards import Shard
 
 USAGE = """usage: python launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]
@@ -26,30 +29,28 @@ GOES_ON = "The same command goes on from the last epoch that was saved"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done or safely interrupted, 1 failed, 2 bad input."""
-    code = _main(sys.argv[1:] if arguments is None else list(arguments))
-    if code and _is_one_of_several():
+    """Returns the exit code: 0 done or safely interrupted, 1 failed, 2 bad input, 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    spellings = {name: f"--config.{name}" for name in flat(to_dict(Config()))}
+    spellings |= {f"simulation.{name}": f"--config.data.simulation.{name}" for name in vars(Simulation())}
+    groups = {name.rpartition(".")[0] for name in spellings if "." in name}
+    spellings |= {f"{group}.NAME": f"--config.{group}.NAME" for group in groups}
+    code = answer(lambda: _one_of_several(given, spellings), f"interrupted. {GOES_ON}", spellings)
+    if _is_one_of_several():
         from cmath_jax import distributed
 
-        distributed.leave(code)
+        if code:
+            distributed.leave(code)
+        distributed.announce_end()
     return code
 
 
-def _main(arguments: list[str]) -> int:
+def _one_of_several(arguments: list[str], spellings: dict[str, str]) -> int:
+    """Runs the command. Of several processes one that fails must not wait for the others, whatever it fails of."""
     try:
-        return _run(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingDivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Terminated as stopped:
-        print(f"{stopped}. The same command goes on from there", file=sys.stderr)
-        return 0
-    except KeyboardInterrupt:
-        print(f"interrupted. {GOES_ON}", file=sys.stderr)
-        return 130
+        return _run(arguments, spellings)
+    except (InputError, FailedError, Terminated, OSError, MemoryError):
+        raise
     except Exception as error:
         if not _is_one_of_several():
             raise
@@ -57,10 +58,9 @@ def _main(arguments: list[str]) -> int:
 
         if distributed.tells_of_a_loss(error):
             first = str(error).splitlines()[0]
-            print(f"error: another process is lost, and this one ends ({first}). {GOES_ON}", file=sys.stderr)
-        else:
-            traceback.print_exc()
-        return 1
+            raise FailedError(f"another process is lost, and this one ends ({first}). {GOES_ON}") from error
+        traceback.print_exc()
+        return FAILED
 
 
 def _is_one_of_several() -> bool:
@@ -68,28 +68,37 @@ def _is_one_of_several() -> bool:
     return jax is not None and jax.distributed.is_initialized()
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], spellings: dict[str, str]) -> int:
     path, workdir, shard, overrides, wants_help = _parse(arguments)
     if path is None:
         if not wants_help:
             raise InputError("--config FILE is missing; --help says more")
-        print(USAGE, end="")
+        tell(USAGE.rstrip("\n"))
         return 0
+    parameters = experiments.parameters(path)
+    spellings |= {name: f"--config.{name}" for name in parameters}
     experiment = experiments.load(path, overrides)
     config = experiment.config
     if wants_help:
-        print(USAGE)
-        for name, value in (experiments.parameters(path) | flat(to_dict(config))).items():
-            print(f"  --config.{name}={value}")
+        values = (parameters | flat(to_dict(config))).items()
+        tell("\n".join([USAGE, *(f"  --config.{name}={value}" for name, value in values)]))
         return 0
     folder = Path(workdir or Path("runs") / config.experiment)
     if shard and experiment.measuring:
         raise InputError("--shard splits the points of a sweep; a scaling study is measured as a whole")
+    trained = [] if experiment.measuring else [run for _, run in experiment.runs.values()]
+    for source in dict.fromkeys((each.dataset, each.data) for each in (config, *trained)):
+        _check_source(*source)
     if shard:
         experiment, folder = shard.of(experiment), folder / shard.folder
         if not experiment.sections:
-            print(f"{folder}: there are fewer runs than parts, and none is left for this one")
+            tell(f"{folder}: there are fewer runs than parts, and none is left for this one")
             return 0
+    with doing("working in --workdir", folder):
+        return _train(experiment, folder, bool(shard))
+
+
+def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> int:
     logger = logging.getLogger("cmath_jax")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -102,15 +111,24 @@ def _run(arguments: list[str]) -> int:
     from cmath_jax.sweep import run_sweep
     from cmath_jax.train import fit
 
-    if not shard:  # whose parts know nothing of each other
-        distributed.start(config.parallel)
+    if not is_part:  # whose parts know nothing of each other
+        distributed.start(experiment.config.parallel)
     if experiment.measuring:
         return _measure(experiment, folder)
-    result = run_sweep(experiment, folder) if experiment.sections else fit(config, folder)
+    result = run_sweep(experiment, folder) if experiment.sections else fit(experiment.config, folder)
     if distributed.writes():
-        print(readable_sweep(result, folder) if experiment.sections else readable(result))
-        print(f"report: {write_report([folder])}")
-    return 1 if result.get("failed") else 0
+        tell(readable_sweep(result, folder) if experiment.sections else readable(result))
+        tell(f"report: {write_report([folder])}")
+    return FAILED if result.get("failed") else DONE
+
+
+def _check_source(dataset: str, data: DataConfig) -> None:
+    """Says at once, before anything is imported that takes its time, that data are not there. Raises InputError."""
+    names = ("dir", "features_dir", "feature_set", "file", "validation")
+    try:
+        check_source(dataset, **{name: getattr(data, name) for name in names})
+    except InputError as error:
+        raise InputError(respelled(str(error), {name: f"data.{name}" for name in vars(data)})) from error
 
 
 def _measure(experiment: experiments.Experiment, folder: Path) -> int:
@@ -120,8 +138,8 @@ def _measure(experiment: experiments.Experiment, folder: Path) -> int:
 
     result = run_studies(experiment, folder)
     if distributed.writes():
-        print(report.readable(result))
-        print(f"report: {report.write(folder, result)}")
+        tell(report.readable(result))
+        tell(f"report: {report.write(folder, result)}")
     return 1 if result["failed"] else 0
 
 
@@ -136,7 +154,7 @@ def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, 
             continue
         name, equals, value = argument.partition("=")
         if not (name in ("--config", "--workdir", "--shard") or name.startswith("--config.")):
-            raise InputError(f"unknown argument {argument!r}; --help lists what there is")
+            raise InputError(f"unknown argument {argument!r}; {_hint(name)}")
         if not equals:
             value = next(left, "")
             if not value or value.startswith("--"):
@@ -147,3 +165,12 @@ def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, 
         target[key] = value
     shard = Shard.parse(single["--shard"]) if "--shard" in single else None
     return single.get("--config"), single.get("--workdir"), shard, overrides, "--help" in single
+
+
+def _hint(name: str) -> str:
+    """What may have been meant by an argument that is unknown: one of ours, or an option without its beginning."""
+    near = nearest(name, ("--config", "--workdir", "--shard", "--help")) if name.startswith("--") else None
+    if near is None and name.startswith("--"):
+        options = [f"--config.{each}" for each in flat(to_dict(Config()))]
+        near = nearest("--config." + name.removeprefix("--").removeprefix("config").lstrip(".-"), options)
+    return f"did you mean {near}?" if near else "--help lists what there is"

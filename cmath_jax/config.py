@@ -5,8 +5,9 @@ A config is a tree of frozen dataclasses. `override` changes options by their do
 """
 
 import dataclasses
+import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.data.counts import COUNT_CHECKS
 from cmath_jax.data.load import FEATURE_SET_NAMES, VALIDATIONS
 from cmath_jax.data.simulate import Simulation
-from cmath_jax.errors import InputError, suggestion
+from cmath_jax.errors import InputError, nearest, not_one_of, suggestion
 
 INJECTIONS = ("attention", "block", "nothing")
 SCHEDULES = ("constant", "linear", "cosine")
@@ -29,7 +30,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, f"{name}={value!r} is not one of {', '.join(allowed)}")
+    _require(value in allowed, not_one_of(name, value, allowed))
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ class ParallelConfig:
     engine: str = "auto"  # pmap or jit; auto: jit on one device, pmap on several
     devices: int = 0  # how many of the devices at hand; 0 is all of them
     population: int = 0  # runs trained side by side as one program; 0: all that memory holds, but one on a CPU
-    distributed: bool = False  # several processes; under Slurm, Open MPI and GKE's TPU pods they are seen without it
+    distributed: bool | None = None  # true: several processes; false: this one alone; None: as a launcher says (Slurm,
+    # Open MPI, a TPU pod of GKE), or else this one alone
     coordinator: str = ""  # HOST:PORT of the first process; "" asks the cluster
     num_processes: int = 0  # 0 asks the cluster
     process_id: int = -1  # from 0; -1 asks the cluster
@@ -158,14 +160,26 @@ class ParallelConfig:
             _require(getattr(self, name) >= 0, f"parallel.{name}={getattr(self, name)} must not be negative")
         given = bool(self.coordinator), self.num_processes > 0, self.process_id >= 0
         _require(
-            self.distributed or not any(given),
-            "parallel.coordinator, num_processes and process_id need parallel.distributed=true",
+            bool(self.distributed) or not any(given),
+            "parallel.coordinator, parallel.num_processes and parallel.process_id need parallel.distributed=true",
         )
+        if self.coordinator:
+            check_address("parallel.coordinator", self.coordinator)
         _require(
             not any(given) or (all(given) and self.process_id < self.num_processes),
-            f"parallel.coordinator={self.coordinator!r}, num_processes={self.num_processes} and "
-            f"process_id={self.process_id} go together, and process_id counts from 0",
+            f"parallel.coordinator={self.coordinator!r}, parallel.num_processes={self.num_processes} and "
+            f"parallel.process_id={self.process_id} go together, and the last one counts from 0",
         )
+
+
+def check_address(name: str, address: str) -> None:
+    """Raises InputError for anything but HOST:PORT; a host of IPv6 stands in brackets."""
+    host, _, port = address.rpartition(":")
+    named = bool(host) and not (":" in host and not (host[0] == "[" and host[-1] == "]"))
+    _require(
+        named and port.isascii() and port.isdigit() and 0 < int(port) < 2**16,
+        f"{name}={address!r} is not HOST:PORT, as in 10.0.0.1:1234",
+    )
 
 
 @dataclass(frozen=True)
@@ -208,16 +222,23 @@ class Config:
 Options = TypeVar("Options")
 
 
-def override(config: Options, values: Mapping[str, Any]) -> Options:
+def override(config: Options, values: Mapping[str, Any], others: Collection[str] = ()) -> Options:
     """A copy with the options of the given dotted names changed: `override(config, {"model.width": 128})`.
 
     A string stands for the value that it spells (`"128"`), so that the command line can use it.
+
+    Args:
+      others: names that are known elsewhere, and may be meant by one that is unknown here.
 
     Raises:
       InputError: for an unknown name, a value of the wrong type, or one that the config refuses.
     """
     nested: dict[str, Any] = {}
+    known = [*flat(to_dict(config)), *others]
     for name, value in values.items():
+        if name not in known and (near := nearest(name, known)):
+            group = dataclasses.is_dataclass(getattr(config, name, None))  # named below, for what it is
+            _require(group, f"unknown option {name!r}; did you mean {near}?")
         *parents, leaf = name.split(".")
         here = nested
         for parent in parents:
@@ -274,22 +295,26 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
-    types = typing.get_type_hints(type(config))
+    kinds = typing.get_type_hints(type(config))
     changes = {}
     for name, value in values.items():
         full = prefix + name
-        if name not in types:
-            raise InputError(f"unknown option {full!r}; {suggestion(name, types, prefix)}")
-        if dataclasses.is_dataclass(types[name]):
-            _require(isinstance(value, Mapping), f"{full} is a group of options, not one; set {full}.NAME")
+        if name not in kinds:
+            raise InputError(f"unknown option {full!r}; {suggestion(name, kinds, prefix)}")
+        if dataclasses.is_dataclass(kinds[name]):
+            _require(isinstance(value, Mapping), f"{full} is a group of options, not one; give {full}.NAME=VALUE")
             changes[name] = _merge(getattr(config, name), value, f"{full}.")
         else:
-            changes[name] = convert(full, value, types[name])
+            changes[name] = convert(full, value, kinds[name])
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
 
-def convert(name: str, value: Any, wanted: type) -> Any:
+def convert(name: str, value: Any, wanted: Any) -> Any:
     """The value of an option in its type; a string stands for the value that it spells. Raises InputError."""
+    if typing.get_origin(wanted) is types.UnionType:  # of a type and None
+        (wanted,) = (each for each in typing.get_args(wanted) if each is not types.NoneType)
+        if value in (None, "None"):
+            return None
     if wanted is bool and value in ("true", "True", "false", "False"):
         return value in ("true", "True")
     # A bool is an int to Python, but not to a reader of the config.

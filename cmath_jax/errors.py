@@ -1,19 +1,53 @@
-"""The two ways in which a run can fail, so that a command line can answer with the right exit code."""
+"""The ways in which a command can fail, so that a command line can answer with the right line and exit code."""
 
+import contextlib
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 
 class InputError(ValueError):
     """What the user gave cannot be used: a file, an option, a value. One readable line; exit code 2."""
 
 
-class TrainingDivergedError(RuntimeError):
+class FailedError(RuntimeError):
+    """What was begun cannot be ended, though nothing that was given is wrong. One readable line; exit code 1."""
+
+
+class TrainingDivergedError(FailedError):
     """A loss or a gradient is no longer finite. The last good checkpoint stays; exit code 1."""
 
 
 class Terminated(Exception):  # noqa: N818 - it is no error
     """The run was asked to stop, has saved, and goes on when it is started again; exit code 0."""
+
+
+@contextlib.contextmanager
+def doing(what: str, path: str | Path) -> Iterator[None]:
+    """Notes on a system error inside what was being done, and to which file: `with doing("writing", path):`.
+
+    A full disk, for one, is reported without the name of the file. The innermost note counts.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not hasattr(error, "__notes__"):
+            error.add_note(f"{what} {path}")
+        raise
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, in its own words."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def readable(error: OSError) -> str:
+    """What was being done, with which file, and why it failed, in a line."""
+    parts = list(getattr(error, "__notes__", ()))[:1]
+    name = error.filename if error.filename is not None else error.filename2
+    if name is not None and not (parts and str(name) in parts[0]):
+        parts.append(str(name))
+    return " ".join(": ".join([*parts, reason(error)]).split())
 
 
 def suggestion(name: str, known: Collection[str], prefix: str = "", otherwise: str = "there are") -> str:
@@ -23,5 +57,33 @@ def suggestion(name: str, known: Collection[str], prefix: str = "", otherwise: s
       prefix: stands before every name.
       otherwise: stands before the list.
     """
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {prefix}{near[0]}?" if near else f"{otherwise} {', '.join(prefix + each for each in known)}"
+    near = nearest(name, known)
+    return f"did you mean {prefix}{near}?" if near else f"{otherwise} {', '.join(prefix + each for each in known)}"
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The name that is spelled most like an unknown one; of dotted names the last part may be enough.
+
+    `epochs` and `trian.epochs` are near `train.epochs`. None where nothing is near.
+    """
+    last = name.rpartition(".")[2]
+    same = [each for each in known if each.rpartition(".")[2] == last]
+    if same:
+        return (difflib.get_close_matches(name, same, n=1) or same)[0]
+    # Names of one group are alike by that alone.
+    if near := difflib.get_close_matches(name, known, n=1, cutoff=0.8 if "." in name else 0.6):
+        return near[0]
+    ends = {each.rpartition(".")[2]: each for each in reversed(list(known))}
+    near = difflib.get_close_matches(last, ends, n=1, cutoff=0.75)
+    return ends[near[0]] if near else None
+
+
+def not_one_of(name: str, value: object, allowed: Collection[str]) -> str:
+    """The line for a choice that there is not; with what was meant, if that can be guessed."""
+    return f"{name}={value!r} is not one of {', '.join(allowed)}{meant(value, allowed)}"
+
+
+def meant(value: object, allowed: Collection[str]) -> str:
+    """`; did you mean meld?`, to end a message about a choice that there is not; empty where nothing is near."""
+    near = nearest(str(value), allowed)
+    return f"; did you mean {near}?" if near else ""

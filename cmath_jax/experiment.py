@@ -20,6 +20,7 @@ from typing import Any
 
 from cmath_jax.config import Config, convert, from_dict, override, to_dict
 from cmath_jax.errors import InputError
+from cmath_jax.files import read_text
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
     """
     path, options = Path(path), dict(options or {})
     if not path.is_file():
-        raise InputError(f"--config {path}: there is no such file")
+        raise InputError(f"--config {path}: {'it is a folder' if path.is_dir() else 'there is no such file'}")
     if path.suffix == ".json":
         return _from_json(path, options)
     namespace = _blamed(path, lambda: runpy.run_path(str(path)))
@@ -135,7 +136,8 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
             raise InputError(f"get_config() returned {type(config).__name__}, not a Config")
         return from_dict(to_dict(config))  # a dataclass takes a value of any type; this does not
 
-    config = override(_blamed(path, get_config), {key: v for key, v in options.items() if key not in arguments})
+    left = {key: value for key, value in options.items() if key not in arguments}
+    config = override(_blamed(path, get_config), left, _parameters(namespace))
     if "dataset" in arguments:
         config = override(config, {"dataset": arguments["dataset"]})
 
@@ -153,6 +155,8 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
 def parameters(path: str | Path) -> dict[str, Any]:
     """The parameters of an experiment file that are options of the command line, with their defaults."""
     path = Path(path)
+    if not path.is_file():
+        raise InputError(f"--config {path}: {'it is a folder' if path.is_dir() else 'there is no such file'}")
     return {} if path.suffix == ".json" else _parameters(_blamed(path, lambda: runpy.run_path(str(path))))
 
 
@@ -170,8 +174,10 @@ def _arguments(namespace: Mapping[str, Any], options: Mapping[str, Any]) -> dict
 
 def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = json.loads(read_text(path))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: holds no config")

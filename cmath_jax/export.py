@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from cmath_jax.command import Parser, answer
+from cmath_jax.command import Parser, answer, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def _export(arguments: Sequence[str] | None) -> None:
     from cmath_jax.prediction.export import export  # only now, so that a slip of the pen is answered at once
 
     folder = export(options.checkpoint, options.output)
-    print(f"exported: {folder} (python {folder / 'example.py'} FEATURES.npz runs it)")
+    tell(f"exported: {folder} (python {folder / 'example.py'} FEATURES.npz runs it)")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
+from cmath_jax.files import made_folders, remove_empty
 
 
 @contextlib.contextmanager
@@ -24,11 +25,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} is there already, and is not empty: name a new folder")
-        partial.mkdir(parents=True)
+        made = made_folders(partial)
         try:
             yield partial
             partial.rename(folder)
-        finally:
+        except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
+            remove_empty([above for above in made if above != partial])
+            raise
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        raise InputError(f"{folder}: cannot be written: {reason(error)}") from error

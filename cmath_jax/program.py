@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cmath_jax.command import respelled
 from cmath_jax.config import Config
 from cmath_jax.data.batches import PADDING, Batch, Table, TrainingBatches, evaluation_plans, evaluation_shape
 from cmath_jax.data.conversations import SPLITS, UNLABELLED, Corpus, there
@@ -219,5 +220,8 @@ def source_of(config: Config) -> Config:
 
 def load_configured(config: Config) -> Corpus:
     """The corpus that a config names."""
-    options = vars(config.data).items()
-    return load_corpus(config.dataset, **{k: v for k, v in options if k not in ("modalities", "standardize")})
+    options = {k: v for k, v in vars(config.data).items() if k not in ("modalities", "standardize")}
+    try:
+        return load_corpus(config.dataset, **options)
+    except InputError as error:
+        raise InputError(respelled(str(error), {name: f"data.{name}" for name in options})) from error

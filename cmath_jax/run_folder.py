@@ -1,6 +1,5 @@
 """The folder of a run: what is in it, and under which names. README.md lists the files for their readers."""
 
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -13,11 +12,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from cmath_jax import distributed
 from cmath_jax.config import FREE, Config, differences, to_dict
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, doing, reason
+from cmath_jax.events import Events
+from cmath_jax.files import read_text, whole, write_whole
+from cmath_jax.lock import FolderLock
 from cmath_jax.prediction.card import card
 from cmath_jax.prediction.trained import TrainedModel
 
@@ -29,6 +30,8 @@ MODEL = "model"
 class RunFolder:
     """Held by one run at a time; `with RunFolder(path) as folder:`. Of the processes of a run only the first writes.
 
+    One that was made here goes again where the block fails before there is anything to keep.
+
     Raises:
       InputError: if another process holds it, or it cannot be written.
     """
@@ -36,25 +39,31 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._writes = distributed.writes()
+        self._lock = FolderLock(self.path)
+        self._failed = False
 
     def __enter__(self) -> "RunFolder":
         if not self._writes:
             return self
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")
-        except OSError as error:
-            raise InputError(f"--workdir {self.path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock.acquire(wait=False)
         except BlockingIOError as error:
-            self._lock.close()
             raise InputError(f"--workdir {self.path}: another run is at work in it") from error
+        except OSError as error:
+            raise InputError(f"--workdir {self.path}: {reason(error)}") from error
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._writes:
-            self._lock.close()
+        if not self._writes:
+            return
+        if kind is not None or self._failed:
+            self._lock.release_without_trace(_is_trace)
+        else:
+            self._lock.release()
+
+    def fail(self) -> None:
+        """Notes that the run has failed, though the block goes on."""
+        self._failed = True
 
     def run(self, name: str) -> "RunFolder":
         """The folder of a run of a sweep."""
@@ -139,17 +148,15 @@ class RunFolder:
     def write_representations(self, arrays: Mapping[str, np.ndarray]) -> None:
         if not self._writes:
             return
-        partial = self.path / ".representations.partial.npz"
-        np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
-        partial.replace(self.path / "representations.npz")
+        with whole(self.path / "representations.npz", "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog":
         """The log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
         if not self._writes:
             return NoLog()
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
-        rows = [json.loads(line) for line in lines if _whole(line)]
+        rows = [json.loads(line) for line in read_text(path).split("\n") if _whole(line)] if path.exists() else []
         rows = [row for row in rows if row["seed"] != seed] + history
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         step = history[-1]["step"] if history else 0
@@ -159,8 +166,7 @@ class RunFolder:
         """Rows by seed and epoch, however they were interrupted."""
         if not self._writes:
             return
-        lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").split("\n")
-        rows = [json.loads(line) for line in lines if line]
+        rows = [json.loads(line) for line in read_text(self.path / "metrics.jsonl").split("\n") if _whole(line)]
         rows.sort(key=lambda row: (row["seed"], row["epoch"]))
         self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -168,15 +174,8 @@ class RunFolder:
         self._write(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        if not self._writes:
-            return
-        # Under its name a file is whole or not there: a reader never sees half of one.
-        partial = self.path / f".{name}.partial"
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave an empty file under the name
-        partial.replace(self.path / name)
+        if self._writes:
+            write_whole(self.path / name, text)
 
 
 class MetricsLog:
@@ -185,15 +184,13 @@ class MetricsLog:
     def __init__(self, path: Path, events: Path, step: int) -> None:
         self._path = path
         # Events after this step were written by a run that was interrupted before it saved them.
-        self._events = SummaryWriter(str(events), purge_step=step + 1)
+        self._events = Events(events, step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        with open(self._path, "a", encoding="utf-8") as file:
+        with doing("writing", self._path), open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
-        for part in ("train", "validation", "test"):
-            for name, value in row[part].items():
-                self._events.add_scalar(f"{part}/{name}", value, row["step"])
-        self._events.flush()
+        parts = ("train", "validation", "test")
+        self._events.scalars({f"{part}/{name}": x for part in parts for name, x in row[part].items()}, row["step"])
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -215,11 +212,28 @@ class NoLog(MetricsLog):
         pass
 
 
+def _is_trace(path: Path) -> bool:
+    """Whether something in the folder of a run or a sweep that has failed is no loss: no epoch of it was saved."""
+    match path.name:
+        case "config.json" | "environment.json" | "tensorboard" | "profile":
+            return True
+        case "metrics.jsonl":
+            return path.stat().st_size == 0
+        case "checkpoints":
+            return not any(saved.name.isdigit() for seed in path.iterdir() for saved in seed.iterdir())
+        case "runs":
+            return not any(path.iterdir())
+        case "result.json":  # of a sweep that has no run yet, and none that failed
+            return _read_json(path).get("failed", {"": ""}) == {}
+    return path.name.startswith(".") and path.name.endswith(".partial")
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no file, or none that holds a JSON object."""
+    """Empty where there is no file, or none that holds a JSON object. Raises OSError for one that may not be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with doing("reading", path):
+            value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -84,14 +84,19 @@ def _train_group(
         runs = [(config, stack.enter_context(folder.run(name))) for name, config in group.items()]
         try:
             outcomes = train_runs(runs, corpus, references, termination)
-        except (InputError, Terminated):
-            raise
+        except (InputError, Terminated, OSError):
+            raise  # a full disk is full for the others too
         except Exception as error:  # of one group, be it lack of memory or a bug; the others may have better luck
             if jax.process_count() > 1:
                 raise  # the other processes may have none
+            for _, run in runs:
+                run.fail()
             logger.error("%s: %s", ", ".join(group), "".join(traceback.format_exception(error)))
             lines = f"{type(error).__name__}: {error}".strip().splitlines()
             return dict.fromkeys(group, lines[0])
+        for (_, run), outcome in zip(runs, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                run.fail()
     failed = {
         name: str(outcome) for name, outcome in zip(group, outcomes, strict=True) if isinstance(outcome, Exception)
     }

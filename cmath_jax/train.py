@@ -23,6 +23,7 @@ from cmath_jax.data.conversations import Corpus
 from cmath_jax.distributed import agree, require_same, writes
 from cmath_jax.epoch import Pace, epoch_rows, train_epoch
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
+from cmath_jax.files import sizes
 from cmath_jax.member import Member
 from cmath_jax.parallel import host_copy
 from cmath_jax.population import crews, make_program
@@ -52,9 +53,9 @@ def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
         folder.refuse_sweep()
         corpus = load_configured(config)
         (outcome,) = train_runs([(config, folder)], corpus, results.References(corpus), termination)
-    if isinstance(outcome, TrainingDivergedError):
-        raise outcome
-    return outcome
+        if isinstance(outcome, TrainingDivergedError):
+            raise outcome
+        return outcome
 
 
 def train_runs(
@@ -83,7 +84,8 @@ def train_runs(
     capacity = program.engine.members
     check_room(program, runs[0][1], waiting)
     for config, folder in runs:
-        folder.remove_result()  # of other seeds, perhaps, than the config says
+        if not folder.holds_result_of(to_dict(config), fingerprint):
+            folder.remove_result()  # of other seeds, perhaps, than the config says
         folder.write_config(config)
         folder.write_environment({"data": {"source": corpus.source, "fingerprint": fingerprint}})
     with termination.deferred():
@@ -130,10 +132,15 @@ def check_room(program: Program, folder: RunFolder, members: Sequence[Member]) -
     needed = 2 * len(members) * whole + len({member.folder.path for member in members}) * model
     free = shutil.disk_usage(folder.path).free if writes() else needed
     if needed > free:
+        more, less = sizes(needed, free)
         raise InputError(
-            f"--workdir {folder.path}: the checkpoints of {len(members)} runs need up to {needed / 1e9:.1f} GB, and "
-            f"there are {free / 1e9:.1f} GB; take another folder, fewer seeds or a part of the experiment"
+            f"--workdir {folder.path}: {_checkpoints_of(len(members))} up to {more}, and there are {less} left on the "
+            "disk; take another folder, fewer seeds or a part of the experiment"
         )
+
+
+def _checkpoints_of(runs: int) -> str:
+    return "the checkpoints of the run need" if runs == 1 else f"the checkpoints of {runs} runs need"
 
 
 def train_crew(program: Program, crew: Sequence[Member], termination: Termination) -> None:

@@ -7,7 +7,7 @@ model, few epochs, few conversations. On 2 CPU cores: quick, half a minute; simu
 """
 
 from cmath_jax.config import Config, override
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, not_one_of
 from experiments import demo, iemocap, meld
 
 SETTINGS = {"simulated": demo.get_config, "meld": meld.get_config, "iemocap": iemocap.get_config}
@@ -27,6 +27,6 @@ QUICK = {
 
 def get_config(dataset: str = "simulated", quick: bool = False, experiment: str = "settings") -> Config:
     if dataset not in SETTINGS:
-        raise InputError(f"dataset={dataset!r} is not one of {', '.join(SETTINGS)}")
+        raise InputError(not_one_of("dataset", dataset, SETTINGS))
     config = override(SETTINGS[dataset](), {"experiment": experiment, "seeds": 5})
     return override(config, QUICK) if quick else config

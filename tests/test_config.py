@@ -27,7 +27,7 @@ def test_overrides_take_values_and_their_spelling() -> None:
     ("name", "value", "words"),
     [
         ("model.witdh", 1, "did you mean model.width?"),
-        ("optimizer.learning_rate", 1, "unknown option 'optimizer'"),
+        ("optimizer.learning_rate", 1, "unknown option 'optimizer.learning_rate'; did you mean optim.learning_rate?"),
         ("model.qqq", 1, "there are model.name, model.width"),
         ("model", 1, "model is a group of options"),
         ("model.width", "wide", "model.width='wide' is not of type int"),

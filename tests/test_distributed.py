@@ -172,34 +172,6 @@ def test_half_an_address_is_refused(options: dict[str, object]) -> None:
         ParallelConfig(**options)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("variables", "several"),
-    [
-        ({}, False),
-        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, False),  # a shell in an allocation, not a task
-        (dict.fromkeys(("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"), "0"), False),
-        (
-            dict.fromkeys(("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_PROCID", "SLURM_LOCALID"), "0")
-            | {"SLURM_NTASKS": "4"},
-            True,
-        ),
-        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
-        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
-        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
-        ({"JAX_COORDINATOR_ADDRESS": "a:1"}, True),
-    ],
-    ids=str,
-)
-def test_launchers_are_seen(variables: dict[str, str], several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [*os.environ]:
-        if name.startswith(("SLURM", "OMPI", "TPU", "JAX_COORDINATOR")):
-            monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert distributed.surrounded() == several
-
-
 def test_only_the_first_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_folder.distributed, "writes", lambda: False)
     with RunFolder(tmp_path / "run") as folder, folder.metrics(0, []) as log:

@@ -17,6 +17,7 @@ from cmath_jax.data.conversations import Conversation
 from cmath_jax.data.load import load_corpus
 from cmath_jax.errors import InputError
 from cmath_jax.export import main
+from cmath_jax.prediction import run_exported
 from cmath_jax.prediction.export import export
 from cmath_jax.prediction.predictor import Predictor
 from cmath_jax.train import fit
@@ -100,9 +101,85 @@ def test_it_runs_without_this_project(runs: dict[str, Path], talks: list[Convers
     done = subprocess.run(
         [*command[:2], str(tmp_path / "long.npz")], env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 1 and "513 utterances; the model takes 512" in done.stderr
+    assert done.returncode == 2 and "513 utterances; the model takes 512" in done.stderr
     record = json.loads((folder / "model.json").read_text())
     assert record["format"] == 1 and record["modalities"] == {"t": 9, "a": 6, "v": 5} and record["classes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["causal", "sdt", "bfloat16"])
+def test_the_example_runs_as_the_docs_say(
+    name: str, runs: dict[str, Path], talks: list[Conversation], tmp_path: Path
+) -> None:
+    folder, talk = runs[name].parent / f"{name}_exported", talks[0]
+    modalities = json.loads((folder / "model.json").read_text())["modalities"]
+    np.savez(tmp_path / "features.npz", speakers=talk.speakers.tolist(), **{m: talk.features[m] for m in modalities})
+    command = [sys.executable, str(folder / "example.py"), str(tmp_path / "features.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (expected,) = Predictor.load(runs[name]).predict_features([talk])
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == [p.label for p in expected]
+
+
+RECORD = {"modalities": {"t": 3, "a": 2}, "longest": 512, "classes": ["x", "y"]}
+GIVEN: dict[str, Any] = {"speakers": [0, 1], "t": np.ones((2, 3)), "a": np.ones((2, 2))}
+
+
+def test_the_example_takes_numbers_of_any_type(tmp_path: Path) -> None:
+    for kind in ("float32", "float64", "float16", "int64"):
+        np.savez(tmp_path / "f.npz", **{name: np.asarray(x, kind) for name, x in GIVEN.items()}, other=["x"])
+        features, speakers = run_exported.read(str(tmp_path / "f.npz"), RECORD)
+        assert [x.dtype for x in (*features.values(), speakers)] == ["float32", "float32", "int32"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"speakers": None}, "no array 'speakers', but 't', 'a'"),
+        ({"t": None}, "no array 't'"),
+        ({"t": np.ones((2, 4))}, "t is float64 [2, 4], not numbers [2, 3]"),
+        ({"a": np.ones((3, 2))}, "a is float64 [3, 2], not numbers [2, 2]"),
+        ({"a": np.array([["x", "y"]] * 2)}, "a is <U1"),
+        ({"a": np.array([[1, np.nan]] * 2)}, "a has numbers that are not finite"),
+        ({"a": np.array([[1, np.inf]] * 2)}, "a has numbers that are not finite"),
+        ({"t": np.full((2, 3), np.nan), "a": np.full((2, 2), np.nan)}, "no utterance has any features"),
+        ({"speakers": [0, -1]}, "not numbers from 0"),
+        ({"speakers": [0.5, 1]}, "not numbers from 0"),
+        ({"speakers": [0, np.nan]}, "not numbers from 0"),
+        ({"speakers": ["Ann", "Bob"]}, "not numbers from 0"),
+        ({"speakers": []}, "not numbers from 0"),
+        ({"speakers": 3}, "not numbers from 0"),
+        ({"speakers": np.zeros(513)}, "513 utterances"),
+        ({"t": np.array([[None] * 3] * 2)}, "no .npz file of numbers"),
+    ],
+)
+def test_the_example_says_what_is_wrong_with_a_file(
+    changes: dict[str, Any], words: str, tmp_path: Path, capsys: Any
+) -> None:
+    np.savez(tmp_path / "f.npz", **{name: x for name, x in {**GIVEN, **changes}.items() if x is not None})
+    with pytest.raises(SystemExit) as ended:
+        run_exported.read(str(tmp_path / "f.npz"), RECORD)
+    line = capsys.readouterr().err
+    assert ended.value.code == 2 and line.count("\n") == 1 and words in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "there is no file"), (b"text", "no .npz file"), (b"", "no .npz file")]
+)
+def test_the_example_says_what_is_no_file_of_arrays(
+    content: bytes | None, words: str, tmp_path: Path, capsys: Any
+) -> None:
+    path = tmp_path / "f.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit) as ended:
+        run_exported.read(str(path), RECORD)
+    line = capsys.readouterr().err
+    assert ended.value.code == 2 and line.count("\n") == 1 and words in line
+    np.save(tmp_path / "f.npy", np.ones((2, 3)))
+    with pytest.raises(SystemExit):
+        run_exported.read(str(tmp_path / "f.npy"), RECORD)
+    assert "no .npz file" in capsys.readouterr().err
 
 
 def test_a_conversation_that_is_too_long_is_refused(runs: dict[str, Path]) -> None:
@@ -119,6 +196,11 @@ def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: Any) ->
     assert main(arguments) == 2
     assert "is there already" in capsys.readouterr().err
     assert main(["--checkpoint", str(tmp_path), "-o", str(tmp_path / "other")]) == 2
+    capsys.readouterr()
+    assert main(["--checkpoint", str(tmp_path / "none"), "-o", str(tmp_path / "other")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    assert main(["--checkpont", str(tmp_path), "-o", str(tmp_path / "other")]) == 2
+    assert "did you mean --checkpoint?" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"model\.json"):
         export(tmp_path, tmp_path / "other")
 

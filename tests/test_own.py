@@ -319,10 +319,10 @@ def test_load_corpus_finds_a_folder(odd_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("conversations", {}, r"set data\.dir"),
-        ("meld", {"dir": "x"}, r"data\.dir=x is for dataset=conversations, but dataset is meld"),
+        ("conversations", {}, r"give dir=DIR"),
+        ("meld", {"dir": "x"}, r"dir='x' is for the corpus conversations, but the corpus is 'meld'"),
         ("conversations", {"dir": "none"}, r"none is no folder with conversations\.jsonl"),
-        ("melt", {}, r"folder of one's own conversations \(also: conversations, with data\.dir\)"),
+        ("melt", {}, r"folder of one's own conversations \(also: conversations, with dir=DIR\)"),
     ],
 )
 def test_wrong_options(source: str, options: dict[str, Any], message: str) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.command import Parser, answer
+from cmath_jax.command import Parser, answer, tell
+from cmath_jax.errors import doing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
+    spellings = {"check_counts": "--check-counts", "text_layer": "--text-layer"}
     with _short_warnings():
-        return answer(lambda: _command(arguments))
+        return answer(lambda: _command(arguments), spellings=spellings)
 
 
 @contextlib.contextmanager
@@ -60,7 +62,9 @@ def _command(arguments: Sequence[str] | None) -> None:
             help="warn accepts what is called meld or iemocap and has not the counts of that data set",
         )
     options = vars(parser.parse_args(arguments))
-    print(_run(options.pop("command"), options))
+    with doing("reading", options["source"]):
+        told = _run(options.pop("command"), options)
+    tell(told)
 
 
 def _run(command: str, options: dict[str, Any]) -> str:

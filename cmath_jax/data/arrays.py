@@ -19,10 +19,11 @@ import numpy as np
 
 from cmath_jax.data.conversations import there
 from cmath_jax.errors import InputError
+from cmath_jax.files import unreadable
 
 # What the readers of zip archives and of arrays raise for bytes that are neither, or not whole.
 _DAMAGED = (
-    *(OSError, EOFError, BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
+    *(EOFError, BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError),
     *(ValueError, TypeError, LookupError, SyntaxError, OverflowError, MemoryError, NotImplementedError, RuntimeError),
 )
 
@@ -133,6 +134,10 @@ def _check_array(array: np.ndarray, n: int, where: str, wanted: str) -> None:
 def _readable(where: object) -> Iterator[None]:
     try:
         yield
+    except OSError as error:
+        if error.errno is not None:  # without a number it is numpy's, for a file that is cut off
+            raise unreadable(str(where), error) from error
+        raise InputError(f"{where}: it cannot be read, write it anew: {error!s:.200}") from error
     except _DAMAGED as error:
         # numpy has no exception of its own for them.
         if any(word in str(error) for word in ("pickle", "Object arrays", "Python objects")):

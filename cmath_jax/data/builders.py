@@ -8,7 +8,6 @@ a corpus need not fit into memory: not as it is prepared, if it can be made one 
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import itertools
 import logging
@@ -31,7 +30,9 @@ from cmath_jax.data.published import read_published
 from cmath_jax.data.records import Records
 from cmath_jax.data.simulate import Simulation, simulate_lazily
 from cmath_jax.data.stored import Index, StoredSplit
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, doing
+from cmath_jax.files import unreadable
+from cmath_jax.lock import FolderLock
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +221,8 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
         try:
             if kwargs or not self.data_path.exists():
                 tfds.disable_progress_bar()
-                with _only_process(Path(self.data_path).parent):
+                folder = Path(self.data_path).parent
+                with _only_process(folder), doing("preparing", folder):
                     super().download_and_prepare(**kwargs)
         except OSError as error:
             raise InputError(
@@ -241,12 +243,17 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
 @contextlib.contextmanager
 def _only_process(folder: Path) -> Iterator[None]:
     """Holds the lock of the folder of one config, and clears away what a killed process left there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = FolderLock(folder)
+    lock.acquire(wait=True)
+    try:
         for left in folder.glob("incomplete.*"):
             shutil.rmtree(left)
         yield
+    except BaseException:
+        lock.release_without_trace(lambda path: path.name.startswith("incomplete."))
+        raise
+    finally:
+        lock.release()
 
 
 class Meld(ConversationBuilder):
@@ -300,7 +307,11 @@ def corpus_of(builder: tfds.core.DatasetBuilder, stream: bool = False) -> Corpus
                 splits[split] = [_conversation(e, dims) for e in builder.as_data_source(split)]
         fields = {name: metadata[name] for name in ("name", "speakers", "source", "license", "extraction")}
         return Corpus(classes=tuple(metadata["classes"]), splits=splits, lazy=stream, **fields)
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, BadZipFile) as error:
+    except OSError as error:
+        if error.errno is None or isinstance(error, FileNotFoundError):
+            raise _damaged(builder, error) from error
+        raise unreadable(error.filename or builder.data_dir, error) from error
+    except (ValueError, RuntimeError, LookupError, TypeError, BadZipFile) as error:
         raise _damaged(builder, error) from error
 
 

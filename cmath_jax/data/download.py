@@ -12,7 +12,9 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
+from cmath_jax.files import made_folders, remove_empty, size, unreadable
+from cmath_jax.waiting import announced
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ def blob_hash(path: str | Path) -> str:
             while piece := file.read(_CHUNK):
                 digest.update(piece)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     return digest.hexdigest()
 
 
@@ -101,9 +103,10 @@ def download(url: str, blob: str, destination: str | Path) -> Path:
             return destination
         log.warning("%s is not the published file (its git blob hash is not %s): fetching it again", destination, blob)
     part = destination.with_name(f"{destination.name}.{uuid.uuid4().hex[:8]}.part")
+    made: list[Path] = []
     by_hand = f"save it by other means as {destination}"
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        made = made_folders(destination.parent)
         _fetch(url, part)
         found = blob_hash(part)
         if found != blob:
@@ -124,10 +127,13 @@ def download(url: str, blob: str, destination: str | Path) -> Path:
     except http.client.HTTPException as error:
         raise DownloadError(f"download of {url}: cut off ({error!r}). Try again, or {by_hand}") from error
     except OSError as error:
-        raise DownloadError(f"download of {url} to {destination.parent}: {error}. Try again, or {by_hand}") from error
+        raise DownloadError(
+            f"download of {url} to {destination.parent}: {reason(error)}. Try again, or {by_hand}"
+        ) from error
     finally:
         with contextlib.suppress(OSError):  # not there after success, or never made
             part.unlink()
+        remove_empty(made)
     log.info("fetched %s", destination)
     return destination
 
@@ -136,8 +142,10 @@ def _fetch(url: str, path: Path) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
         header = response.headers.get("Content-Length", "")
         length = int(header) if header.isdecimal() else None
-        log.info("downloading %s (%s)", url, "size unknown" if length is None else f"{length / 1e6:.1f} MB")
-        shutil.copyfileobj(response, file, _CHUNK)
+        whole = "size unknown" if length is None else size(length)
+        log.info("downloading %s (%s)", url, whole)
+        with announced(lambda _: f"downloading {url}: {size(file.tell())} so far ({whole})"):
+            shutil.copyfileobj(response, file, _CHUNK)
         # Read in pieces, a connection that was cut looks like the end of the file.
         if length is not None and file.tell() < length:
-            raise DownloadError(f"download of {url}: cut off after {file.tell()} of {length} bytes. Try again")
+            raise DownloadError(f"download of {url}: cut off after {size(file.tell())} of {whole}. Try again")

@@ -13,10 +13,10 @@ from cmath_jax.data.class_names import doubtful_classes
 from cmath_jax.data.conversations import Corpus
 from cmath_jax.data.download import FEATURE_SETS, DownloadError, RawFile, blob_hash
 from cmath_jax.data.near_misses import likeness
-from cmath_jax.data.own import read_own
+from cmath_jax.data.own import CONVERSATIONS, read_own
 from cmath_jax.data.published import draw_validation, published12, read_published
 from cmath_jax.data.simulate import Simulation, simulate
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, meant
 
 if TYPE_CHECKING:  # tensorflow-datasets takes a while to import, and only published files need it
     from cmath_jax.data.builders import ConversationBuilder
@@ -69,50 +69,77 @@ def load_corpus(
       InputError: an unknown name, no file or no usable file (the message lists the ways on), a split that the data
         cannot have.
     """
-    _check_choice("validation", validation, VALIDATIONS)
-    _check_choice("feature_set", feature_set, FEATURE_SET_NAMES)
     source = str(source)
-    if dir and source != "conversations":
-        raise InputError(f"data.dir={dir} is for dataset=conversations, but dataset is {source}")
+    check_source(source, dir=dir, features_dir=features_dir, feature_set=feature_set, file=file, validation=validation)
     make = partial(_builder, source, text_layer, check_counts, prepared_dir)
     if source == "simulated":
         corpus = _simulated(simulation, prepared_dir) if stream else simulate(simulation)
     elif source in FEATURE_SETS:
         corpus = _published(source, Path(features_dir), feature_set, file, make, stream)
     elif source == "conversations":
-        if not dir:
-            raise InputError("dataset=conversations needs the folder that holds them: set data.dir")
         corpus = _own(Path(dir), prepared_dir, stream, check_counts)
     elif Path(source).is_dir():
         corpus = _own(Path(source), prepared_dir, stream, check_counts)
-    elif source.endswith(".pkl") or Path(source).exists():
-        path = _existing(Path(source))
-        if stream:
-            corpus = _prepared(make("file", (_local(path),)), stream)
-        else:
-            corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
+    elif stream:
+        corpus = _prepared(make("file", (_local(Path(source)),)), stream)
     else:
-        if "/" in source:
-            raise InputError(f"there is no file or folder {source}")
-        known = ", ".join([*FEATURE_SETS, "simulated"])
-        raise InputError(
-            f"unknown corpus {source!r}; known are {known} and the path of a published .pkl file "
-            "or of a folder of one's own conversations (also: conversations, with data.dir)"
-        )
+        corpus = read_published(Path(source), text_layer=text_layer, check_counts=check_counts)
     return _with_validation(corpus, validation, validation_seed)
 
 
-def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"unknown {option} {value!r}; known are {', '.join(known)}")
+def check_source(
+    source: str,
+    *,
+    dir: str | Path = "",
+    features_dir: str | Path = "data",
+    feature_set: str = "auto",
+    file: str = "",
+    validation: str = "auto",
+) -> None:
+    """Checks, without reading it, that there is what `load_corpus` would read; the options are those of it.
+
+    Raises:
+      InputError: an unknown name, options that do not go together, a file or a folder that is not there.
+    """
+    for option, value, allowed in (
+        ("validation", validation, VALIDATIONS),
+        ("feature_set", feature_set, FEATURE_SET_NAMES),
+    ):
+        if value not in allowed:
+            raise InputError(f"unknown {option} {value!r}; known are {', '.join(allowed)}{meant(value, allowed)}")
+    if dir and source != "conversations":
+        raise InputError(f"dir={str(dir)!r} is for the corpus conversations, but the corpus is {source!r}")
+    if source == "simulated":
+        return
+    if source == "conversations":
+        if not dir:
+            raise InputError("the corpus conversations needs the folder that holds them: give dir=DIR")
+        if not Path(dir).is_dir():
+            raise InputError(f"dir={str(dir)!r}: {dir} is no folder with {CONVERSATIONS}; see docs/data.md")
+    elif source in FEATURE_SETS:
+        if bool(file) != (feature_set == "file") and feature_set != "auto":
+            raise InputError(
+                f"feature_set={feature_set} and file={file!r} do not go together: for one file, file=NAME alone"
+            )
+        if file:
+            _existing(Path(features_dir) / file)
+    elif not Path(source).is_dir():
+        if not (source.endswith(".pkl") or Path(source).exists()):
+            if "/" in source:
+                raise InputError(f"there is no file or folder {source}")
+            known = [*FEATURE_SETS, "simulated", "conversations"]
+            raise InputError(
+                f"unknown corpus {source!r}; known are {', '.join(known[:-1])} and the path of a published .pkl file "
+                f"or of a folder of one's own conversations (also: conversations, with dir=DIR){meant(source, known)}"
+            )
+        _existing(Path(source))
 
 
-def _existing(path: Path) -> Path:
+def _existing(path: Path) -> None:
     if not path.is_file():
         raise InputError(
             f"{path} is a folder, not a file{likeness(path)}" if path.is_dir() else f"there is no file {path}"
         )
-    return path
 
 
 def _with_validation(corpus: Corpus, validation: str, seed: int) -> Corpus:
@@ -175,12 +202,8 @@ def _prepared(builder: ConversationBuilder, stream: bool) -> Corpus:
 
 def _published(dataset: str, folder: Path, feature_set: str, file: str, make: MakeBuilder, stream: bool) -> Corpus:
     """The corpus of the files that the options choose, prepared unless it is already."""
-    if bool(file) != (feature_set == "file") and feature_set != "auto":
-        raise InputError(
-            f"feature_set={feature_set} and file={file!r} do not go together: for one file, file=NAME alone"
-        )
     if file:
-        return _prepared(make("file", (_local(_existing(folder / file)),)), stream)
+        return _prepared(make("file", (_local(folder / file),)), stream)
 
     named = FEATURE_SETS[dataset] if feature_set == "auto" else {feature_set: FEATURE_SETS[dataset][feature_set]}
     builder = _by_name(folder, named, make)

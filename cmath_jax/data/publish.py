@@ -11,7 +11,8 @@ import numpy as np
 from cmath_jax.data import counts
 from cmath_jax.data.conversations import CLASSES, MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, there
 from cmath_jax.data.published import MELD_DEVELOPMENT, read_published
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
+from cmath_jax.files import made_folders, remove_empty
 
 
 def write_published(corpus: Corpus, path: str | os.PathLike[str], check_counts: str = "error") -> Path:
@@ -34,16 +35,18 @@ def write_published(corpus: Corpus, path: str | os.PathLike[str], check_counts: 
     _check(corpus, dataset)
     counts.check_counts(path, dataset, corpus.classes, counts.labels_of(corpus), check_counts, quiet=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    made: list[Path] = []
     try:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            made = made_folders(path.parent)
             partial.write_bytes(_for_every_numpy(_content(corpus, dataset)))
             _check_reads_back(corpus, dataset, partial)
             partial.rename(path)
         finally:
             partial.unlink(missing_ok=True)
+            remove_empty(made)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot be written: {reason(error)}") from error
     return path
 
 

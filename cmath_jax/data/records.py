@@ -15,6 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.errors import InputError
+from cmath_jax.files import unreadable
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Records:
             example = tf_example_pb2.Example.FromString(self._sources[f][record - int(self._start_f[f])])
             stored = {m: example.features.feature[f"{MODALITIES[m]}/value"].bytes_list.value[0] for m in self.dims}
             return {m: np.frombuffer(stored[m], np.float32).reshape(length, d) for m, d in self.dims.items()}
-        except (OSError, ValueError, RuntimeError, LookupError, DecodeError) as error:
+        except OSError as error:
+            raise unreadable(self.files[f].filename, error) from error
+        except (ValueError, RuntimeError, LookupError, DecodeError) as error:
             raise InputError(
                 f"{self.files[f].filename} is damaged or gone ({error!r}, conversation {record} of its split): delete "
                 "the folder, and it is prepared anew"

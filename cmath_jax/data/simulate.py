@@ -90,9 +90,10 @@ class Simulation:
             kinds = (int, float) if isinstance(option.default, float) else int
             if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high or value == inf:
                 kind = "a number" if isinstance(option.default, float) else "a whole number"
-                raise InputError(f"simulation: {option.name} must be {kind} from {low:g} to {high:g}, not {value!r}")
+                raise InputError(f"simulation.{option.name} must be {kind} from {low:g} to {high:g}, not {value!r}")
         if self.inertia + self.contagion > 1:
-            raise InputError(f"simulation: inertia + contagion is {self.inertia + self.contagion:g}, more than 1")
+            total = self.inertia + self.contagion
+            raise InputError(f"simulation.inertia + simulation.contagion is {total:g}, more than 1")
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from cmath_jax.data import counts
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.data.transcripts import Transcript, no_constant
 from cmath_jax.errors import InputError, suggestion
+from cmath_jax.files import unreadable
 
 _FIELDS = {"name": str, "classes": list, "speakers": int, "license": str, "source": str, "check_counts": str}
 _INDICES = 1000  # a number as a speaker is an index; one as large as this is more likely a name
@@ -39,7 +40,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=no_constant)
         json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair, which no file can hold
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path}: it holds {brief(value)}, not an object")

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.command import Parser, answer
+from cmath_jax.command import Parser, answer, tell
 from cmath_jax.data.conversations import MODALITIES
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, doing
 from cmath_jax.extract import Execution
 from cmath_jax.extract.folder import Summary, extract_folder
 
@@ -139,8 +139,9 @@ def _extract(options: argparse.Namespace) -> None:
         raise InputError(f"--workers {options.workers} and --batch {options.batch} must be at least 0 and 1")
     execution = Execution(options.workers, options.cache, options.batch, options.device, progress=True)
     wanted = {m: given[m] for m in MODALITIES if chosen[m] is not None}
-    for summary in extract_folder(options.folder, wanted, execution):
-        _tell(summary)
+    with doing("extracting features of", options.folder):
+        for summary in extract_folder(options.folder, wanted, execution):
+            _tell(summary)
 
 
 def _tell(summary: Summary) -> None:
@@ -149,7 +150,7 @@ def _tell(summary: Summary) -> None:
     lacking = f", {summary.missing} lack it" if summary.missing else ""
     broken = f" ({len(summary.problems)} for the reasons above)" if summary.problems else ""
     name = MODALITIES[summary.modality]
-    print(f"{name}: {summary.utterances} utterances, {summary.dim} features{lacking}{broken}: {summary.path}")
+    tell(f"{name}: {summary.utterances} utterances, {summary.dim} features{lacking}{broken}: {summary.path}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from cmath_jax.config import Config
 from cmath_jax.data.conversations import Sizes
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, not_one_of
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.cmath import CMATH
 
@@ -20,5 +20,5 @@ MODELS: dict[str, Callable[[Config, Sizes], nn.Module]] = {
 def make_model(config: Config, sizes: Sizes) -> nn.Module:
     """The model that the config names. Raises InputError for a name that is not in `MODELS`."""
     if config.model.name not in MODELS:
-        raise InputError(f"model.name={config.model.name!r} is not one of {', '.join(MODELS)}")
+        raise InputError(not_one_of("model.name", config.model.name, MODELS))
     return MODELS[config.model.name](config, sizes)

@@ -1,16 +1,14 @@
 """What `python -m cmath_jax.predict` does: conversations in, a JSON line per utterance out."""
 
-import contextlib
 import io
 import json
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from cmath_jax.command import Parser, answer
 from cmath_jax.data.arrays import FeatureTable
@@ -19,7 +17,8 @@ from cmath_jax.data.near_misses import likeness
 from cmath_jax.data.own import CONVERSATIONS, extraction_of, feature_paths
 from cmath_jax.data.plain_text import lines_of, numbered_lines_of, read_text
 from cmath_jax.data.transcripts import Transcript, Utterance, decoded, from_lines, read_transcripts, utterance_of
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, doing
+from cmath_jax.files import whole
 
 ONE_SIDED = (
     "note: this model was trained to look at both sides of an utterance, and now sees only what came before it; one "
@@ -50,8 +49,7 @@ def _predict(arguments: Sequence[str] | None) -> None:
     )
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     options = parser.parse_args(arguments)
-    # Whoever reads it may have read enough.
-    with contextlib.suppress(BrokenPipeError):
+    with doing("predicting", options.input):
         _run(options.checkpoint, options.input, options.output, options.stream)
 
 
@@ -101,9 +99,13 @@ def _tables(folder: Path, transcripts: Sequence[Transcript], trained: Any) -> di
             raise InputError(f"{folder}: it has features, but none of {name}, which the model takes")
         wanted, found = trained.extraction.get(m), made.get(m)
         if wanted and found and _deciding(wanted) != _deciding(found):
-            raise InputError(
-                f"{folder}: its {name} features were extracted with {found}, those of the model with {wanted}"
-            )
+            differing = [
+                f"{key} {found.get(key)!r} there, {wanted.get(key)!r} in the training of the model"
+                for key in {**_deciding(wanted), **_deciding(found)}
+                if found.get(key) != wanted.get(key)
+            ]
+            told = "; ".join(differing)
+            raise InputError(f"{folder}: its {name} features were extracted with other settings: {told}")
         tables[m] = FeatureTable(paths[m], places)
     return tables
 
@@ -128,23 +130,16 @@ def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> N
     else:
         rows = _rows(predictor, Input.read(Path(source), predictor.trained), streamed)
     if output is None:
-        _write(rows, sys.stdout)
+        with doing("writing to", "standard output"):
+            _write(rows, sys.stdout)
         return
     if not output.name or output.is_dir():
         raise InputError(f"-o {output}: it is a folder; name a file")
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            _write(rows, file)
-        partial.replace(output)
-    except OSError as error:
-        raise InputError(f"-o {output}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with doing("writing -o", output), whole(output) as file:
+        _write(rows, file)
 
 
-def _write(rows: Iterable[dict[str, Any]], file: TextIO) -> None:
+def _write(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
     for row in rows:
         print(json.dumps(row, ensure_ascii=False, allow_nan=False), file=file, flush=True)
 

@@ -1,37 +1,89 @@
 """Runs the model beside this file on features: python example.py FEATURES.npz [-o OUT.npz]
 
-Needs JAX and NumPy, and nothing else. FEATURES.npz holds one conversation: `speakers` [n], numbers from 0 in the order
-of appearance, and for each modality of model.json its features [n, d]: `t` text, `a` audio, `v` visual. A row of NaN
-says that the utterance lacks the modality.
+Needs JAX, flatbuffers and NumPy, and nothing else. FEATURES.npz holds one conversation: `speakers` [n], numbers from 0
+in the order of appearance, and for each modality of model.json its features [n, d]: `t` text, `a` audio, `v` visual. A
+row of NaN says that the utterance lacks the modality. To write such a file:
+
+    numpy.savez("features.npz", speakers=[0, 1, 0], t=text, a=audio, v=visual)
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 
 here = Path(__file__).parent
-record = json.loads((here / "model.json").read_text(encoding="utf-8"))
-model = jax.export.deserialize(bytearray((here / "model.stablehlo").read_bytes()))
+NAMES = {"t": "text", "a": "audio", "v": "visual"}
 
-parser = argparse.ArgumentParser(description="The emotion of every utterance, from its features.")
-parser.add_argument("features", metavar="FEATURES.npz")
-parser.add_argument("-o", "--output", metavar="OUT.npz")
-options = parser.parse_args()
-given = np.load(options.features, allow_pickle=False)
 
-# Batches of one: conversations of unequal length would be padded, with False in `valid` where there is nothing.
-features = {m: given[m][None].astype(np.float32) for m in record["modalities"]}
-speakers = given["speakers"][None].astype(np.int32)
-if speakers.shape[1] > record["longest"]:
-    sys.exit(f"{options.features}: it has {speakers.shape[1]} utterances; the model takes {record['longest']} at most")
-probability, uncertainty = jax.device_get(model.call(features, speakers, np.ones(speakers.shape, bool)))
+def refuse(line: str) -> NoReturn:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
 
-for probability_c, doubt in zip(probability[0], uncertainty[0], strict=True):
-    label = record["classes"][int(probability_c.argmax())]
-    print(json.dumps({"label": label, "probability": float(probability_c.max()), "uncertainty": float(doubt)}))
-if options.output:
-    np.savez(options.output, probability=probability[0], uncertainty=uncertainty[0])
+
+def read(path: str, record: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns features m -> float32 [n, d] and speakers int32 [n]; ends the program for a file that does not fit."""
+    dims = record["modalities"]
+    shapes = ", ".join(f"{m} [n, {d}] ({NAMES[m]})" for m, d in dims.items())
+    wanted = f"the model takes a file of numpy.savez with one conversation: speakers [n], {shapes}"
+    try:
+        given = np.load(path, allow_pickle=False)
+        found = {name: given[name] for name in given.files if name in (*dims, "speakers")}
+    except FileNotFoundError:
+        refuse(f"there is no file {path}")
+    except OSError as error:
+        refuse(f"{path}: cannot be read: {error.strerror or error}")
+    except Exception as error:  # whatever a damaged file or one of another kind makes NumPy raise
+        refuse(f"{path}: it is no .npz file of numbers ({type(error).__name__}: {error!s:.100}); {wanted}")
+    missing = [name for name in ("speakers", *dims) if name not in found]
+    if missing:
+        there = ", ".join(map(repr, given.files[:5])) + (", ..." if len(given.files) > 5 else "")
+        refuse(f"{path}: it has no array {missing[0]!r}, but {there or 'nothing'}; {wanted}")
+    speakers_n = found.pop("speakers")
+    n = speakers_n.size
+    numbers = (
+        speakers_n.dtype.kind in "iuf" and ((speakers_n >= 0) & (speakers_n < 2**31) & (speakers_n % 1 == 0)).all()
+    )
+    if speakers_n.ndim != 1 or not n or not numbers:
+        refuse(f"{path}: speakers is {speakers_n.dtype} {list(speakers_n.shape)}, not numbers from 0, [n]; {wanted}")
+    if n > record["longest"]:
+        refuse(f"{path}: it has {n} utterances; the model takes {record['longest']} at most")
+    for m, x_nd in found.items():
+        if x_nd.shape != (n, dims[m]) or x_nd.dtype.kind not in "fiu":
+            refuse(f"{path}: {m} is {x_nd.dtype} {list(x_nd.shape)}, not numbers [{n}, {dims[m]}]; {wanted}")
+        if np.isinf(x_nd).any() or (np.isnan(x_nd).any(1) != np.isnan(x_nd).all(1)).any():
+            refuse(f"{path}: {m} has numbers that are not finite; a row is whole, or all NaN where it is missing")
+    if all(np.isnan(x_nd).all() for x_nd in found.values()):
+        refuse(f"{path}: no utterance has any features")
+    return {m: x_nd.astype(np.float32) for m, x_nd in found.items()}, speakers_n.astype(np.int32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The emotion of every utterance, from its features.")
+    parser.add_argument("features", metavar="FEATURES.npz")
+    parser.add_argument("-o", "--output", metavar="OUT.npz")
+    options = parser.parse_args()
+    record = json.loads((here / "model.json").read_text(encoding="utf-8"))
+    features, speakers = read(options.features, record)
+    model = jax.export.deserialize(bytearray((here / "model.stablehlo").read_bytes()))
+
+    # Batches of one: conversations of unequal length would be padded, with False in `valid` where there is nothing.
+    batch = {m: x_nd[None] for m, x_nd in features.items()}, speakers[None], np.ones((1, len(speakers)), bool)
+    probability, uncertainty = jax.device_get(model.call(*batch))
+
+    if options.output:
+        try:
+            np.savez(options.output, probability=probability[0], uncertainty=uncertainty[0])
+        except OSError as error:
+            refuse(f"{options.output}: cannot be written: {error.strerror or error}")
+    for probability_c, doubt in zip(probability[0], uncertainty[0], strict=True):
+        label = record["classes"][int(probability_c.argmax())]
+        print(json.dumps({"label": label, "probability": float(probability_c.max()), "uncertainty": float(doubt)}))
+
+
+if __name__ == "__main__":
+    main()

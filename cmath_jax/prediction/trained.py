@@ -22,12 +22,12 @@ from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.data.scaling import Scaling
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, doing, reason
 from cmath_jax.models import make_model
 
 FORMAT = 1
 RECORD, ARRAYS, CARD = "model.json", "arrays.npz", "MODEL_CARD.md"
-DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, OverflowError, RecursionError)
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,16 @@ class TrainedModel:
         """Writes the folder, with this card, in place of one that is there; under its name it is whole or not there."""
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
+        try:
+            with doing("writing", folder):
+                self._write(partial, card)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+
+    def _write(self, partial: Path, card: str) -> None:
         partial.mkdir(parents=True)
         tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.scaling.tree().items()}}
         arrays = {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
@@ -123,8 +133,6 @@ class TrainedModel:
             with open(partial / name, "w", encoding="utf-8") as file:
                 file.write(text)
                 _to_disk(file)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainedModel":
@@ -157,6 +165,10 @@ class TrainedModel:
             trained._check()
         except InputError as error:
             raise InputError(f"{folder}: {error}") from error
+        except FileNotFoundError as error:
+            raise InputError(f"{folder}: the model is not whole: there is no {ARRAYS}") from error
+        except OSError as error:
+            raise InputError(f"{folder}: the model cannot be read: {reason(error)}") from error
         except (*DAMAGE, BadZipFile) as error:
             raise InputError(f"{folder}: the model is damaged ({type(error).__name__}: {error})") from error
         return trained
@@ -184,6 +196,10 @@ def _to_disk(file: IO[Any]) -> None:
 
 
 def _folder(path: Path) -> Path:
+    if not path.exists():
+        raise InputError(f"--checkpoint {path}: there is no such folder")
+    if not path.is_dir():
+        raise InputError(f"--checkpoint {path}: it is a file; name the folder of a finished run")
     for folder in (path, path / "model"):
         if (folder / RECORD).is_file():
             return folder

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmath_jax.command import Parser, answer
+from cmath_jax.command import Parser, answer, tell
 from cmath_jax.report import write_report
 
 
@@ -24,7 +24,7 @@ def _report(arguments: Sequence[str] | None) -> None:
         help="the page; default DIR/report.html for one folder, report.html here for several",
     )
     options = parser.parse_args(arguments)
-    print(f"report: {write_report(options.folders, options.output)}")
+    tell(f"report: {write_report(options.folders, options.output)}")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, readable
+from cmath_jax.files import made_folders, remove_empty
 from cmath_jax.report import paper
 from cmath_jax.report.drawing import Graphic, css_variable, emotion_colours
 from cmath_jax.report.load import Reference, Run, printable
@@ -67,8 +69,9 @@ def write(folders: Sequence[Path], output: Path | None) -> Path:
         output = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
     studies = load_studies(folders)
     figures = output.parent / "figures"
+    made: list[Path] = []
     try:
-        figures.mkdir(parents=True, exist_ok=True)
+        made = made_folders(figures)
         chapters = [_chapter(study, _prefix(study, i, len(studies))) for i, study in enumerate(studies)]
         for chapter in chapters:
             for graphic in chapter.graphics:
@@ -78,7 +81,10 @@ def write(folders: Sequence[Path], output: Path | None) -> Path:
                 put(figures / f"{name}.csv", _csv(rows))
         put(output, render(chapters))
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}") from error
+        if made:
+            shutil.rmtree(figures, ignore_errors=True)
+            remove_empty(made[1:])
+        raise InputError(f"the report cannot be written: {readable(error)}") from error
     return output
 
 

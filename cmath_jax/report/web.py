@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cmath_jax.files import write_whole
 from cmath_jax.report.drawing import css_variables
 
 
@@ -27,7 +28,5 @@ def fill(package: str, filters: Mapping[str, Callable[..., str]], **values: Any)
 
 
 def put(path: Path, text: str) -> None:
-    """Writes a file, which is whole or not there under its name: a reader never sees half of one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Writes a file, which is whole or not there under its name: a reader never sees half of one. Raises OSError."""
+    write_whole(path, text)

@@ -16,6 +16,7 @@ from cmath_jax.data.conversations import Corpus
 from cmath_jax.distributed import agree
 from cmath_jax.errors import InputError, TrainingDivergedError
 from cmath_jax.experiment import Measuring
+from cmath_jax.files import sizes
 from cmath_jax.parallel import Population, host_copy
 from cmath_jax.population import free_memory
 from cmath_jax.program import Program
@@ -175,7 +176,8 @@ def _memory(executable: Any, program: Program) -> int:
     mine = [device for device in program.engine.devices if device.process_index == jax.process_index()]
     free = free_memory(mine)
     if agree(lacking > free)[0]:
-        raise DoesNotFitError(f"a step needs {lacking / 1e9:.1f} GB, and a device has {free / 1e9:.1f} GB left")
+        more, less = sizes(lacking, free)
+        raise DoesNotFitError(f"a step needs {more}, and a device has {less} left")
     return int(size.argument_size_in_bytes + lacking)
 
 

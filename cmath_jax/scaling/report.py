@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.errors import doing
 from cmath_jax.report.drawing import Graphic
 from cmath_jax.report.web import fill, put
 from cmath_jax.scaling.figures import si, study_figure
@@ -61,7 +62,8 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
     """Writes `scaling.csv`, `figures/` and `report.html` into the folder. Returns the path of the page."""
     shown = views(result)
     figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
+    with doing("writing", figures):
+        figures.mkdir(parents=True, exist_ok=True)
     for view in shown:
         if view.graphic:
             put(figures / f"{view.graphic.name}.svg", view.graphic.svg)

@@ -6,11 +6,12 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmath_jax.command import Parser
-from cmath_jax.errors import InputError, Terminated
+from cmath_jax.command import Parser, answer, tell
+from cmath_jax.errors import InputError, Terminated, doing
 from cmath_jax.serve.limits import Limits
 from cmath_jax.termination import Termination
 
@@ -23,21 +24,18 @@ GRACE = 5  # seconds, beyond those of a request, until a connection that does no
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 was asked to stop, 2 bad input."""
-    with Termination() as termination:
-        try:
-            options = _options(arguments)
-            limits = Limits.of(options)
-            with _bound(options.host, options.port) as listener:
-                predictor = _ready(options.checkpoint, limits)
-                with termination.deferred():
-                    run(predictor, limits, listener, (*LOCAL, _named(options.host), *options.allowed_host))
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except (Terminated, KeyboardInterrupt):
-            pass  # the usual ways to stop it
-    return 0
+    """Returns the exit code: 0 was asked to stop, 1 failed, 2 bad input."""
+    return answer(lambda: _serve(arguments))
+
+
+def _serve(arguments: Sequence[str] | None) -> None:
+    with Termination() as termination, suppress(Terminated, KeyboardInterrupt):  # the usual ways to stop it
+        options = _options(arguments)
+        limits = Limits.of(options)
+        with _bound(options.host, options.port) as listener, doing("serving", options.checkpoint):
+            predictor = _ready(options.checkpoint, limits)
+            with termination.deferred():
+                run(predictor, limits, listener, (*LOCAL, _named(options.host), *options.allowed_host))
 
 
 def run(predictor: "Predictor", limits: Limits, listener: socket.socket, hosts: Sequence[str]) -> None:
@@ -58,7 +56,7 @@ def run(predictor: "Predictor", limits: Limits, listener: socket.socket, hosts: 
     )
     host, port = listener.getsockname()[:2]
     listener.listen(config.backlog)
-    print(f"serving on http://{_named(host)}:{port}", flush=True)
+    tell(f"serving on http://{_named(host)}:{port}")
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -114,7 +112,7 @@ def _ready(checkpoint: Path, limits: Limits) -> "Predictor":
     from cmath_jax.serve.warmup import warm_up
 
     predictor = Predictor.load(checkpoint)
-    print(f"{checkpoint}: getting ready", flush=True)
+    tell(f"{checkpoint}: getting ready")
     warm_up(predictor, limits)
     return predictor
 
