@@ -144,6 +144,8 @@ def _extract(options: argparse.Namespace) -> None:
 
 
 def _tell(summary: Summary) -> None:
+    for note in summary.notes:
+        print(f"note: {note}", file=sys.stderr)
     for problem in summary.problems:
         print(f"missing: {problem}", file=sys.stderr)
     lacking = f", {summary.missing} lack it" if summary.missing else ""

@@ -32,7 +32,8 @@ class Summary:
       path: of the features.
       utterances, missing: how many there are, and how many lack the modality.
       dim: how many features an utterance has.
-      problems: a line for each thing that is absent, broken, or not as its user will think.
+      problems: a line for each utterance that lacks it because something is absent or broken.
+      notes: a line for each thing that is not as its user will think, of utterances that have it.
     """
 
     modality: str
@@ -41,6 +42,7 @@ class Summary:
     missing: int
     dim: int
     problems: list[str]
+    notes: list[str]
 
 
 def extract_folder(
@@ -81,7 +83,9 @@ def read_conversations(folder: Path) -> list[Transcript]:
 def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor: Extractor) -> Summary:
     name = MODALITIES[m]
     found = extractor.features(transcripts, folder)
-    problems = [problem.line(transcripts) for problem in found.problems]
+    problems, notes = (
+        [problem.line(transcripts) for problem in found.problems if problem.used == used] for used in (False, True)
+    )
     utterances = sum(len(transcript) for transcript in transcripts)
     missing = utterances - sum(int(there(x_nd).sum()) for x_nd in found.features)
     if missing == utterances:
@@ -99,7 +103,7 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return Summary(m, path, utterances, missing, extractor.dim, problems)
+    return Summary(m, path, utterances, missing, extractor.dim, problems, notes)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 
 from cmath_jax.data.transcripts import Transcript
 from cmath_jax.extract import Execution, Extracted
-from cmath_jax.extract.cache import Cache, Missing
+from cmath_jax.extract.cache import Cache, Found
 from cmath_jax.extract.encoders import Encoder, texts_with_context
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
@@ -49,8 +49,8 @@ class TextExtractor:
         vectors: dict[str, np.ndarray] = {}
         for text in texts:
             kept = self._cache.get(hash_of([text]))
-            if kept is not None and not isinstance(kept, Missing):
-                vectors[text] = kept
+            if isinstance(kept, Found):
+                vectors[text] = kept.vector
         # The longest come first: what is too much for the memory is known at once. The text itself ends all ties.
         todo = sorted(texts - set(vectors), key=lambda text: (-len(text), text))
         with Counter("text", len(todo), self._execution.progress) as counter:
@@ -60,6 +60,6 @@ class TextExtractor:
                     x_bd = self._encoder(batch).cpu().numpy().astype(np.float32)
                 for text, x_d in zip(batch, x_bd, strict=True):
                     vectors[text] = x_d
-                    self._cache.put(hash_of([text]), x_d)
+                    self._cache.put(hash_of([text]), Found(x_d))
                 counter.add(len(batch))
         return vectors
