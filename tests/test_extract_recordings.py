@@ -134,3 +134,35 @@ def test_what_is_kept_is_found_by_content_and_settings(tmp_path: Path) -> None:
     (path,) = tmp_path.rglob("k*.npy")
     path.write_bytes(path.read_bytes()[:100])
     assert again.get("k" * 64) is None  # damaged: it is computed again
+
+
+@pytest.mark.parametrize("fails", ["write", "folder", "file"])
+def test_a_cache_that_cannot_be_written_is_done_without_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    for i in range(3):
+        (tmp_path / str(i)).write_text(str(i))
+    place = tmp_path / "cache"
+    if fails == "file":
+        place.write_text("a file")
+    elif fails == "folder":
+        monkeypatch.setattr(Path, "mkdir", failing(PermissionError(13, "Permission denied")))
+    else:
+        Cache(place, "a", {}).put("k" * 64, Found(np.zeros(1)))
+        monkeypatch.setattr(np, "save", failing(OSError(28, "No space left on device")))
+    caches = [Cache(place, m, {}) for m in "ta"]
+    found_n, problems = read_by(0, tmp_path, ["0", "1", "2"], caches[1])
+    caches[0].put("x" * 64, Found(np.zeros(1)))
+    assert found_n.tolist() == [0, 1, 2] and problems == []
+    (line,) = caplog.messages
+    assert str(place) in line and "goes on" in line
+    assert not list(tmp_path.rglob("*.partial"))
+    if fails == "write":  # what is there is read all the same
+        assert isinstance(Cache(place, "a", {}).get("k" * 64), Found)
+
+
+def failing(error: OSError) -> Callable[..., Any]:
+    def fails(*arguments: Any, **named: Any) -> Any:
+        raise error
+
+    return fails

@@ -125,4 +125,4 @@ def _notes(path: Path) -> tuple[str, ...]:
 
 @cache  # each modality has a cache of its own in the same folder
 def _tell(folder: Path, reason: str) -> None:
-    log.warning("the cache %s cannot be written (%s): it goes on, but nothing new is kept", folder, reason)
+    log.warning("the cache %s cannot be written (%s): extraction goes on, but keeps nothing new", folder, reason)

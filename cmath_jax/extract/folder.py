@@ -5,12 +5,15 @@ A file is whole or not there. While one is replaced `features.json` says nothing
 
 import fcntl
 import json
+import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -21,6 +24,11 @@ from cmath_jax.data.own import CONVERSATIONS, EXTRACTION, read_json
 from cmath_jax.data.transcripts import Transcript, read_transcripts
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extractor, make_extractor
+
+log = logging.getLogger(__name__)
+
+LOCK = ".features.lock"
+PATIENCE = 5.0  # seconds, before it is said for what is waited
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ def extract_folder(
         other = folder / f"{MODALITIES[m]}.npy"
         if other.exists():
             raise InputError(f"{other} is there already, and would be read beside a new one: move it away")
+    _check_writable(folder)  # not after hours
     # Settings that are wrong are known before the first recording is read.
     for m, extractor in {m: make_extractor(m, given, execution) for m, given in settings.items()}.items():
         yield _extract(folder, transcripts, m, extractor)
@@ -108,10 +117,50 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Two extractions into one folder write one after the other."""
-    with open(folder / ".features.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Two extractions into one folder write one after the other; nothing is left of it."""
+    path = folder / LOCK
+    file = _locked(path)
+    try:
         yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # before it is given back: whoever waits for it sees that it is not there any more
+        file.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    begun, told = time.monotonic(), False
+    while True:
+        file = open(path, "w")  # noqa: SIM115 - whoever calls this closes it
+        try:
+            while not _taken(file):
+                if not told and time.monotonic() - begun > PATIENCE:
+                    told = True
+                    log.warning("waiting for another extraction, which is writing into %s", path.parent)
+                time.sleep(0.1)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: features cannot be written there: {error.strerror}") from error
 
 
 def _write_features(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -127,8 +176,11 @@ def _write_settings(folder: Path, name: str, settings: Mapping[str, Any] | None)
     if settings is not None:
         known[name] = dict(settings)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _replace(partial, path)
+    try:
+        partial.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _replace(partial: Path, path: Path) -> None:

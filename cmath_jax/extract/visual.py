@@ -17,7 +17,7 @@ from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache
 from cmath_jax.extract.frames import finder, pictures, read_frames
-from cmath_jax.extract.packages import package, torchvision
+from cmath_jax.extract.packages import device, package, torchvision
 from cmath_jax.extract.recordings import Part, Read, Span, extract
 from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.weights import hash_of_tensors
@@ -64,8 +64,7 @@ class VisualExtractor:
         _check(given)
         for name in ("av", "cv2", "torch"):
             package(name)
-        torch = package("torch")
-        self._device = torch.device(execution.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = device(execution.device)
         weights = _weights(given.weights)
         found = check_hash("v", given.weights, "file of weights", given.weights_hash, hash_of_tensors(weights))
         self._network, self.dim = _network(given, weights)
