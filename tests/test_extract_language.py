@@ -15,7 +15,8 @@ from extraction import complete_torchvision, spoken, tiny_encoder  # noqa: E402
 complete_torchvision()
 pytest.importorskip("transformers", reason="requirements-extract.txt is not installed")
 
-from cmath_jax.extract import make_extractor  # noqa: E402
+from cmath_jax.errors import InputError  # noqa: E402
+from cmath_jax.extract import language, make_extractor  # noqa: E402
 from cmath_jax.extract.language import MANY, foreign, language_by_name, language_of_encoder, name_of  # noqa: E402
 
 MELD = Path(__file__).parents[2] / "shared" / "data" / "meld_csv"
@@ -35,17 +36,26 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("language", FOREIGN)
-def test_a_conversation_in_another_language_is_known(language: str) -> None:
-    assert foreign(FOREIGN[language], "en") == language
-    assert foreign(FOREIGN[language], f"en,{language}") is None
-    assert foreign(FOREIGN[language], MANY) is None and foreign(FOREIGN[language], "") is None
-    assert foreign(ENGLISH, language) == "en"
+@pytest.mark.parametrize("code", FOREIGN)
+def test_a_conversation_in_another_language_is_known(code: str) -> None:
+    assert foreign(FOREIGN[code], "en") == code
+    assert foreign(FOREIGN[code], f"en,{code}") is None
+    assert foreign(FOREIGN[code], MANY) is None and foreign(FOREIGN[code], "") is None
+    assert foreign(ENGLISH, code) == "en"
 
 
 @pytest.mark.parametrize("said", [("Hi.",), ("!",), ("Op.",), ("Ja.", "Nein."), ("Rachel?",), ("123 456 789 000",), ()])
 def test_in_too_little_there_is_no_language(said: tuple[str, ...]) -> None:
     assert foreign(said, "en") is None
+
+
+def test_without_the_package_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language, "_identifier", absent)
+    assert foreign(FOREIGN["de"], "en") is None
+
+
+def absent() -> None:
+    raise InputError("the package py3langid cannot be imported")
 
 
 @pytest.mark.skipif(not MELD.is_dir(), reason="the CSV files of MELD are not here")

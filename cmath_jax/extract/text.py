@@ -10,7 +10,7 @@ from cmath_jax.data.transcripts import Transcript
 from cmath_jax.extract import Execution, Extracted, Problem
 from cmath_jax.extract.cache import Cache, Found
 from cmath_jax.extract.encoders import Encoder
-from cmath_jax.extract.language import foreign, name_of
+from cmath_jax.extract.language import foreign, language_of_text, name_of
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
 from cmath_jax.extract.weights import hash_of
@@ -25,6 +25,7 @@ class TextExtractor:
     def __init__(self, settings: Mapping[str, Any], execution: Execution) -> None:
         self._encoder = Encoder(settings, execution.device)
         self._execution = execution
+        language_of_text("what takes a while is loaded before the first conversation")
         # Weights by their hash, wherever they lie.
         kept = {name: value for name, value in self.settings.items() if name not in ("encoder", "language")}
         self._cache = Cache(execution.cache, "t", kept, {"revision": REVISION})

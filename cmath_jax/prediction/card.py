@@ -58,7 +58,7 @@ python -m cmath_jax.predict --checkpoint DIR conversation.jsonl
 Takes, standardized by the training split:
 
 {features}
-{_language(model.extraction.get("t"))}
+{_language(model.extraction.get("t", {})) if "t" in model.modalities else ""}
 ## Training
 
 Data: {facts.dataset} ({facts.source}; fingerprint {facts.fingerprint}), labelled utterances \
@@ -96,10 +96,8 @@ def _origin(settings: Mapping[str, Any] | None) -> str:
     return "extracted with " + ", ".join(f"{name} {value}" for name, value in told.items() if value not in (None, ""))
 
 
-def _language(settings: Mapping[str, Any] | None) -> str:
-    """A line on what the encoder of text can read; nothing where there is none."""
-    if settings is None:
-        return ""
+def _language(settings: Mapping[str, Any]) -> str:
+    """Returns the lines on what the encoder of text can read."""
     known = settings.get("language") or language_by_name(str(settings.get("encoder", "")))
     if known == MANY:
         return "\nThe encoder of the text knows many languages; the model has learned from that of its training data.\n"
