@@ -20,7 +20,7 @@ from cmath_jax.data.transcripts import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, Extracted, make_extractor  # noqa: E402
 from cmath_jax.extract.recordings import Part, Span, UnreadableError  # noqa: E402
-from cmath_jax.extract.sound import read_sound, scale  # noqa: E402
+from cmath_jax.extract.sound import _by_av, read_sound, scale  # noqa: E402
 from cmath_jax.extract.soundfiles import blocks, survey  # noqa: E402
 from cmath_jax.serve.sound import rewrite  # noqa: E402
 
@@ -178,6 +178,16 @@ def test_an_end_beyond_the_recording_is_told(tmp_path: Path, name: str) -> None:
     beyond = read(tmp_path / name, 0.5, 6.0)
     assert len(beyond.content) > 1.4 * RATE
     assert len(beyond.notes) == 1 and "before the end of the cut at 6 s" in beyond.notes[0]
+
+
+@pytest.mark.parametrize("channels", [2, 6, 8, 9, 27])
+@pytest.mark.parametrize("kind", ["WAV", "CAF"])
+def test_recordings_of_many_channels_are_the_mean_of_them(tmp_path: Path, kind: str, channels: int) -> None:
+    x_nc = np.zeros((RATE, channels))
+    x_nc[:, -1] = SPOKEN[:RATE]
+    soundfile.write(tmp_path / "a", x_nc, RATE, format=kind, subtype="PCM_16")
+    for found in (_by_av(Span(tmp_path / "a", None, None)).x_n, read(tmp_path / "a").content):
+        np.testing.assert_allclose(found, SPOKEN[:RATE] / channels, atol=1e-4)
 
 
 def loud(folder: Path, peak: float, subtype: str = "FLOAT") -> Path:

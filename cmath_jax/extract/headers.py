@@ -122,8 +122,8 @@ def read_wav(file: IO[bytes], size: int, kind: bytes) -> Wav | None:
             elif length >= UNKNOWN:
                 named = None
             return Wav(form, at + 8, named, sound)
-        if name == b"ds64" and length >= 16:
-            long = int(struct.unpack(f"{order}8xQ", file.read(16))[0])
+        if name == b"ds64" and length >= 16 and len(sizes := file.read(16)) == 16:
+            long = int(struct.unpack(f"{order}8xQ", sizes)[0])
         if name == b"fmt ":
             form = file.read(min(length, size))
         at += 8 + length

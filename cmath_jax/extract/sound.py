@@ -117,7 +117,7 @@ def _by_av(span: Span) -> Heard:
     start, end = span.start or 0.0, math.inf if span.end is None else span.end
     rate, first, there = 0, 0, 0.0
     form: tuple[Any, ...] = ()
-    planes: Any = None
+    floats: Any = None
     kept: list[np.ndarray] = []
     notes: tuple[str, ...] = ()
     try:
@@ -129,10 +129,10 @@ def _by_av(span: Span) -> Heard:
             pieces: list[Any] = []
             if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # they may change in the middle
                 form = frame.format.name, frame.layout.name, frame.sample_rate
-                pieces = planes.resample(None) if planes else []
-                # Planes of floats, whatever the file holds, of one rate.
-                planes = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
-            x_n = _mean([*pieces, *planes.resample(frame)])
+                pieces = floats.resample(None) if floats else []
+                # Floats, whatever the file holds, of one rate. Not in planes: of a 9th PyAV reads what is not its own.
+                floats = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
+            x_n = _mean([*pieces, *floats.resample(frame)])
             if not kept:
                 first = round((start - begins) * rate)
                 first = 0 if -SLACK * rate < first < 0 else first  # less: the recording has nothing at the start
@@ -140,6 +140,8 @@ def _by_av(span: Span) -> Heard:
                 kept.append(x_n)
         else:
             notes = ending(span, there, duration(span.path, "audio"), "its container names")
+    except av.error.FFmpegError as error:  # of the resampler
+        raise UnreadableError(f"it is broken ({error.strerror})") from error
     except UnreadableError as error:
         if not kept or not error.lasting:
             raise
@@ -148,14 +150,15 @@ def _by_av(span: Span) -> Heard:
         raise UnreadableError(f"there is no sound {_where(span)}")
     # Counted from the start: times are rounded, in some containers to a millisecond, which would add up.
     last = None if math.isinf(end) else max(first + round((end - start) * rate), 0)
-    x_n = np.concatenate([*kept, _mean(planes.resample(None))])[max(first, 0) : last]
+    x_n = np.concatenate([*kept, _mean(floats.resample(None))])[max(first, 0) : last]
     peak = float(np.abs(x_n[np.isfinite(x_n)]).max(initial=0))
     return Heard(x_n, rate, peak, notes)
 
 
 def _mean(pieces: Sequence[Any]) -> np.ndarray:
-    """float64 [n]: frames of planes, one after the other, the mean of their channels."""
-    return np.concatenate([np.zeros(0), *(piece.to_ndarray().mean(0, dtype=np.float64) for piece in pieces)])
+    """float64 [n]: frames of packed floats, one after the other, the mean of their channels."""
+    parts = (piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(1, dtype=np.float64) for piece in pieces)
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _where(span: Span) -> str:

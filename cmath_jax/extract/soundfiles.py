@@ -17,6 +17,7 @@ from cmath_jax.extract.headers import Layout, View, layout_of
 from cmath_jax.extract.packages import package
 
 ENDLESS = 2**63 - 1  # libsndfile: the length of a FLAC that was written as a stream
+MOST_SECONDS = 10**6  # what says that it is longer does not know how long it is
 BLOCK = 2**16  # samples: what a header says of the length is not believed before they are read
 # Of these the samples cannot go beyond full scale, and there are as many as the file has bytes for.
 WHOLE_NUMBERS = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ALAW", "ULAW", "IMA_ADPCM", "MS_ADPCM")
@@ -77,7 +78,8 @@ def survey(path: Path, most_seconds: float = math.inf) -> Survey | None:
 def _with_named(found: Survey) -> Survey:
     """With what the sizes in the header tell of samples that are not there."""
     announced = max(found.announced, round(found.samples * found.layout.named))
-    return replace(found, announced=announced, cut=found.cut or announced > found.samples)
+    cut = found.cut or announced > found.samples
+    return replace(found, announced=announced if announced < MOST_SECONDS * found.rate else found.samples, cut=cut)
 
 
 def surveyed(path: Path) -> Survey | None:
