@@ -18,8 +18,12 @@ from extraction import conversation, voice, write_mp4  # noqa: E402
 from cmath_jax.data.transcripts import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, make_extractor  # noqa: E402
-from cmath_jax.extract.recordings import Span, UnreadableError  # noqa: E402
+from cmath_jax.extract.recordings import Part, Span, UnreadableError  # noqa: E402
 from cmath_jax.extract.sound import read_sound, resampled  # noqa: E402
+
+
+def samples(span: Span, rate: int) -> np.ndarray:
+    return read_sound(span, rate).content
 
 
 def utterance(name: str, start: float | None = None, end: float | None = None) -> Utterance:
@@ -77,7 +81,7 @@ def test_compressed_sound_is_the_same_at_the_same_time(
         write_mp4(tmp_path / f"a.{kind}", sound_n=x_n)
     start, end = span
     expected = resampled(x_n[round((start or 0) * 48_000) : round((end or 3) * 48_000)], 48_000, 16_000)
-    found = read_sound(Span(tmp_path / f"a.{kind}", start, end), 16_000)
+    found = samples(Span(tmp_path / f"a.{kind}", start, end), 16_000)
     assert 0 <= len(found) - len(expected) < (400 if end is None else 2)  # a compressed file ends with a whole block
     middle = slice(800, len(expected) - 800)
     assert np.corrcoef(found[middle], expected[middle])[0, 1] > 0.995  # 5 ms off, and it would be 0.7
@@ -86,7 +90,7 @@ def test_compressed_sound_is_the_same_at_the_same_time(
 def test_stereo_is_mixed_and_another_rate_is_brought_to_16_khz(tmp_path: Path) -> None:
     tone_n = np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000)
     soundfile.write(tmp_path / "a.wav", np.stack([tone_n, 0 * tone_n], axis=1), 48_000, subtype="FLOAT")
-    x_n = read_sound(Span(tmp_path / "a.wav", None, None), 16_000)
+    x_n = samples(Span(tmp_path / "a.wav", None, None), 16_000)
     assert len(x_n) == 16_000
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     np.testing.assert_allclose(x_n[500:-500], expected[500:-500], atol=2e-3)
@@ -195,7 +199,7 @@ def test_a_recording_that_was_not_there_for_a_moment_is_read_again(
         write_mp4(path, sound_n=voice(48_000))
     content = path.read_bytes()
 
-    def gone(span: Span, rate: int) -> np.ndarray:
+    def gone(span: Span, rate: int) -> Part:
         path.unlink()
         return read_sound(span, rate)
 
@@ -217,11 +221,11 @@ def test_a_codec_that_is_not_installed_is_asked_for_again(tmp_path: Path) -> Non
         container.mux([*stream.encode(frame), *stream.encode(None)])
     path.write_bytes(path.read_bytes().replace(b"A_PCM/INT/LIT", b"A_QQQ/INT/LIT"))
     with pytest.raises(UnreadableError, match="decoder") as caught:
-        read_sound(Span(path, None, None), 16_000)
+        samples(Span(path, None, None), 16_000)
     assert not caught.value.lasting
     path.write_text("these are words " * 50)
     with pytest.raises(UnreadableError, match="broken") as caught:
-        read_sound(Span(path, None, None), 16_000)
+        samples(Span(path, None, None), 16_000)
     assert caught.value.lasting
 
 
@@ -231,12 +235,12 @@ def test_flac_that_does_not_tell_its_length_is_read_to_its_end(
 ) -> None:
     path = tmp_path / "a.flac"
     soundfile.write(path, voice(), 16_000)
-    expected_n = read_sound(Span(path, *span), 16_000)
+    expected_n = samples(Span(path, *span), 16_000)
     content = bytearray(path.read_bytes())
     content[21] &= 0xF0  # the number of samples: the last half of this byte, and the next four
     content[22:26] = bytes(4)
     path.write_bytes(content)
-    np.testing.assert_array_equal(read_sound(Span(path, *span), 16_000), expected_n)
+    np.testing.assert_array_equal(samples(Span(path, *span), 16_000), expected_n)
 
 
 def aac(path: Path, layout: str, rate: int) -> bytes:
@@ -256,8 +260,8 @@ def aac(path: Path, layout: str, rate: int) -> bytes:
 @pytest.mark.parametrize(("layout", "rate"), [("stereo", 48_000), ("mono", 44_100), ("mono", 48_000)])
 def test_channels_and_rate_may_change_in_the_middle(tmp_path: Path, layout: str, rate: int) -> None:
     (tmp_path / "a.aac").write_bytes(aac(tmp_path / "1.aac", "mono", 48_000) + aac(tmp_path / "2.aac", layout, rate))
-    x_n = read_sound(Span(tmp_path / "a.aac", None, None), 16_000)
-    first_n, second_n = (read_sound(Span(tmp_path / f"{i}.aac", None, None), 16_000) for i in (1, 2))
+    x_n = samples(Span(tmp_path / "a.aac", None, None), 16_000)
+    first_n, second_n = (samples(Span(tmp_path / f"{i}.aac", None, None), 16_000) for i in (1, 2))
     assert abs(len(x_n) - len(first_n) - len(second_n)) < 20
     part = slice(2000, 14_000)
     assert np.corrcoef(x_n[part], first_n[part])[0, 1] > 0.999
@@ -270,7 +274,7 @@ def test_channels_and_rate_may_change_in_the_middle(tmp_path: Path, layout: str,
 def test_a_rate_that_no_sound_has_is_refused(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", voice(), rate)
     with pytest.raises(UnreadableError, match=f"{rate} samples a second"):
-        read_sound(Span(tmp_path / "a.wav", None, None), 16_000)
+        samples(Span(tmp_path / "a.wav", None, None), 16_000)
 
 
 @pytest.mark.parametrize("back", [(0.0, 2.0), (-3.0,), (-3.0, 0.5)])  # less than 0: the seek ends after its aim
@@ -283,7 +287,7 @@ def test_sound_of_a_container_without_an_index_begins_at_the_start(
     write_mp4(tmp_path / "a.ts", [np.zeros((64, 64, 3), np.uint8)] * 250, x_n)
     part = slice(round(start * 48_000), round((start + 0.8) * 48_000))
     expected_n = resampled(x_n[part], 48_000, 16_000)
-    found_n = read_sound(Span(tmp_path / "a.ts", start, start + 0.8), 16_000)
+    found_n = samples(Span(tmp_path / "a.ts", start, start + 0.8), 16_000)
     assert abs(len(found_n) - len(expected_n)) < 2
     n = 12_000
     best = max(range(800), key=lambda late: np.corrcoef(found_n[late:n], expected_n[: n - late])[0, 1])
@@ -305,7 +309,7 @@ def test_a_seek_into_the_middle_of_a_packet_is_no_defect_of_the_recording(tmp_pa
     for start in (1.1, 3.2, 5.3, 7.7, 9.0):
         part = slice(round(start * 48_000), round((start + 0.8) * 48_000))
         expected_n = resampled(x_n[part] / 2**15, 48_000, 16_000)
-        found_n = read_sound(Span(path, start, start + 0.8), 16_000)
+        found_n = samples(Span(path, start, start + 0.8), 16_000)
         late = 160  # 10 ms: such containers tell no delay of the encoder
         assert np.corrcoef(found_n[late:], expected_n[: len(found_n) - late])[0, 1] > 0.99
 
@@ -325,8 +329,8 @@ def test_sound_that_begins_later_than_the_span_is_not_taken_for_its_start(tmp_pa
         container.mux(audio.encode(None))
         container.mux(video.encode(None))
     with pytest.raises(UnreadableError, match="no sound from 0 s to"):
-        read_sound(Span(tmp_path / "a.mkv", 0.0, 0.8), 16_000)
-    found_n = read_sound(Span(tmp_path / "a.mkv", 0.5, 1.5), 16_000)
+        samples(Span(tmp_path / "a.mkv", 0.0, 0.8), 16_000)
+    found_n = samples(Span(tmp_path / "a.mkv", 0.5, 1.5), 16_000)
     expected_n = resampled(x_n[:24_000], 48_000, 16_000)
     assert abs(len(found_n) - 8000) < 20 and np.corrcoef(found_n[:7900], expected_n[:7900])[0, 1] > 0.99
 
@@ -366,7 +370,7 @@ def test_what_another_revision_or_library_made_is_not_used(
     soundfile.write(tmp_path / "a.wav", voice(), 16_000)
     reads: list[Span] = []
 
-    def counted(span: Span, rate: int) -> np.ndarray:
+    def counted(span: Span, rate: int) -> Part:
         reads.append(span)
         return read_sound(span, rate)
 

@@ -138,3 +138,32 @@ def test_what_cannot_be_trained_on_is_explained(folder: Path, tiny: str, tmp_pat
     with pytest.raises(InputError, match="split validation has no labelled utterance"):
         finetune(folder, {"encoder": tiny}, out, TRAINING)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("name", ["cmath_jax.extract.finetune._train", "cmath_jax.extract.encoders.Encoder.save"])
+def test_a_training_that_fails_leaves_no_trace(
+    folder: Path, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
+) -> None:
+    def fails(*arguments: Any) -> None:
+        raise error
+
+    before = sorted(path.name for path in tmp_path.iterdir())
+    monkeypatch.setattr("cmath_jax.extract.finetune._train", lambda *arguments: [])
+    monkeypatch.setattr(name, fails)
+    command = ["finetune", str(folder), f"--text={tiny}", "-o", str(tmp_path / "out"), "--device=cpu"]
+    monkeypatch.setattr("cmath_jax.extract.finetune.max", lambda rows, key: {"epoch": 1}, raising=False)
+    assert main(command) == (2 if isinstance(error, OSError) else 130)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_that_an_encoder_cannot_be_written_is_known_before_it_is_trained(
+    folder: Path, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: Any, **named: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("cmath_jax.extract.finetune._train", None)
+    monkeypatch.setattr(Path, "mkdir", full)
+    assert main(["finetune", str(folder), f"--text={tiny}", "-o", str(tmp_path / "out")]) == 2
+    assert f"{tmp_path / 'out'}: cannot be written: Read-only file system" in capsys.readouterr().err

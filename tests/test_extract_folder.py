@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ pytest.importorskip("opensmile", reason=REASON)
 
 from cmath_jax.data.transcripts import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
+from cmath_jax.extract import folder as extraction_folder  # noqa: E402
 from cmath_jax.extract.__main__ import main  # noqa: E402
 from cmath_jax.extract.encoders import Encoder  # noqa: E402
 from cmath_jax.extract.folder import extract_folder  # noqa: E402
@@ -154,7 +157,99 @@ def test_features_whose_writing_fails_leave_those_that_were_there(
         list(extract_folder(folder, {"t": {"encoder": tiny, "pooling": "mean"}}))
     assert (folder / "text.npz").read_bytes() == before
     assert json.loads((folder / "features.json").read_text())["text"]["pooling"] == "first"
-    assert not list(folder.glob(".*.partial"))
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["_write_settings", "_replace", "_write_features"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_extraction_that_fails_leaves_no_trace(
+    folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
+) -> None:
+    def fails(*arguments: Any) -> None:
+        raise error
+
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr(f"cmath_jax.extract.folder.{name}", fails)
+    assert run(folder, f"--text={tiny}") == (2 if isinstance(error, OSError) else 130)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    monkeypatch.undo()
+    assert run(folder, f"--text={tiny}") == 0
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*before, "features.json", "text.npz"])
+
+
+def test_that_a_folder_cannot_be_written_is_known_before_anything_is_computed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*arguments: Any, **named: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("cmath_jax.extract.folder.TemporaryFile", never)
+    assert run(folder, "--text=/nowhere") == 2
+    assert f"{folder}: features cannot be written there: Read-only file system" in capsys.readouterr().err
+
+
+def test_who_waits_for_another_extraction_says_so(
+    folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(extraction_folder, "PATIENCE", 0.05)
+    order: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        with extraction_folder._lock(folder):
+            waiting = pool.submit(lambda: (run(folder, f"--text={tiny}"), order.append("second")))
+            deadline = time.monotonic() + 60
+            while not caplog.messages and time.monotonic() < deadline:
+                time.sleep(0.01)
+            order.append("first")
+        waiting.result(timeout=60)
+    assert order == ["first", "second"] and not (folder / ".features.lock").exists()
+    (line,) = caplog.messages
+    assert "waiting for another extraction" in line and str(folder) in line
+
+
+def test_many_that_wait_write_one_after_the_other(folder: Path) -> None:
+    inside: list[int] = []
+
+    def once(i: int) -> None:
+        with extraction_folder._lock(folder):
+            inside.append(i)
+            time.sleep(0.01)
+            assert inside.pop() == i and not inside
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(once, range(24)))
+    assert not (folder / ".features.lock").exists()
+
+
+def test_what_is_used_and_should_be_known_is_a_note(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    talk = conversation(Utterance("Ann", "no", audio="a.wav", end=9.0), Utterance("Ann", "no", audio="nowhere.wav"))
+    assert run(write_conversations(folder, [talk]), "--audio=eGeMAPSv02") == 0
+    said = capsys.readouterr()
+    assert "note: conversation 'c', utterance 0: a.wav: it ends after 2.00 s, before the end of the cut" in said.err
+    assert "missing: conversation 'c', utterance 1: nowhere.wav: cannot be read" in said.err
+    assert "1 lack it (1 for the reasons above)" in said.out
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied", "/some/file"), "error: /some/file: Permission denied"),
+        (OSError(24, "Too many open files"), "error: Too many open files"),
+        (MemoryError(), "error: there is not enough memory; a smaller --batch"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            "error: there is not enough memory",
+        ),
+    ],
+)
+def test_errors_of_the_system_are_a_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, words: str
+) -> None:
+    def fails(*arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("cmath_jax.extract.folder.make_extractor", fails)
+    assert run(folder, "--text=minilm") == 2
+    assert capsys.readouterr().err.startswith(words)
 
 
 @pytest.mark.parametrize(

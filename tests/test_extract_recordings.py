@@ -14,8 +14,8 @@ from extraction import conversation
 
 from cmath_jax.data.transcripts import Utterance
 from cmath_jax.extract import Execution, recordings
-from cmath_jax.extract.cache import Cache, Missing
-from cmath_jax.extract.recordings import Read, Span, UnreadableError, extract
+from cmath_jax.extract.cache import Cache, Found, Missing
+from cmath_jax.extract.recordings import Part, Read, Span, UnreadableError, extract
 
 
 def utterance(name: str) -> Utterance:
@@ -25,13 +25,13 @@ def utterance(name: str) -> Utterance:
 def deadly(mark: str) -> Read:
     """Reads a file as a number; one that holds the mark ends the process."""
 
-    def read(span: Span) -> np.ndarray:
+    def read(span: Span) -> Part:
         content = span.path.read_text()
         if content.startswith(mark):
             os._exit(3)
         if not content.isdigit():
             raise UnreadableError("no number")
-        return np.array([int(content)], np.float32)
+        return Part(np.array([int(content)], np.float32))
 
     return read
 
@@ -122,13 +122,47 @@ def test_an_unknown_defect_of_one_recording_is_told_and_not_kept(
 
 def test_what_is_kept_is_found_by_content_and_settings(tmp_path: Path) -> None:
     cache = Cache(tmp_path, "a", {"set": "IS10"})
-    cache.put("k" * 64, np.arange(3, dtype=np.float32))
+    cache.put("k" * 64, Found(np.arange(3, dtype=np.float32), ("too loud",)))
     cache.put("m" * 64, Missing("too short"))
     again = Cache(tmp_path, "a", {"set": "IS10"})
-    np.testing.assert_array_equal(again.get("k" * 64), [0, 1, 2])
+    kept = again.get("k" * 64)
+    assert isinstance(kept, Found) and kept.notes == ("too loud",)
+    np.testing.assert_array_equal(kept.vector, [0, 1, 2])
     assert again.get("m" * 64) == Missing("too short") and again.get("x" * 64) is None
     assert Cache(tmp_path, "a", {"set": "IS09"}).get("k" * 64) is None
     assert Cache(tmp_path, "a", {"set": "IS10"}, {"revision": 2}).get("k" * 64) is None
     (path,) = tmp_path.rglob("k*.npy")
     path.write_bytes(path.read_bytes()[:100])
     assert again.get("k" * 64) is None  # damaged: it is computed again
+
+
+@pytest.mark.parametrize("fails", ["write", "folder", "file"])
+def test_a_cache_that_cannot_be_written_is_done_without_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    for i in range(3):
+        (tmp_path / str(i)).write_text(str(i))
+    place = tmp_path / "cache"
+    if fails == "file":
+        place.write_text("a file")
+    elif fails == "folder":
+        monkeypatch.setattr(Path, "mkdir", failing(PermissionError(13, "Permission denied")))
+    else:
+        Cache(place, "a", {}).put("k" * 64, Found(np.zeros(1)))
+        monkeypatch.setattr(np, "save", failing(OSError(28, "No space left on device")))
+    caches = [Cache(place, m, {}) for m in "ta"]
+    found_n, problems = read_by(0, tmp_path, ["0", "1", "2"], caches[1])
+    caches[0].put("x" * 64, Found(np.zeros(1)))
+    assert found_n.tolist() == [0, 1, 2] and problems == []
+    (line,) = caplog.messages
+    assert str(place) in line and "goes on" in line
+    assert not list(tmp_path.rglob("*.partial"))
+    if fails == "write":  # what is there is read all the same
+        assert isinstance(Cache(place, "a", {}).get("k" * 64), Found)
+
+
+def failing(error: OSError) -> Callable[..., Any]:
+    def fails(*arguments: Any, **named: Any) -> Any:
+        raise error
+
+    return fails

@@ -1,11 +1,13 @@
 """Text features are those of the encoder, whatever else is in the batch; another encoder is never taken for it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,10 +19,13 @@ from extraction import complete_torchvision, spoken, tiny_encoder  # noqa: E402
 complete_torchvision()  # transformers imports torchvision where there is one
 REASON = "requirements-extract.txt is not installed"
 transformers = pytest.importorskip("transformers", reason=REASON)
+huggingface_hub = pytest.importorskip("huggingface_hub", reason=REASON)
 sentence_transformers = pytest.importorskip("sentence_transformers", reason=REASON)
 
+from cmath_jax.data.transcripts import to_json  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, make_extractor  # noqa: E402
+from cmath_jax.extract.hub import is_kept  # noqa: E402
 
 HERE = Path(".")
 TEXTS = ("i am so happy today !", "no", "you came home . what is this ? " * 2, "we went home", "yes !", "so sad")
@@ -34,7 +39,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 def features(settings: dict[str, Any], *texts: str | None, **execution: Any) -> np.ndarray:
     extractor = make_extractor("t", settings, Execution(device="cpu", **execution))
     found = extractor.features([spoken(*texts)], HERE)
-    assert found.problems == [] and found.features[0].dtype == np.float32
+    assert all(problem.used for problem in found.problems) and found.features[0].dtype == np.float32
     assert found.features[0].shape == (len(texts), extractor.dim)
     return found.features[0]
 
@@ -176,7 +181,9 @@ def test_weights_that_are_absent_are_not_made_up(tiny: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"encoder": "nobody/no-such-encoder"}, "nobody/no-such-encoder cannot be loaded.*download"),
+        ({"encoder": "nobody/no-such-encoder"}, "nobody/no-such-encoder cannot be loaded.*HF_HUB_OFFLINE.*minilm"),
+        ({"encoder": "nobody/no-such-encoder", "weights_hash": "0"}, "forbidden by HF_HUB_OFFLINE$"),
+        ({"encoder": "no such name"}, "no such name cannot be loaded"),
         ({"encoder": "/nowhere/at/all"}, "no encoder /nowhere/at/all"),
         ({"encodr": "x"}, "unknown setting 'encodr'; did you mean encoder"),
         ({"pooling": "max"}, "pooling is 'max'"),
@@ -197,6 +204,70 @@ def test_an_absent_package_is_named_with_how_to_install_it(tiny: str, monkeypatc
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(InputError, match=r"transformers .*requirements-extract.txt"):
         make_extractor("t", {"encoder": tiny})
+
+
+@pytest.mark.slow
+def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
+    """Nobody listens where the encoder is asked for; the libraries alone would try for more than a minute."""
+    (tmp_path / "conversations.jsonl").write_text(to_json(spoken("so sad")))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "http"))}
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub"), "no_proxy": "*"}
+    command = [sys.executable, "-m", "cmath_jax.extract", str(tmp_path), "--text", f"--cache={tmp_path / 'cache'}"]
+    here = Path(__file__).parents[1]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=here, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    for words in ("error: text: encoder roberta-large", "http://127.0.0.1:9 was asked in vain", "--text=minilm needs"):
+        assert words in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conversations.jsonl"]
+
+
+class Api:
+    """Stands in for the hub."""
+
+    asked: ClassVar[list[str]] = []
+
+    def model_info(self, name: str, **how: Any) -> None:
+        Api.asked.append(name)
+        if name == "nobody/absent":
+            raise huggingface_hub.errors.RepositoryNotFoundError("404", response=mock.Mock(headers={}))
+        raise TimeoutError("timed out\nand more")
+
+
+@pytest.mark.parametrize(("name", "words"), [("nobody/absent", "has none of that name"), ("a/b", "(timed out)")])
+def test_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(Api, "asked", [])
+    with pytest.raises(InputError) as caught:
+        make_extractor("t", {"encoder": name})
+    assert words in str(caught.value) and "\n" not in str(caught.value) and Api.asked == [name]
+
+
+def test_what_was_downloaded_is_used_without_a_network(
+    tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder as the library of the hub leaves it."""
+    kept = tmp_path / "models--some--encoder"
+    shutil.copytree(tiny, kept / "snapshots" / "1")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(Api, "asked", [])
+    assert is_kept("some/encoder") and not is_kept("some/other")
+    np.testing.assert_array_equal(features({"encoder": "some/encoder"}, *TEXTS), features({"encoder": tiny}, *TEXTS))
+    assert Api.asked == ["some/encoder"]  # whether it says how it is pooled, which is not kept
+    (kept / ".no_exist" / "1").mkdir(parents=True)
+    (kept / ".no_exist" / "1" / "modules.json").touch()
+    make_extractor("t", {"encoder": "some/encoder"})
+    assert Api.asked == ["some/encoder"]  # now it is
+
+
+def test_a_device_that_is_not_there_is_explained(tiny: str) -> None:
+    with pytest.raises(InputError, match="--device nowhere: PyTorch cannot use it"):
+        make_extractor("t", {"encoder": tiny}, Execution(device="nowhere"))
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from cmath_jax.data.transcripts import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, make_extractor  # noqa: E402
 from cmath_jax.extract.frames import centre, detector, largest_face, pictures, read_frames  # noqa: E402
-from cmath_jax.extract.recordings import Span, UnreadableError  # noqa: E402
+from cmath_jax.extract.recordings import Part, Span, UnreadableError  # noqa: E402
 
 SMALL = {"growth_rate": 4, "block_config": [2, 2], "num_init_features": 8}
 
@@ -63,7 +63,7 @@ def numbers(frames: list[np.ndarray]) -> list[int]:
 def test_the_frames_are_those_of_the_span(
     numbered: Path, start: float | None, end: float | None, every: int, most: int, expected: list[int]
 ) -> None:
-    found = read_frames(Span(numbered, start, end), every, most)
+    found = read_frames(Span(numbered, start, end), every, most).content
     assert numbers(found) == expected
     assert all(frame.shape == (64, 96, 3) and frame.dtype == np.uint8 for frame in found)
 
@@ -86,7 +86,7 @@ def test_a_span_of_a_container_without_an_index_has_its_frames(tmp_path: Path, c
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
     for start in (0.4, 3.0, 5.0, 7.2, 9.0, 9.6):
-        found = [frame.mean() for frame in read_frames(Span(path, start - 0.01, start + 0.39), 2, 99)]
+        found = [frame.mean() for frame in read_frames(Span(path, start - 0.01, start + 0.39), 2, 99).content]
         expected = 25 * start + 2 * np.arange(5)
         np.testing.assert_allclose(found, expected, atol=1.5)  # of brightness; a frame is one step
     with pytest.raises(UnreadableError, match="no frame"):
@@ -104,7 +104,7 @@ def test_a_video_is_turned_as_its_player_turns_it(tmp_path: Path, degrees: float
     place = content.find(upright, content.find(b"tkhd"))
     turned = struct.pack(">9i", cos, -sin, 0, sin, cos, 0, 0, 0, 2**30)  # against the clock
     path.write_bytes(content[:place] + turned + content[place + len(turned) :])
-    (found, *_) = read_frames(Span(path, None, None), 1, 9)
+    (found, *_) = read_frames(Span(path, None, None), 1, 9).content
     np.testing.assert_allclose(found.astype(float), np.rot90(frame, quarters), atol=40)
 
 
@@ -174,7 +174,7 @@ def test_the_vector_is_the_mean_of_what_the_network_sees(numbered: Path, setting
     network.load_state_dict(torch.load(settings["weights"], weights_only=True))
     seen: list[Any] = []
     network.classifier.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    frames = [cv2.resize(centre(f), (224, 224)) for f in read_frames(Span(numbered, 0.4, 1.0), 5, 16)]
+    frames = [cv2.resize(centre(f), (224, 224)) for f in read_frames(Span(numbered, 0.4, 1.0), 5, 16).content]
     prepare = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.inference_mode():
         for frame in frames:
@@ -217,7 +217,7 @@ def test_what_another_revision_or_library_made_is_not_used(
 ) -> None:
     reads: list[Span] = []
 
-    def counted(span: Span, every: int, most: int) -> list[np.ndarray]:
+    def counted(span: Span, every: int, most: int) -> Part:
         reads.append(span)
         return read_frames(span, every, most)
 

@@ -137,6 +137,28 @@ def test_a_model_comes_back_as_it_was_saved(run: Path, tmp_path: Path) -> None:
         assert (tmp_path / "again" / name).read_text() == (run / "model" / name).read_text()
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"encoder": "minilm", "language": "en"}, "The encoder of the text knows English alone"),
+        ({"encoder": "mine", "language": "de,fr"}, "knows German and French alone"),
+        ({"encoder": "roberta-large"}, "knows English alone"),  # extracted before it was written down
+        ({"encoder": "mine", "language": "multilingual"}, "knows many languages"),
+        ({"encoder": "mine", "language": ""}, "is not stated"),
+        (None, "is not stated"),
+    ],
+)
+def test_the_card_says_which_languages_the_encoder_knows(
+    run: Path, settings: dict[str, Any] | None, words: str
+) -> None:
+    model = replace(TrainedModel.load(run), extraction={} if settings is None else {"t": settings})
+    assert words in card(model)
+    alone = replace(model.config, data=replace(model.config.data, modalities="a"))
+    assert "languages the encoder" not in card(replace(model, config=alone)) and words not in card(
+        replace(model, config=alone)
+    )
+
+
 def damage(folder: Path, name: str, value: Any) -> None:
     record = json.loads((folder / "model.json").read_text())
     place = record

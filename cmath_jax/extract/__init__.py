@@ -30,12 +30,14 @@ class Problem:
       conversation, utterance: numbers, from 0, in the transcripts that the extractor was given.
       reason: what is wrong, in words that can stand after a colon.
       recording: the path as the utterance names it; None where the problem is not about a recording.
+      used: whether the utterance has features all the same.
     """
 
     conversation: int
     utterance: int
     reason: str
     recording: str | None = None
+    used: bool = False
 
     def __str__(self) -> str:
         """Returns the recording and the reason, without the place."""

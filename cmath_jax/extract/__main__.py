@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]) -> None:
-    if arguments[:1] == ["finetune"]:
-        from cmath_jax.extract.finetune import command
+    try:
+        if arguments[:1] == ["finetune"]:
+            from cmath_jax.extract.finetune import command
 
-        command(arguments[1:])
-    else:
-        _extract(_parser().parse_args(arguments))
+            command(arguments[1:])
+        else:
+            _extract(_parser().parse_args(arguments))
+    except BrokenPipeError:  # whoever reads what is printed has read enough
+        raise
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise InputError(f"{place}{error.strerror or error}") from error
+    except (MemoryError, RuntimeError) as error:  # PyTorch's own, of a processor and of others
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        raise InputError("there is not enough memory; a smaller --batch, or fewer --workers, need less") from error
 
 
 def _parser() -> Parser:
@@ -98,8 +109,12 @@ def _parser() -> Parser:
     return parser
 
 
-def default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cmath_jax"
+def default_cache() -> Path | None:
+    """Returns the folder of the cache; None for a user without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cmath_jax"
+    except RuntimeError:
+        return None
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -145,6 +160,8 @@ def _extract(options: argparse.Namespace) -> None:
 
 
 def _tell(summary: Summary) -> None:
+    for note in summary.notes:
+        print(f"note: {note}", file=sys.stderr)
     for problem in summary.problems:
         print(f"missing: {problem}", file=sys.stderr)
     lacking = f", {summary.missing} lack it" if summary.missing else ""

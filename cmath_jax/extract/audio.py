@@ -17,7 +17,7 @@ from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache
 from cmath_jax.extract.packages import package
-from cmath_jax.extract.recordings import Read, Span, UnreadableError, extract
+from cmath_jax.extract.recordings import Part, Read, Span, UnreadableError, extract
 from cmath_jax.extract.settings import check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.sound import read_sound
 from cmath_jax.extract.weights import hash_of
@@ -25,7 +25,7 @@ from cmath_jax.extract.weights import hash_of
 RATE = 16_000  # samples a second
 # What a configuration of openSMILE includes: \{PATH}, or the default of an option, \{\cm[OPTION{PATH}:...]}.
 INCLUDE = re.compile(r"\\\{(?:\\cm\[[^\]{}]*\{([^{}]+)\}|([^\\{}]+)\})")
-REVISION = 1  # of how this package makes vectors: with another one, what was kept is not used
+REVISION = 2  # of how this package makes vectors: with another one, what was kept is not used
 LEVEL = "func"  # what the configurations of openSMILE call the values of a whole utterance
 
 
@@ -93,10 +93,10 @@ def _recording(utterance: Utterance) -> str | None:
 def _reader(name: str) -> Read:
     smile = _smile(name)
 
-    def read(span: Span) -> np.ndarray:
-        x_n = read_sound(span, RATE)
+    def read(span: Span) -> Part:
+        sound = read_sound(span, RATE)
         # openSMILE reads 16 bits, and the loudest sample would be folded over to the quietest.
-        x_n = np.clip(x_n, -1, 1 - 2**-15)
+        x_n = np.clip(sound.content, -1, 1 - 2**-15)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Segment too short", category=UserWarning)
             x_d = smile(x_n, RATE).reshape(-1).astype(np.float32)
@@ -104,7 +104,7 @@ def _reader(name: str) -> Read:
             raise UnreadableError(f"{len(x_n) / RATE:.3f} s are too short for {name}")
         if not np.isfinite(x_d).all():
             raise UnreadableError(f"{name} is not finite in {np.sum(~np.isfinite(x_d))} of {len(x_d)} values")
-        return x_d
+        return Part(x_d, sound.notes)
 
     return read
 

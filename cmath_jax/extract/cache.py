@@ -4,16 +4,20 @@ An entry is whole or not there, so that an interrupted extraction goes on where 
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cmath_jax.errors import InputError
 from cmath_jax.extract.weights import hash_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,28 @@ class Missing:
     lasting: bool = True
 
 
-Result = np.ndarray | Missing
+@dataclass(frozen=True)
+class Found:
+    """A vector.
+
+    Attributes:
+      vector: float32 [d].
+      notes: what its user should know, each to be read after the name of the recording.
+    """
+
+    vector: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+Result = Found | Missing
 
 
 class Cache:
-    """Of one modality and its settings.
+    """Of one modality and its settings. What cannot be kept is computed again: no error of it ends an extraction.
 
     Args:
       folder: of the caches of all settings; None: nothing is kept.
       maker: what else the vectors depend on, as JSON: the revision of the algorithm, the versions of libraries.
-
-    Raises:
-      InputError: it cannot be written.
     """
 
     def __init__(
@@ -48,21 +62,18 @@ class Cache:
     ) -> None:
         made_by = dict(maker or {})
         name = hash_of([modality, json.dumps(settings, sort_keys=True), json.dumps(made_by, sort_keys=True)])[:16]
-        self._folder = None if folder is None else folder / "features" / name
-        try:
-            if self._folder is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._write("settings.json", json.dumps({modality: settings, "maker": made_by}, indent=2).encode())
-        except OSError as error:
-            raise InputError(f"--cache {folder}: {error.strerror}") from error
+        self._root, self._folder = folder, None if folder is None else folder / "features" / name
+        self._writes = self._folder is not None
+        self._write("settings.json", json.dumps({modality: settings, "maker": made_by}, indent=2).encode())
 
     def get(self, key: str) -> Result | None:
-        """What is kept under a key; None where nothing is."""
+        """Returns what is kept under a key; None where nothing is, or it cannot be read."""
         if self._folder is None:
             return None
         place = self._folder / key[:2] / key
         try:
-            return np.load(place.with_suffix(".npy"), allow_pickle=False)
+            vector = np.load(place.with_suffix(".npy"), allow_pickle=False)
+            return Found(vector, _notes(place.with_suffix(".json")))
         except FileNotFoundError:
             pass
         except (OSError, ValueError, EOFError):
@@ -73,20 +84,45 @@ class Cache:
             return None
 
     def put(self, key: str, result: Result) -> None:
-        if self._folder is None:
+        """Keeps a result under a key, unless it may be another one the next time."""
+        place = f"{key[:2]}/{key}"
+        if isinstance(result, Missing):
+            if result.lasting:
+                self._write(f"{place}.txt", result.reason.encode())
             return
-        (self._folder / key[:2]).mkdir(exist_ok=True)
-        if isinstance(result, np.ndarray):
-            self._write(f"{key[:2]}/{key}.npy", result)
-        elif result.lasting:
-            self._write(f"{key[:2]}/{key}.txt", result.reason.encode())
+        if result.notes:  # before the vector, which is not to be found without them
+            self._write(f"{place}.json", json.dumps(result.notes).encode())
+        self._write(f"{place}.npy", result.vector)
 
     def _write(self, name: str, content: bytes | np.ndarray) -> None:
-        assert self._folder is not None
+        if not self._writes or self._folder is None or self._root is None:
+            return
         partial = self._folder / f"{name}.{os.getpid()}.partial"
-        with open(partial, "wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                np.save(file, content, allow_pickle=False)
-        partial.replace(self._folder / name)
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(partial, "wb") as file:
+                    if isinstance(content, bytes):
+                        file.write(content)
+                    else:
+                        np.save(file, content, allow_pickle=False)
+                partial.replace(self._folder / name)
+            except BaseException:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            self._writes = False
+            _tell(self._root, error.strerror or str(error))
+
+
+def _notes(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return ()
+
+
+@cache  # each modality has a cache of its own in the same folder
+def _tell(folder: Path, reason: str) -> None:
+    log.warning("the cache %s cannot be written (%s): extraction goes on, but keeps nothing new", folder, reason)

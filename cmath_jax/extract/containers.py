@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from cmath_jax.extract.packages import package
@@ -49,6 +50,22 @@ def frames_from(span: Span, kind: str, lookback: float = 0.0) -> Iterator[tuple[
             f"it is no recording, or a broken one ({error.strerror})",
             lasting=isinstance(error, av.error.InvalidDataError | av.error.EOFError),
         ) from error
+
+
+def duration(path: Path, kind: str) -> float | None:
+    """Returns the seconds that a container says its first stream of a kind has; None where it only guesses."""
+    av = package("av")
+    try:
+        with av.open(str(path)) as container:
+            [stream, *_] = getattr(container.streams, kind)
+            if "mp4" in container.format.name:
+                return None if stream.duration is None else float(stream.duration * stream.time_base)
+            if "matroska" in container.format.name:
+                hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+                return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except (av.error.FFmpegError, ValueError, KeyError):
+        pass
+    return None
 
 
 def _decoded(av: Any, container: Any, kind: str, aim: float | None) -> Iterator[tuple[float | None, Any]]:

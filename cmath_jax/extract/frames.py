@@ -9,36 +9,45 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.extract.containers import frames_from
+from cmath_jax.extract.containers import duration, frames_from
 from cmath_jax.extract.packages import package
-from cmath_jax.extract.recordings import Span, UnreadableError
+from cmath_jax.extract.recordings import Part, Span, UnreadableError, ending
 
 CASCADE = "haarcascade_frontalface_default.xml"
 SMALLEST = 0.08  # of the shorter side of a frame: what is smaller is rarely a face
 Finder = Callable[[np.ndarray], np.ndarray | None]  # uint8 [h, w, 3] -> a part of it, or None
 
 
-def read_frames(span: Span, every: int, most: int) -> list[np.ndarray]:
-    """uint8 [h, w, 3], RGB: every so many-th frame of a span; where there would be more than `most`, evenly fewer.
+def read_frames(span: Span, every: int, most: int) -> Part:
+    """Reads a list of uint8 [h, w, 3], RGB: every so many-th frame; where these are more than `most`, evenly fewer.
 
     Raises:
       UnreadableError: there is no frame, or the recording is broken.
     """
     kept: list[np.ndarray] = []
-    count, stride = 0, every
-    for time, frame in frames_from(span, "video"):
-        if span.start is not None and time < span.start:
-            continue
-        if span.end is not None and time >= span.end:
-            break
-        if count % stride == 0:
-            kept.append(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
-            if len(kept) > most:  # how many there will be is not known before the last
-                kept, stride = kept[::2], 2 * stride
-        count += 1
+    count, stride, there = 0, every, 0.0
+    notes: tuple[str, ...] = ()
+    try:
+        for time, frame in frames_from(span, "video"):
+            there = time + float(frame.duration * frame.time_base if frame.duration else 0)
+            if span.start is not None and time < span.start:
+                continue
+            if span.end is not None and time >= span.end:
+                break
+            if count % stride == 0:
+                kept.append(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
+                if len(kept) > most:  # how many there will be is not known before the last
+                    kept, stride = kept[::2], 2 * stride
+            count += 1
+        else:
+            notes = ending(span, there, duration(span.path, "video"), "its container names")
+    except UnreadableError as error:
+        if not kept or not error.lasting:
+            raise
+        notes = (f"it is broken after {there:.2f} s; what comes before is used",)
     if not kept:
         raise UnreadableError("there is no frame in it, or none in its span")
-    return kept
+    return Part(kept, notes)
 
 
 def pictures(frames: Sequence[np.ndarray], find: Finder, side: int) -> np.ndarray:

@@ -43,3 +43,15 @@ def transformers() -> Any:
     module.utils.logging.set_verbosity_error()
     module.utils.logging.disable_progress_bar()
     return module
+
+
+def device(name: str | None) -> Any:
+    """PyTorch's device of that name; without one CUDA where it is there. Raises InputError where it cannot be used."""
+    torch = package("torch")
+    try:
+        found = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=found).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each kind of device has its own
+        first = str(error).strip().splitlines()[0]
+        raise InputError(f"--device {name or 'cuda'}: PyTorch cannot use it ({first})") from error
+    return found

@@ -21,9 +21,11 @@ import numpy as np
 from cmath_jax.data.transcripts import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extracted, Problem
-from cmath_jax.extract.cache import Cache, Missing, Result
+from cmath_jax.extract.cache import Cache, Found, Missing, Result
 from cmath_jax.extract.progress import Counter
 from cmath_jax.extract.weights import hash_of
+
+LATE = 0.1  # seconds: by less the end of a cut may be rounded, or the end of a stream
 
 
 class UnreadableError(Exception):
@@ -47,7 +49,40 @@ class Span:
     end: float | None
 
 
-Read = Callable[[Span], Any]  # raises UnreadableError
+@dataclass(frozen=True)
+class Part:
+    """What a span gives.
+
+    Attributes:
+      content: of the span.
+      notes: what its user should know, each to be read after the name of the recording.
+    """
+
+    content: Any
+    notes: tuple[str, ...] = ()
+
+
+Read = Callable[[Span], Part]  # raises UnreadableError
+
+
+def ending(span: Span, there: float, named: float | None, where: str, cut: bool = False) -> tuple[str, ...]:
+    """Returns what is to be said where a span goes on beyond what there is of its recording.
+
+    Args:
+      there: seconds that could be read.
+      named: seconds that should be there, if that is known.
+      where: what names them.
+      cut: whether the recording is known to break off.
+    """
+    if span.end is not None and span.end <= there + LATE:
+        return ()
+    if named is not None and named > there + LATE:
+        return (f"it ends after {there:.2f} s where {where} {named:.2f} s: it was cut off; what is there is used",)
+    if cut and named is None:
+        return (f"it breaks off after {there:.2f} s; what is there is used",)
+    if span.end is None:
+        return ()
+    return (f"it ends after {there:.2f} s, before the end of the cut at {span.end:g} s; what is there is used",)
 
 
 def extract(
@@ -95,7 +130,7 @@ def extract(
                     results[key] = kept
     with Counter(name, len(todo), execution.progress) as counter:
         for key, read in _read_all(todo, make, execution.workers):
-            results[key] = read if isinstance(read, Missing) else finish(read)
+            results[key] = read if isinstance(read, Missing) else Found(finish(read.content), read.notes)
             cache.put(key, results[key])
             counter.add(1)
     return _collect(transcripts, places, results, dim)
@@ -114,7 +149,8 @@ def _collect(
         if isinstance(result, Missing):
             problems.append(Problem(c, u, result.reason, given))
         else:
-            features[c][u] = result
+            features[c][u] = result.vector
+            problems += [Problem(c, u, note, given, used=True) for note in result.notes]
     return Extracted(features, problems)
 
 
@@ -136,7 +172,7 @@ def _digest(path: Path) -> str | Missing:
 _read: Read  # of this process
 
 
-def _read_all(todo: Mapping[str, Span], make: Callable[[], Read], workers: int) -> Iterator[tuple[str, Any]]:
+def _read_all(todo: Mapping[str, Span], make: Callable[[], Read], workers: int) -> Iterator[tuple[str, Part | Missing]]:
     """What the spans give, or `Missing`, in the order in which they are done."""
     if not todo:
         return
@@ -159,7 +195,7 @@ def _read_all(todo: Mapping[str, Span], make: Callable[[], Read], workers: int) 
 
 def _by_pool(
     waiting: dict[str, Span], suspects: dict[str, Span], make: Callable[[], Read], workers: int
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, Part | Missing]]:
     """Empties `waiting`; where a process dies, leaves what has not begun there, and in `suspects` what has."""
     # PyTorch and JAX have threads, which a forked process would not survive.
     context = multiprocessing.get_context("spawn")
@@ -187,11 +223,11 @@ def _begin(make: Callable[[], Read]) -> None:
     _read = make()
 
 
-def _attempt_here(span: Span) -> Any:
+def _attempt_here(span: Span) -> Part | Missing:
     return _attempt(_read, span)
 
 
-def _attempt(read: Read, span: Span) -> Any:
+def _attempt(read: Read, span: Span) -> Part | Missing:
     try:
         return read(span)
     except UnreadableError as error:

@@ -1,40 +1,76 @@
 """Sound files and sound tracks -> samples. Shapes: n samples, c channels.
 
-soundfile reads what libsndfile knows (wav, flac, ogg, mp3), PyAV all else (mp4, m4a, mkv, webm).
+soundfile reads what libsndfile knows (wav, flac, ogg, mp3, aiff), PyAV all else (mp4, m4a, mkv, webm).
 """
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cmath_jax.extract.containers import frames_from
+from cmath_jax.extract.containers import duration, frames_from
 from cmath_jax.extract.packages import package
-from cmath_jax.extract.recordings import Span, UnreadableError
+from cmath_jax.extract.recordings import Part, Span, UnreadableError, ending
+from cmath_jax.extract.soundfiles import blocks, surveyed
 
 LOOKBACK = 1.0  # seconds: compressed sound is decoded from a little before the span, until the decoder has settled
 SLACK = 0.01  # seconds, by which the times of a container may be wrong
 RATES = (1_000, 768_000)  # samples a second; what says that it has fewer or more is damaged
-UNKNOWN = 2**63 - 1  # libsndfile: the length of a FLAC that was written as a stream, of which it finds no end
-BLOCK = 2**20  # samples: what a header says of the length is not believed before they are read
-LASTING = (1, 3, 4)  # libsndfile: an unknown format, a malformed file, an encoding that it does not support
+LOUDEST = 100.0  # times full scale: so far a sound of floats is one that was made too loud, beyond it holds integers
+SAID = 1.05  # times full scale: compression alone goes beyond by less
+DEPTHS = (16, 24, 32)  # bits of the integers
 
 
-def read_sound(span: Span, rate: int) -> np.ndarray:
-    """float32 [n], the mean of all channels, in -1..1, so many samples a second. Raises UnreadableError."""
-    soundfile = package("soundfile")
-    found = None
-    with suppress(soundfile.LibsndfileError), soundfile.SoundFile(span.path) as file:
-        if file.frames < UNKNOWN:
-            found = _by_soundfile(file, span)
-    x_n, native = found or _by_av(span)
-    if len(x_n) == 0:
+@dataclass(frozen=True)
+class Heard:
+    """The samples of a span, before they are resampled.
+
+    Attributes:
+      x_n: float64, the mean of all channels, not yet scaled.
+      rate: samples a second.
+      peak: the largest of the recording, by which it is scaled; of a sound track the largest of the span.
+      notes: what its user should know.
+    """
+
+    x_n: np.ndarray
+    rate: int
+    peak: float
+    notes: tuple[str, ...]
+
+
+def read_sound(span: Span, rate: int) -> Part:
+    """Reads a span as float32 [n], the mean of all channels, in -1..1, so many samples a second.
+
+    Raises:
+      UnreadableError: there is nothing, or something that is no sound.
+    """
+    heard = _by_soundfile(span) or _by_av(span)
+    if len(heard.x_n) == 0:
         raise UnreadableError(f"there is no sound {_where(span)}")
-    if not np.isfinite(x_n).all():
+    if not np.isfinite(heard.x_n).all():
         raise UnreadableError(f"there are samples that are no numbers {_where(span)}")
-    return resampled(x_n, native, rate)
+    factor, said = scale(heard.peak)
+    x_n = resampled(factor * heard.x_n, heard.rate, rate)
+    return Part(x_n / max(float(np.abs(x_n).max()), 1.0), (*heard.notes, *said))
+
+
+def scale(peak: float) -> tuple[float, tuple[str, ...]]:
+    """Returns by what a recording with this peak is multiplied to stay within full scale, 1, and what to say of it.
+
+    Raises:
+      UnreadableError: it is louder than integers of 32 bits.
+    """
+    if peak <= 1:
+        return 1.0, ()
+    told = f"its samples reach {peak:.4g} times full scale"
+    if peak <= LOUDEST:
+        return 1 / peak, (f"{told}; it was divided by that",) if peak > SAID else ()
+    for depth in DEPTHS:
+        if peak <= 2 ** (depth - 1):
+            return 2.0 ** (1 - depth), (f"{told}; they are taken for integers of {depth} bits",)
+    raise UnreadableError(f"{told}, more than any recording has")
 
 
 def resampled(x_n: np.ndarray, native: int, rate: int) -> np.ndarray:
@@ -53,62 +89,76 @@ def _checked(rate: int) -> int:
     return rate
 
 
-def _by_soundfile(file: Any, span: Span) -> tuple[np.ndarray, int]:
-    """float64 [n] and its rate."""
-    rate = _checked(file.samplerate)
-    start = round((span.start or 0) * rate)
-    if start >= file.frames:
-        raise UnreadableError(f"it ends after {file.frames / rate:.2f} s, {_where(span)} there is nothing")
-    begin = max(start - round(LOOKBACK * rate), 0)
-    last = file.frames if span.end is None else round(span.end * rate)
-    parts = []
+def _by_soundfile(span: Span) -> Heard | None:
+    """None where libsndfile knows nothing of it, or finds nothing in it."""
     try:
-        file.seek(begin)
-        while begin < last:
-            x_nc = file.read(min(BLOCK, last - begin), dtype="float32", always_2d=True)
-            if len(x_nc) == 0:
-                break
-            parts.append(x_nc[max(start - begin, 0) :].mean(1, dtype=np.float64))
-            begin += len(x_nc)
+        found = surveyed(span.path)
+        if found is None or found.samples == 0:
+            return None
+        rate = _checked(found.rate)
+        start = round((span.start or 0) * rate)
+        if start >= found.samples:
+            raise UnreadableError(f"it ends after {found.samples / rate:.2f} s, {_where(span)} there is nothing")
+        begin = max(start - round(LOOKBACK * rate), 0)
+        last = found.samples if span.end is None else round(span.end * rate)
+        parts = [x_nc.mean(1, dtype=np.float64) for x_nc in blocks(span.path, found, begin, last)]
+    except OSError as error:
+        raise UnreadableError(f"it cannot be read: {error.strerror}", lasting=False) from error
     except package("soundfile").LibsndfileError as error:
-        raise UnreadableError(f"it is broken ({error})", lasting=error.code in LASTING) from error
-    return np.concatenate([np.zeros(0), *parts]), rate
+        raise UnreadableError(f"it is broken ({error})") from error
+    x_n = np.concatenate([np.zeros(0), *parts])[start - begin :]
+    announced = found.announced / rate if found.announced > found.samples else None
+    notes = ending(span, found.samples / rate, announced, "its header names", found.cut)
+    return Heard(x_n, rate, found.peak, notes)
 
 
-def _by_av(span: Span) -> tuple[np.ndarray, int]:
-    """float64 [n] and its rate."""
+def _by_av(span: Span) -> Heard:
     av = package("av")
     start, end = span.start or 0.0, math.inf if span.end is None else span.end
-    rate, first = 0, 0
+    rate, first, there = 0, 0, 0.0
     form: tuple[Any, ...] = ()
-    planes: Any = None
+    floats: Any = None
     kept: list[np.ndarray] = []
-    for begins, frame in frames_from(span, "audio", LOOKBACK):
-        if begins >= end + SLACK:
-            break
-        rate = rate or _checked(frame.sample_rate)
-        pieces: list[Any] = []
-        if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # they may change in the middle
-            form = frame.format.name, frame.layout.name, _checked(frame.sample_rate)
-            pieces = planes.resample(None) if planes else []
-            # Planes of floats, whatever the file holds, of one rate.
-            planes = av.AudioResampler(format="fltp", layout=frame.layout, rate=rate)
-        x_n = _mean([*pieces, *planes.resample(frame)])
-        if not kept:
-            first = round((start - begins) * rate)
-            first = 0 if -SLACK * rate < first < 0 else first  # less: the recording has nothing at the start
-        if kept or first < len(x_n):
-            kept.append(x_n)
+    notes: tuple[str, ...] = ()
+    try:
+        for begins, frame in frames_from(span, "audio", LOOKBACK):
+            if begins >= end + SLACK:
+                break
+            there = begins + frame.samples / _checked(frame.sample_rate)
+            rate = rate or frame.sample_rate
+            pieces: list[Any] = []
+            if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # they may change in the middle
+                form = frame.format.name, frame.layout.name, frame.sample_rate
+                pieces = floats.resample(None) if floats else []
+                # Floats, whatever the file holds, of one rate. Not in planes: of a 9th PyAV reads what is not its own.
+                floats = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
+            x_n = _mean([*pieces, *floats.resample(frame)])
+            if not kept:
+                first = round((start - begins) * rate)
+                first = 0 if -SLACK * rate < first < 0 else first  # less: the recording has nothing at the start
+            if kept or first < len(x_n):
+                kept.append(x_n)
+        else:
+            notes = ending(span, there, duration(span.path, "audio"), "its container names")
+    except av.error.FFmpegError as error:  # of the resampler
+        raise UnreadableError(f"it is broken ({error.strerror})") from error
+    except UnreadableError as error:
+        if not kept or not error.lasting:
+            raise
+        notes = (f"it is broken after {there:.2f} s; what comes before is used",)
     if not kept:
         raise UnreadableError(f"there is no sound {_where(span)}")
     # Counted from the start: times are rounded, in some containers to a millisecond, which would add up.
     last = None if math.isinf(end) else max(first + round((end - start) * rate), 0)
-    return np.concatenate([*kept, _mean(planes.resample(None))])[max(first, 0) : last], rate
+    x_n = np.concatenate([*kept, _mean(floats.resample(None))])[max(first, 0) : last]
+    peak = float(np.abs(x_n[np.isfinite(x_n)]).max(initial=0))
+    return Heard(x_n, rate, peak, notes)
 
 
 def _mean(pieces: Sequence[Any]) -> np.ndarray:
-    """float64 [n]: frames of planes, one after the other, the mean of their channels."""
-    return np.concatenate([np.zeros(0), *(piece.to_ndarray().mean(0, dtype=np.float64) for piece in pieces)])
+    """float64 [n]: frames of packed floats, one after the other, the mean of their channels."""
+    parts = (piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(1, dtype=np.float64) for piece in pieces)
+    return np.concatenate([np.zeros(0), *parts])
 
 
 def _where(span: Span) -> str:

@@ -17,13 +17,13 @@ from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache
 from cmath_jax.extract.frames import finder, pictures, read_frames
-from cmath_jax.extract.packages import package, torchvision
-from cmath_jax.extract.recordings import Read, Span, extract
+from cmath_jax.extract.packages import device, package, torchvision
+from cmath_jax.extract.recordings import Part, Read, Span, extract
 from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.weights import hash_of_tensors
 
 NETWORKS = ("densenet121", "densenet161", "densenet169", "densenet201", "densenet")
-REVISION = 1  # of how this package makes vectors: with another one, what was kept is not used
+REVISION = 2  # of how this package makes vectors: with another one, what was kept is not used
 FACES = ("haar", "centre")
 # Of ImageNet, by channel: what networks of torchvision expect.
 MEAN = (0.485, 0.456, 0.406)
@@ -64,8 +64,7 @@ class VisualExtractor:
         _check(given)
         for name in ("av", "cv2", "torch"):
             package(name)
-        torch = package("torch")
-        self._device = torch.device(execution.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._device = device(execution.device)
         weights = _weights(given.weights)
         found = check_hash("v", given.weights, "file of weights", given.weights_hash, hash_of_tensors(weights))
         self._network, self.dim = _network(given, weights)
@@ -107,8 +106,9 @@ def _recording(utterance: Utterance) -> str | None:
 def _reader(face: str, every: int, most: int, side: int) -> Read:
     find = finder(face)
 
-    def read(span: Span) -> np.ndarray:
-        return pictures(read_frames(span, every, most), find, side)
+    def read(span: Span) -> Part:
+        frames = read_frames(span, every, most)
+        return Part(pictures(frames.content, find, side), frames.notes)
 
     return read
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.extract.language import MANY, language_by_name, name_of
 from cmath_jax.prediction.trained import TrainedModel
 
 # What is known of the licences of the data sets; the makers' own words decide.
@@ -57,7 +58,7 @@ python -m cmath_jax.predict --checkpoint DIR conversation.jsonl
 Takes, standardized by the training split:
 
 {features}
-
+{_language(model.extraction.get("t", {})) if "t" in model.modalities else ""}
 ## Training
 
 Data: {facts.dataset} ({facts.source}; fingerprint {facts.fingerprint}), labelled utterances \
@@ -93,6 +94,19 @@ def _origin(settings: Mapping[str, Any] | None) -> str:
         return "of an origin that the data do not tell: they cannot be extracted from a new conversation"
     told = public(settings)
     return "extracted with " + ", ".join(f"{name} {value}" for name, value in told.items() if value not in (None, ""))
+
+
+def _language(settings: Mapping[str, Any]) -> str:
+    """Returns the lines on what the encoder of text can read."""
+    known = settings.get("language") or language_by_name(str(settings.get("encoder", "")))
+    if known == MANY:
+        return "\nThe encoder of the text knows many languages; the model has learned from that of its training data.\n"
+    if known:
+        return (
+            f"\nThe encoder of the text knows {name_of(known)} alone. It makes features of other languages as well,\n"
+            "which mean little: of a conversation in one there is a warning.\n"
+        )
+    return "\nWhich languages the encoder of the text knows is not stated.\n"
 
 
 def public(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def _tables(folder: Path, transcripts: Sequence[Transcript], trained: Any) -> di
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What of an extractor's settings decides the numbers: not the place of weights of which the hash is known."""
     places = ("encoder", "weights") if "weights_hash" in settings else ()
-    return {name: value for name, value in settings.items() if name not in (*places, "opensmile")}
+    return {name: value for name, value in settings.items() if name not in (*places, "opensmile", "language")}
 
 
 def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> None:

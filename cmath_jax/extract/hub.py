@@ -1,0 +1,64 @@
+"""Encoders that are named on the Hugging Face hub: kept from an earlier download, or to be downloaded."""
+
+from typing import Any
+
+from cmath_jax.errors import InputError
+from cmath_jax.extract.packages import package
+
+SECONDS = 10.0  # that an answer may take
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def is_kept(name: str) -> bool:
+    """Whether an encoder was downloaded before. What is kept is used without asking for a newer one."""
+    return kept_file(name, "config.json") is not None and any(kept_file(name, file) for file in WEIGHTS)
+
+
+def kept_file(name: str, file: str) -> str | None:
+    """The path of a file of an encoder in the cache of the hub's library; None where it is not there."""
+    path = _looked_up(name, file)
+    return path if isinstance(path, str) else None
+
+
+def has_file(name: str, file: str) -> bool | None:
+    """Whether an encoder has a file; None where nobody has asked the hub for it before."""
+    if kept_file(name, file):
+        return True
+    return None if _looked_up(name, file) is None else False
+
+
+def ask(name: str, advice: str = "") -> None:
+    """Asks the hub for an encoder, once, so that nothing tries again and again what cannot be reached.
+
+    Args:
+      advice: ends the message.
+
+    Raises:
+      InputError: there is no such encoder, or nobody answers.
+    """
+    hub = package("huggingface_hub")
+    hub.utils.logging.set_verbosity_error()
+    place, end = hub.constants.ENDPOINT, f"; {advice}" if advice else ""
+    told = f"text: encoder {name} cannot be loaded: it is no folder, and was not downloaded before"
+    if hub.constants.HF_HUB_OFFLINE:
+        raise InputError(f"{told}; to download it now is forbidden by HF_HUB_OFFLINE{end}")
+    try:
+        hub.HfApi().model_info(name, timeout=SECONDS, expand=["sha"])
+    except hub.errors.GatedRepoError as error:
+        raise InputError(f"{told}; {place} gives it only to those who have agreed to its terms{end}") from error
+    except (hub.errors.RepositoryNotFoundError, hub.errors.HFValidationError) as error:
+        raise InputError(f"{told}; {place} has none of that name, or does not show it{end}") from error
+    except Exception as error:  # of the library underneath, which is another one from version to version
+        raise InputError(f"{told}; to download it, {place} was asked in vain ({_first_line(error)}){end}") from error
+
+
+def _looked_up(name: str, file: str) -> Any:
+    """A path; an object where it is known that there is no such file; None where that is not known."""
+    try:
+        return package("huggingface_hub").try_to_load_from_cache(name, file)
+    except ValueError:  # a name that none can have
+        return None
+
+
+def _first_line(error: Any) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
