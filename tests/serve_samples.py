@@ -77,7 +77,8 @@ class StandIn:
         heard = (0.3, 0.5) if utterance.audio else (0.0, 0.0)
         gates = {centre: {"t": 1 - share_a, "a": share_a} for centre, share_a in zip("ta", heard, strict=True)}
         uncertainty = 0.0 if self.sure else (1 - share) / 3
-        warnings = (f"{utterance.audio}: it is cut", "the words are odd") if "odd" in words else ()
+        cut = (f"{utterance.audio}: it is cut",) if utterance.audio else ()
+        warnings = (*cut, "the words are odd") if "odd" in words else ()
         return Prediction(label, probabilities, uncertainty, 0.62, gates, missing, warnings)
 
 

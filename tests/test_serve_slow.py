@@ -264,8 +264,9 @@ def test_a_hundred_slow_clients_take_nothing_from_others(kind: str) -> None:
             later, afterwards = statuses(url, 20, 32)
     assert alone == beside == later == [200] * 640
     for seconds in (meanwhile, afterwards):
-        assert seconds[320] < 2 * before[320] + 0.05
-        assert seconds[-1] < 2 * before[-1] + 0.5
+        # Generous, as others may use the processor; who waited for slow clients would wait for seconds.
+        assert seconds[320] < 5 * before[320] + 0.5
+        assert seconds[-1] < 5 * before[-1] + 2.0
 
 
 def test_uploads_that_are_given_up_leave_nothing(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
