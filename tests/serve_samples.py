@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cmath_jax.data.transcripts import Transcript, Utterance
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, placed
 from cmath_jax.prediction.predictor import Prediction
 from cmath_jax.serve.limits import Limits
 
@@ -57,8 +57,10 @@ class StandIn:
         self.before(transcripts)
         for transcript in transcripts:
             for i, utterance in enumerate(transcript.utterances):
+                place = f"conversation {transcript.id!r}, utterance {i}"
                 if utterance.text == "poison":
-                    raise InputError(f"conversation {transcript.id!r}, utterance {i}: cannot be used")
+                    with placed(place, utterance=i):
+                        raise InputError(f"{place}: cannot be used")
                 if utterance.text == "bug":
                     raise ZeroDivisionError("a secret of the server")
                 if utterance.audio is not None:

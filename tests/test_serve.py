@@ -372,7 +372,7 @@ def test_under_any_name_a_page_may_ask_its_own(model: samples.StandIn) -> None:
 
 
 def test_every_answer_is_guarded(url: str) -> None:
-    for path in ("/", "/app.js", "/style.css", "/api/model", "/health", "/nowhere"):
+    for path in ("/", "/app.js", "/answer.js", "/style.css", "/api/model", "/health", "/nowhere"):
         headers = ask(url, path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         policy = headers["Content-Security-Policy"]

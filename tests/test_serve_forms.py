@@ -194,12 +194,12 @@ def test_errors_tell_their_place(url: str) -> None:
         ({"speaker": "A", "text": 3}, "text is 3 (int), not text", (1, 1)),
         ({"speaker": "A", "text": "a" * 2001}, "text has 2001 characters, more than 2000", (1, 1)),
         ({"speaker": "A", "audio": "x"}, "it names a recording, but paths are not read here; ", (1, 1)),
-        ({"speaker": "A", "text": "poison"}, "cannot be used", (1, None)),
+        ({"speaker": "A", "text": "poison"}, "cannot be used", (1, 1)),
     ):
         bad = {"id": "bad", "utterances": [good["utterances"][0], wrong]}
         told = samples.predict(url, good, bad).json()
         assert (told["conversation"], told.get("utterance")) == place
-        assert told.get("reason", "").startswith(reason) or told["error"].endswith(reason)
+        assert told["reason"].startswith(reason) and told["error"].endswith(told["reason"])
         assert "bad" in told["error"]
     told = samples.predict(url, good, {"id": "empty", "utterances": []}).json()
     assert (told["conversation"], "utterance" in told) == (1, False)

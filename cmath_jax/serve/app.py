@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 from asyncio import wrap_future
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -190,19 +190,14 @@ class _Server:
 
 def _add_pages(app: FastAPI, server: _Server) -> None:
     html = page.render(server.model())
-    style, script = page.style(), page.script()
 
     @app.get("/", include_in_schema=False)
     async def home() -> Response:
         return HTMLResponse(html)
 
-    @app.get("/style.css", include_in_schema=False)
-    async def style_sheet() -> Response:
-        return Response(style, media_type="text/css")
-
-    @app.get("/app.js", include_in_schema=False)
-    async def script_file() -> Response:
-        return Response(script, media_type="text/javascript")
+    app.add_api_route("/style.css", _file(page.style(), "text/css"), include_in_schema=False)
+    for name, script in page.scripts().items():
+        app.add_api_route(f"/{name}", _file(script, "text/javascript"), include_in_schema=False)
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
@@ -213,6 +208,13 @@ def _add_pages(app: FastAPI, server: _Server) -> None:
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         return Response(server.measures.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _file(content: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        return Response(content, media_type=kind)
+
+    return answer
 
 
 def _add_api(app: FastAPI, server: _Server) -> None:
