@@ -13,6 +13,7 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
@@ -59,8 +60,10 @@ def boundary_of(content_type: Message) -> str:
     return boundary
 
 
-async def read(chunks: AsyncIterator[bytes], boundary: str, folder: Path, limits: Limits) -> Form:
-    """Reads a form, its recordings into files of the folder.
+async def read(
+    chunks: AsyncIterator[bytes], boundary: str, folder: Path, limits: Limits, writing: anyio.CapacityLimiter
+) -> Form:
+    """Reads a form, its recordings into files of the folder, in threads that are limited.
 
     Raises:
       Refused: 400 it cannot be read, 503 the recordings cannot be stored.
@@ -72,7 +75,7 @@ async def read(chunks: AsyncIterator[bytes], boundary: str, folder: Path, limits
         async for chunk in chunks:
             parser.write(chunk)
             if parts.unwritten:
-                await anyio.to_thread.run_sync(parts.write)
+                await anyio.to_thread.run_sync(parts.write, limiter=writing)
         parser.finalize()
     except FormParserError as error:
         raise Refused(400, f"the form cannot be read: {str(error)[:200]}") from error

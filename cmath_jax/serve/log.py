@@ -4,10 +4,13 @@ Every record begins somewhere in the code: those of one place are written once a
 exception the log has the places and the kinds, but no message: it may hold what a client has written.
 """
 
+import contextlib
 import logging
+import os
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 SECONDS = 60.0  # in which records of the same place are written once
@@ -18,13 +21,40 @@ MACHINE = ("jaxlib", "jax")  # packages whose messages are about the machine
 
 def set_up() -> None:
     """Lets all loggers of the process write to standard error, sparsely and discreetly."""
-    handler = logging.StreamHandler()
+    # A descriptor of its own, which `without_native_words` does not take away.
+    handler = logging.StreamHandler(os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace"))
     handler.addFilter(Sparse())
     handler.setFormatter(Discreet("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that a client garbles
+
+
+_native = threading.Lock()
+_native_users = 0
+_native_kept = -1  # the descriptor of standard error while nothing is written to it
+
+
+@contextlib.contextmanager
+def without_native_words() -> Iterator[None]:
+    """Lets nothing reach standard error but the log: libraries in C write there what they think of each bad frame."""
+    global _native_users, _native_kept
+    with _native:
+        if not _native_users:
+            _native_kept = os.dup(2)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        _native_users += 1
+    try:
+        yield
+    finally:
+        with _native:
+            _native_users -= 1
+            if not _native_users:
+                os.dup2(_native_kept, 2)
+                os.close(_native_kept)
 
 
 class Sparse(logging.Filter):

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from cmath_jax.serve.limits import Limits, Refused
 
+WRITERS = 4  # threads that write recordings to files
 PATIENCE = 0.5  # seconds that a client may be behind before its place is given to another
 
 
@@ -39,6 +40,9 @@ class Reading:
     Args:
       most: bodies at once.
       most_bytes: of one body.
+
+    Attributes:
+      writing: limits the threads that store what has come.
     """
 
     def __init__(self, most: int, most_bytes: int, limits: Limits) -> None:
@@ -46,6 +50,8 @@ class Reading:
         self._most_bytes = most_bytes
         self._limits = limits
         self._bodies: set[Body] = set()
+        # Threads of their own, so that nobody's body waits for the decoding of another's recordings.
+        self.writing = anyio.CapacityLimiter(WRITERS)
 
     def __len__(self) -> int:
         return len(self._bodies)

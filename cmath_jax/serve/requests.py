@@ -15,6 +15,7 @@ from cmath_jax.errors import InputError, placed
 from cmath_jax.serve import forms
 from cmath_jax.serve.forms import CONVERSATION, Form, key
 from cmath_jax.serve.limits import Limits, Refused, TooLargeError
+from cmath_jax.serve.log import without_native_words
 from cmath_jax.serve.reading import Reading
 from cmath_jax.serve.sound import rewrite
 
@@ -34,7 +35,7 @@ async def read_form(request: Request, reading: Reading, folder: Path, limits: Li
     """Returns the parts of a form, its recordings in the folder. Raises Refused and InputError."""
     boundary = forms.boundary_of(expect(request, FORM))
     with reading.place() as body:
-        form = await forms.read(reading.chunks(request, body), boundary, folder, limits)
+        form = await forms.read(reading.chunks(request, body), boundary, folder, limits, reading.writing)
     return form
 
 
@@ -100,7 +101,7 @@ def _with_audio(form: Form, transcript: Transcript, folder: Path, limits: Limits
             if upload not in paths:
                 path = folder / f"{len(paths)}.wav"
                 place = f"{place}: the upload {brief(name)}"
-                with placed(place, utterance=i, recording=name):
+                with placed(place, utterance=i, recording=name), without_native_words():
                     left -= rewrite(form.uploads[upload], path, left, place)
                 form.uploads[upload].unlink()
                 paths[upload] = str(path.relative_to(folder.parent))
