@@ -1,14 +1,13 @@
 """The two ways in which a run can fail, so that a command line can answer with the right exit code."""
 
-import contextlib
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 
 class InputError(ValueError):
     """What the user gave cannot be used: a file, an option, a value. One readable line; exit code 2.
 
-    Who shows an error beside what it is about asks for its place, which `placed` tells.
+    Who shows an error beside what it is about asks for its place, which `places.placed` tells.
 
     Attributes:
       conversation, utterance: the numbers, from 0, of what is to blame; None where it is not known to be a single one.
@@ -20,26 +19,6 @@ class InputError(ValueError):
     utterance: int | None = None
     recording: str | None = None
     reason: str | None = None
-
-
-@contextlib.contextmanager
-def placed(
-    where: str = "", *, conversation: int | None = None, utterance: int | None = None, recording: str | None = None
-) -> Iterator[None]:
-    """Tells an `InputError` that passes where it happened, as far as it does not know already.
-
-    Args:
-      where: names the place, as the message begins with it.
-    """
-    try:
-        yield
-    except InputError as error:
-        if where and error.reason is None and str(error).startswith(where):
-            error.reason = str(error).removeprefix(where).lstrip(":, ")
-        for name, value in (("conversation", conversation), ("utterance", utterance), ("recording", recording)):
-            if getattr(error, name) is None:
-                setattr(error, name, value)
-        raise
 
 
 class TrainingDivergedError(RuntimeError):

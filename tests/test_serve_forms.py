@@ -217,7 +217,8 @@ def test_paths_of_the_server_are_not_told(monkeypatch: pytest.MonkeyPatch) -> No
     """Neither in warnings nor in errors, whatever the predictor says of the file."""
     from dataclasses import replace
 
-    from cmath_jax.errors import InputError, placed
+    from cmath_jax.errors import InputError
+    from cmath_jax.places import placed
 
     class Talkative(samples.StandIn):
         def predict(self, transcripts: Any, folder: Path | None = None) -> Any:

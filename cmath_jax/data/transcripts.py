@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cmath_jax.data.conversations import SPLITS
-from cmath_jax.errors import InputError, placed, suggestion
+from cmath_jax.errors import InputError, suggestion
+from cmath_jax.places import placed
 
 FAR = 1e12  # seconds; no recording is longer, and an infinity is no number
 
@@ -146,10 +147,10 @@ def from_lines(text: str, id: str) -> Transcript:
     Raises:
       InputError: the first line names no speaker, or there is none.
     """
-    return numbered_lines(text, id)[0]
+    return from_lines_with_numbers(text, id)[0]
 
 
-def numbered_lines(text: str, id: str) -> tuple[Transcript, list[int]]:
+def from_lines_with_numbers(text: str, id: str) -> tuple[Transcript, list[int]]:
     """Reads what `from_lines` reads, and returns also the line, from 1, where each utterance begins."""
     begins: list[int] = []
     utterances: list[Utterance] = []

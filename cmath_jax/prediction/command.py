@@ -19,7 +19,7 @@ from cmath_jax.data.transcripts import (
     Transcript,
     Utterance,
     decoded,
-    numbered_lines,
+    from_lines_with_numbers,
     numbered_transcripts,
     utterance_of,
 )
@@ -77,7 +77,7 @@ class Input:
     def read(cls, path: Path, trained: Any) -> "Input":
         """Of a file or a folder, for a `TrainedModel`. Raises InputError."""
         if path.suffix == ".txt":
-            transcript, begins = numbered_lines(_text(path), path.stem)
+            transcript, begins = from_lines_with_numbers(_text(path), path.stem)
             return cls((transcript,), path.parent, {}, (tuple(f"{path}, line {line}" for line in begins),))
         file = path / CONVERSATIONS if path.is_dir() else path
         if not file.is_file():

@@ -19,15 +19,17 @@ from cmath_jax.data.batches import Batch, Table
 from cmath_jax.data.conversations import MODALITIES, UNLABELLED, Conversation, there
 from cmath_jax.data.packing import Shape, rows_of_all
 from cmath_jax.data.transcripts import Transcript, transcript_of
-from cmath_jax.errors import InputError, placed
+from cmath_jax.errors import InputError
 from cmath_jax.extract import Extracted, Extractor, make_extractor
 from cmath_jax.models.cmath import Outputs
+from cmath_jax.places import placed
 from cmath_jax.prediction.trained import TrainedModel
+
+Warnings = Sequence[Sequence[str]]  # of every utterance of a conversation
 
 DRAWS = 256  # from the fused Gaussian of an utterance
 LEAST_SLOTS, MOST_SLOTS = 64, 4096  # of a row, and of a batch unless a single conversation is longer
 STEADY = 1e-5  # of the size of a covariance, on its diagonal
-Warnings = Sequence[Sequence[str]]  # of every utterance of a conversation
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ function fillWith(pairs) {
 // The rules of `from_lines` in data/transcripts.py.
 function parsed(pasted) {
   const pairs = [];
-  for (const [i, line] of pasted.split(/\r\n|[\n\r]/).entries()) {
+  for (const [i, line] of pasted.split(/\r\n|\r|\n/).entries()) {
     if (!line.trim()) continue;
     const colon = line.indexOf(":");
     const speaker = line.slice(0, Math.max(colon, 0)).trim();
