@@ -1,10 +1,11 @@
 """The server under load: requests a second, how long they take, and how many share a call of the model.
 
-    python -m benchmarks.serving [--checkpoint DIR] [--clients 32] [--seconds 10] [--utterances 10]
+    python -m benchmarks.serving [--checkpoint DIR] [--clients 32] [--seconds 10] [--utterances 10] [--slow 100]
 
 Starts `python -m cmath_jax.serve` as a process of its own. Every client sends a conversation, waits for the answer, and
 sends the next. Without a checkpoint the model is an untrained one of the paper's width over MiniLM's features of text:
-its answers are worth nothing, and cost what those of a trained one do. Prints a table.
+its answers are worth nothing, and cost what those of a trained one do. Prints a table; with --slow also a line of it
+for each way in which so many other clients can be slow at the same time.
 """
 
 import argparse
@@ -13,19 +14,28 @@ import json
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 WORDS = ("I", "you", "we", "never", "always", "think", "want", "love", "hate", "miss", "home", "today", "why", "so")
+SLOW = {
+    "heads": b"POST /api/predict HTTP/1.1\r\n",
+    "bodies": b"POST /api/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 100000\r\n\r\n",
+    "forms": b"POST /api/predict-with-audio HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; "
+    b'boundary=x\r\nContent-Length: 100000\r\n\r\n--x\r\nContent-Disposition: form-data; name="files"; '
+    b'filename="a"\r\n\r\n',
+}  # how a slow client begins, by what it sends slowly
 HEADER = (
     "| requests/s | utterances/s | p50, ms | p99, ms | errors | conversations in a call |\n|---|---|---|---|---|---|"
 )
@@ -106,6 +116,39 @@ def load(port: int, clients: int, seconds: float, utterances: int) -> list[Clien
     for thread in threads:
         thread.join()
     return told
+
+
+@contextmanager
+def slow_clients(port: int, count: int, kind: str, every: float = 3.0) -> Iterator[None]:
+    """Clients that send a byte every so many seconds, and come again when they are sent away."""
+    stop = threading.Event()
+
+    def drip(sockets: dict[int, socket.socket]) -> None:
+        while not stop.is_set():
+            for i in range(count):
+                try:
+                    if i in sockets:
+                        sockets[i].sendall(b"x")
+                    else:
+                        sockets[i] = socket.create_connection(("127.0.0.1", port), timeout=10)
+                        sockets[i].sendall(SLOW[kind])
+                except OSError:
+                    if i in sockets:
+                        sockets.pop(i).close()
+            ready.set()
+            stop.wait(every)
+        for each in sockets.values():
+            each.close()
+
+    ready = threading.Event()
+    thread = threading.Thread(target=drip, args=({},))
+    thread.start()
+    try:
+        ready.wait()
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def batches(port: int) -> Mapping[str, float]:
@@ -190,18 +233,22 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--utterances", type=int, default=10, help="of each conversation")
+    parser.add_argument("--slow", type=int, default=0, help="other clients, which send a byte every 3 seconds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint or untrained(Path(folder) / "model", {"t": {"encoder": "minilm"}})
         began = time.perf_counter()
-        with server(checkpoint, "--max-requests", str(2 * options.clients)) as port:
+        with server(checkpoint) as port:
             print(f"ready after {time.perf_counter() - began:.1f} s", flush=True)
             load(port, options.clients, 1.0, options.utterances)
-            before = batches(port)
-            told = load(port, options.clients, options.seconds, options.utterances)
-            after = batches(port)
-    print(HEADER)
-    print(row(told, options.seconds, options.utterances, {name: after[name] - before[name] for name in after}))
+            print(HEADER, flush=True)
+            for kind in (None, *(SLOW if options.slow else ())):
+                with slow_clients(port, options.slow, kind) if kind else nullcontext():
+                    before = batches(port)
+                    told = load(port, options.clients, options.seconds, options.utterances)
+                    after = batches(port)
+                grown = {name: after[name] - before[name] for name in after}
+                print(row(told, options.seconds, options.utterances, grown), kind or "", flush=True)
 
 
 if __name__ == "__main__":

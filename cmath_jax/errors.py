@@ -7,7 +7,20 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: a file, an option, a value. One readable line; exit code 2."""
+    """What the user gave cannot be used: a file, an option, a value. One readable line; exit code 2.
+
+    Who shows an error beside what it is about asks for its place, which `places.placed` tells.
+
+    Attributes:
+      conversation, utterance: the numbers, from 0, of what is to blame; None where it is not known to be a single one.
+      recording: its name, as the user knows it; None where it is not about one.
+      reason: the message without the words that name the place; None where it names none.
+    """
+
+    conversation: int | None = None
+    utterance: int | None = None
+    recording: str | None = None
+    reason: str | None = None
 
 
 class FailedError(RuntimeError):

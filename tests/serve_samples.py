@@ -19,6 +19,7 @@ import pytest
 
 from cmath_jax.data.transcripts import Transcript, Utterance
 from cmath_jax.errors import InputError
+from cmath_jax.places import placed
 from cmath_jax.prediction.predictor import Prediction
 from cmath_jax.serve.limits import Limits
 
@@ -50,14 +51,17 @@ class StandIn:
     )
     before: Callable[[Sequence[Transcript]], None] = lambda batch: None
     batches: list[list[Transcript]] = field(default_factory=list)
+    sure: bool = False  # whether its draws never disagree
 
     def predict(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[list[Prediction]]:
         self.batches.append(list(transcripts))
         self.before(transcripts)
         for transcript in transcripts:
             for i, utterance in enumerate(transcript.utterances):
+                place = f"conversation {transcript.id!r}, utterance {i}"
                 if utterance.text == "poison":
-                    raise InputError(f"conversation {transcript.id!r}, utterance {i}: cannot be used")
+                    with placed(place, utterance=i):
+                        raise InputError(f"{place}: cannot be used")
                 if utterance.text == "bug":
                     raise ZeroDivisionError("a secret of the server")
                 if utterance.audio is not None:
@@ -75,7 +79,10 @@ class StandIn:
         missing = "".join(m for m, there in (("t", utterance.text), ("a", utterance.audio)) if not there)
         heard = (0.3, 0.5) if utterance.audio else (0.0, 0.0)
         gates = {centre: {"t": 1 - share_a, "a": share_a} for centre, share_a in zip("ta", heard, strict=True)}
-        return Prediction(label, probabilities, (1 - share) / 3, 0.62, gates, missing)
+        uncertainty = 0.0 if self.sure else (1 - share) / 3
+        cut = (f"{utterance.audio}: it is cut",) if utterance.audio else ()
+        warnings = (*cut, "the words are odd") if "odd" in words else ()
+        return Prediction(label, probabilities, uncertainty, 0.62, gates, missing, warnings)
 
 
 def skip_without_packages() -> None:
@@ -175,10 +182,11 @@ def served(model: Any, limits: Limits, hosts: Collection[str] = ("127.0.0.1",)) 
     import uvicorn
 
     from cmath_jax.serve.app import create_app
+    from cmath_jax.serve.connections import configured
 
     app = create_app(model, limits, hosts)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=5))
+        server = uvicorn.Server(configured(app, limits))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         until(lambda: server.started)

@@ -16,7 +16,8 @@ from cmath_jax.data.load import load_corpus
 from cmath_jax.data.own import write_own
 from cmath_jax.data.transcripts import Utterance
 from cmath_jax.errors import InputError
-from cmath_jax.prediction import command
+from cmath_jax.extract import Extracted, Problem
+from cmath_jax.prediction import command, predictor
 from cmath_jax.prediction.command import main
 from cmath_jax.prediction.predictor import predict
 from cmath_jax.prediction.trained import TrainedModel
@@ -141,7 +142,8 @@ def test_lines_from_standard_input_are_answered_one_by_one() -> None:
     found: list[list[Utterance]] = []
     for conversation in command._conversations(reading()):
         found.append([])
-        for utterance in conversation:
+        for place, utterance in conversation:
+            assert place == f"standard input, line {len(read)}"
             found[-1].append(utterance)
             assert read[-1].strip()
     said = [Utterance("Ann", "hello there"), Utterance("Bob", "hi"), Utterance("Bob", "and you")]
@@ -170,7 +172,7 @@ def test_a_byte_order_mark_is_no_speaker(tmp_path: Path) -> None:
     (transcript,) = command.Input.read(tmp_path / "talk.txt", None).transcripts
     assert transcript.speaker_indices().tolist() == [0, 1, 0]
     lines = command._lines(io.TextIOWrapper(io.BytesIO("\ufeffAnn: hi".encode()), encoding="ascii"))
-    assert [[u.speaker for u in conversation] for conversation in command._conversations(lines)] == [["Ann"]]
+    assert [[u.speaker for _, u in conversation] for conversation in command._conversations(lines)] == [["Ann"]]
 
 
 def test_features_of_another_extractor_are_refused(run: Path, own: Path, tmp_path: Path, capsys: Any) -> None:
@@ -188,6 +190,49 @@ def test_features_of_another_extractor_are_refused(run: Path, own: Path, tmp_pat
         (folder / "features.json").write_text(json.dumps({"text": made}))
         assert main(["--checkpoint", str(tmp_path / "model"), str(folder)]) == code
         assert ("its text features were extracted with" in capsys.readouterr().err) == (code == 2)
+
+
+class Hard:
+    """Stands in for an extractor that has something to say of what is said loudly."""
+
+    settings = {"encoder": "stand-in"}  # noqa: RUF012
+    dim = 9
+
+    def features(self, transcripts: Any, folder: Path) -> Extracted:
+        rows = [np.ones((len(transcript), 9), np.float32) for transcript in transcripts]
+        loud = [(c, u) for c, t in enumerate(transcripts) for u, said in enumerate(t.utterances) if "!" in said.text]
+        return Extracted(rows, [Problem(c, u, "too loud", "a/b.wav") for c, u in loud])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_warnings_are_in_the_answer_and_name_the_place_in_the_file(
+    streamed: bool, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    fit(tiny(train__epochs=1, model__causal=True, data__modalities="t"), tmp_path / "run")
+    replace(TrainedModel.load(tmp_path / "run"), extraction={"t": Hard.settings}).save(tmp_path / "model", card="")
+    monkeypatch.setattr(predictor, "make_extractor", lambda m, settings: Hard())
+    speakers = [f"{'abcdefgh'[i]}: {'Oh!' if i in (1, 3) else 'so'}" for i in range(8)]
+    (tmp_path / "talk.txt").write_text("\n" + speakers[0] + "\nand on\n" + "\n".join(speakers[1:]))
+    written = {"id": "x", "utterances": [{"speaker": "A", "text": text} for text in ("so", "Oh!", "Ah!")]}
+    (tmp_path / "talks.jsonl").write_text("\n" + json.dumps(written))
+    options = ["--checkpoint", str(tmp_path / "model"), *(["--stream"] if streamed else [])]
+    capsys.readouterr()
+
+    assert main([*options, str(tmp_path / "talk.txt")]) == 0
+    out, err = capsys.readouterr()
+    loud, beyond = "a/b.wav: too loud", "the model tells 6 speakers of a conversation apart"
+    found = [row["warnings"] for row in rows(out)]
+    assert [bool(row) for row in found] == [False, True, False, True, False, False, True, True]
+    assert found[1] == [loud] and found[6][0].startswith(beyond)
+    lines = err.splitlines()
+    assert len(lines) == 2  # what is the same of several utterances of a conversation is printed once
+    assert lines[0] == f"warning: {tmp_path}/talk.txt, line 4: {loud}"
+    assert lines[1].startswith(f"warning: {tmp_path}/talk.txt, line 9: {beyond}")
+
+    assert main([*options, str(tmp_path / "talks.jsonl")]) == 0
+    out, err = capsys.readouterr()
+    assert [row["warnings"] for row in rows(out)] == [[], [loud], [loud]]
+    assert err == f"warning: {tmp_path}/talks.jsonl, line 2, conversation 'x', utterance 1: {loud}\n"
 
 
 def test_standard_input_needs_an_extractor(run: Path, monkeypatch: Any, capsys: Any) -> None:

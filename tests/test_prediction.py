@@ -15,7 +15,7 @@ from cmath_jax.data.conversations import Conversation
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.transcripts import Transcript, Utterance
 from cmath_jax.errors import InputError
-from cmath_jax.extract import Extracted
+from cmath_jax.extract import Extracted, Problem
 from cmath_jax.prediction import predictor as prediction
 from cmath_jax.prediction.calibration import calibrated
 from cmath_jax.prediction.card import card
@@ -244,7 +244,8 @@ class Encoder:
                 x_nd[back:] += 0.3 * plain_nd[:-back]
             x_nd[[not text for text in texts]] = np.nan
             rows.append(x_nd)
-        return Extracted(rows, [])
+        short = [(c, u) for c, t in enumerate(transcripts) for u, said in enumerate(t.utterances) if said.text == "Hm"]
+        return Extracted(rows, [Problem(c, u, "it says little") for c, u in short])
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +292,20 @@ def test_a_stream_says_what_a_causal_model_says_of_the_whole(causal: TrainedMode
     assert encoder.asked == [1, 2, 3, 4, 4, 4]
 
 
+def test_what_the_extractor_knows_is_told_beside_the_utterance(causal: TrainedModel, monkeypatch: Any) -> None:
+    """Whatever the batch, and in a stream once, though an utterance is encoded again as context of the next ones."""
+    monkeypatch.setattr(prediction, "make_extractor", lambda m, settings: Encoder())
+    predictor = Predictor(causal)
+    said = ("Hello there", "Hm", "Why would I not", "Hm", "Then sit")
+    talk = Transcript("t", tuple(Utterance("A", text) for text in said))
+    expected = [("it says little",) if text == "Hm" else () for text in said]
+    found = predictor.predict([TALK, talk, TALK])
+    assert [[p.warnings for p in predictions] for predictions in found] == [[()] * 6, expected, [()] * 6]
+    assert found[1][1].to_dict()["warnings"] == ["it says little"]
+    stream = Stream(predictor)
+    assert [stream.say(utterance).warnings for utterance in talk.utterances] == expected
+
+
 def test_a_stream_goes_on_after_an_utterance_that_cannot_be_used(causal: TrainedModel, monkeypatch: Any) -> None:
     monkeypatch.setattr(prediction, "make_extractor", lambda m, settings: Encoder())
     stream = Stream(Predictor(causal))
@@ -299,10 +314,15 @@ def test_a_stream_goes_on_after_an_utterance_that_cannot_be_used(causal: Trained
     assert stream.say(Utterance("A", "Hello there")).missing == ""
 
 
-def test_more_speakers_than_the_model_knows_are_told_of(run: Path, talks: list[Conversation], caplog: Any) -> None:
+def test_more_speakers_than_the_model_knows_are_told_of(run: Path, talks: list[Conversation]) -> None:
     many = replace(talks[0], speakers=np.arange(len(talks[0]), dtype=np.int32) + 6)
     found = predict(run, [many])[0]
-    assert "more speakers than the 6" in caplog.text
+    assert [p.warnings for p in found] == [p.warnings for p in predict(run, [many, talks[0]])[0]]
+    assert all("tells 6 speakers of a conversation apart" in words for p in found for words in p.warnings)
+    assert all(len(p.warnings) == 1 for p in found)
+    mixed = replace(many, speakers=np.where(np.arange(len(many)) % 3 == 1, 6, 5).astype(np.int32))
+    assert [len(p.warnings) for p in predict(run, [mixed])[0]] == [int(i % 3 == 1) for i in range(len(many))]
+    assert not any(p.warnings for p in predict(run, [talks[0]])[0])
     beyond = replace(many, speakers=many.speakers + 90)  # those beyond are all alike
     assert found == predict(run, [beyond])[0] != predict(run, [talks[0]])[0]
 

@@ -269,7 +269,7 @@ def test_limits_of_recordings(url: str) -> None:
     assert large.status == 413
     assert "more than 200000 bytes" in large.error
     many = {"utterances": [{"speaker": "A", "audio": "a"}]}
-    assert predict_spoken(url, many, *((f"{i}", b"") for i in range(9))).status == 400
+    assert predict_spoken(url, many, *((f"{i}", b"") for i in range(9))).status == 413
     spoken = json.dumps(many | {"id": "x" * 5000}).encode()
     assert ask(url, "/api/predict-with-audio", form(spoken, ("a", recording())), samples.FORM).status in (400, 413)
 
@@ -372,7 +372,7 @@ def test_under_any_name_a_page_may_ask_its_own(model: samples.StandIn) -> None:
 
 
 def test_every_answer_is_guarded(url: str) -> None:
-    for path in ("/", "/app.js", "/style.css", "/api/model", "/health", "/nowhere"):
+    for path in ("/", "/app.js", "/answer.js", "/style.css", "/api/model", "/health", "/nowhere"):
         headers = ask(url, path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         policy = headers["Content-Security-Policy"]

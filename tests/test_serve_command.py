@@ -65,7 +65,8 @@ def test_help_needs_no_server() -> None:
     code = "import sys, cmath_jax.serve.__main__ as m\ntry: m.main(['--help'])\nfinally: print(sorted(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     for name in vars(Limits()):
-        assert f"--max-{name.replace('_', '-')} N" in said.stdout
+        option = name if name.startswith("min_") else f"max_{name}"
+        assert f"--{option.replace('_', '-')} N" in said.stdout
     for package in ("jax", "fastapi", "torch", "matplotlib"):
         assert f"'{package}'" not in said.stdout
 

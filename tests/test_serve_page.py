@@ -219,12 +219,100 @@ def test_it_shows_what_the_server_refuses(browser: Any, url: str) -> None:
     page.fill("#text-2", "poison")
     page.click("#predict")
     page.wait_for_selector("#error:not([hidden])")
-    assert "utterance 0: cannot be used" in page.inner_text("#error")
+    assert page.inner_text("#error") == "Not done. Line 2: cannot be used"  # and not of utterance 0
     assert page.evaluate("document.activeElement.id") == "text-2"
     assert page.is_hidden("#result")
     # The browser itself notes an answer of 422, and nothing else went wrong.
     assert [text for text in wrong if "422" not in text] == []
     page.close()
+
+
+def test_errors_and_warnings_name_the_line_and_the_file_as_they_are_known(
+    browser: Any, url: str, tmp_path: Path
+) -> None:
+    """Though two lines have files of the same name, of different folders, and some lines are empty."""
+    page, _ = opened(browser, url)
+    names = ('my "holiday" é.wav', "cut.wav", "cut.wav")
+    paths = [tmp_path / str(i) / name for i, name in enumerate(names)]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(samples.recording())
+    page.click("#clear")
+    page.click("#add")
+    page.click("#add")
+    for line, path in enumerate(paths, start=2):
+        page.fill(f"#speaker-{line}", "Ann")
+        page.fill(f"#text-{line}", "odd" if line != 3 else "so")
+        page.set_input_files(f"#audio-{line}", path)
+    ask(page)
+    found = page.locator(".result").all()
+    warned = [one.locator(".warnings li").all_inner_texts() for one in found]
+    assert warned == [
+        ['Line 2, my "holiday" é.wav: it is cut', "Line 2: the words are odd"],
+        [],
+        ["Line 4, cut.wav (2): it is cut", "Line 4: the words are odd"],
+    ]
+    assert [one.locator(".who").inner_text() for one in found] == ["2 · Ann", "3 · Ann", "4 · Ann"]
+    assert page.locator("#courses .axis").all_text_contents() == ["2", "3", "4"]
+    assert "There are warnings at 2 lines." in page.inner_text("#status")
+    paths[1].write_bytes(b"no sound")
+    page.set_input_files("#audio-3", paths[1])
+    page.click("#predict")
+    page.wait_for_selector("#error:not([hidden])")
+    assert page.inner_text("#error").startswith("Not done. Line 3, cut.wav, is no recording; send WAV")
+    assert page.evaluate("document.activeElement.id") == "text-3"
+    page.close()
+
+
+def test_draws_are_spoken_of_where_one_disagrees(browser: Any) -> None:
+    with samples.served(samples.StandIn(sure=True), Limits()) as url:
+        page, wrong = opened(browser, url)
+        ask(page)
+        assert "draws" not in page.inner_text("main").lower()
+        assert "doubt 62 %" in page.inner_text(".result")
+        assert wrong == []
+        page.close()
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+@pytest.mark.parametrize("speakers", [1, 3, 4, 12])
+def test_however_many_speak_the_lines_are_near(browser: Any, url: str, width: int, speakers: int) -> None:
+    """The courses of many are folded; names are shown in full, and the words are explained before they are used."""
+    page, wrong = opened(browser, url, width)
+    long = "Bartholomew of the Seven Very Distant and Mostly Uninhabited Islands"
+    names = [f"{long} {i}" if i % 2 else "B" + 80 * chr(97 + i) for i in range(speakers)]
+    page.click("#paste summary")
+    page.fill("#pasted", "\n".join(f"{names[i % speakers]}: so it is" for i in range(24)))
+    page.click("#use")
+    ask(page)
+    assert page.get_attribute("#course", "open") == ("" if speakers <= 3 else None)
+    top = "document.querySelector('{}').getBoundingClientRect().top"
+    if speakers > 3:
+        assert page.evaluate(top.format(".result") + "-" + top.format("#read-title")) < 450
+        page.click("#course-title")
+    assert page.evaluate(top.format("#legend")) < page.evaluate(top.format(".verdict"))
+    page.wait_for_selector("#courses svg")
+    assert page.locator("#courses .speaker").all_inner_texts() == names
+    cut = """() => [...document.querySelectorAll("#courses .speaker, .who")].filter((one) =>
+      one.scrollWidth > one.clientWidth + 1 || one.getBoundingClientRect().right > window.innerWidth).length"""
+    assert page.evaluate(cut) == 0
+    page.evaluate("document.getElementById('courses').scrollLeft = 10000")
+    page.focus("#courses")  # whoever has no mouse can scroll it, too
+    assert page.evaluate("document.activeElement.id") == "courses"
+    assert page.evaluate("document.querySelector('#courses .speaker').getBoundingClientRect().left >= 0")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert wrong == []
+    page.close()
+
+
+def test_lines_end_where_all_programs_see_an_end(desk: Any) -> None:
+    desk.click("#paste summary")
+    desk.evaluate(
+        "document.getElementById('pasted').value = 'Ann: Look\\u0085note: it is\\u2028late: so\\fx: y\\nBob: happy'"
+    )
+    desk.click("#use")
+    assert desk.locator(".line").count() == 2
+    assert desk.input_value("#speaker-2") == "Bob"
 
 
 def test_a_server_that_is_gone(browser: Any, url: str) -> None:

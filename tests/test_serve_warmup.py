@@ -13,7 +13,7 @@ from cmath_jax.data.conversations import UNLABELLED, Conversation
 from cmath_jax.data.scaling import Scaling
 from cmath_jax.data.transcripts import Transcript
 from cmath_jax.errors import InputError
-from cmath_jax.prediction.predictor import MOST_SLOTS, Predictor, Told
+from cmath_jax.prediction.predictor import MOST_SLOTS, Predictor, Told, Warnings
 from cmath_jax.prediction.trained import Facts, TrainedModel
 from cmath_jax.serve.limits import Limits
 from cmath_jax.serve.warmup import warm_up
@@ -44,8 +44,10 @@ class Recorder(Predictor):
         self.shapes.append(shape)
         return Told(cast(Any, np.full((*shape, 2), 0.5)), cast(Any, np.zeros(shape)), {})
 
-    def extract(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[Conversation]:
-        return [talk(len(transcript)) for transcript in transcripts]
+    def extract(
+        self, transcripts: Sequence[Transcript], folder: Path | None = None
+    ) -> tuple[list[Conversation], list[Warnings]]:
+        return [talk(len(transcript)) for transcript in transcripts], [[()] * len(one) for one in transcripts]
 
 
 def asked(predictor: Recorder, *lengths: int) -> set[tuple[int, ...]]:

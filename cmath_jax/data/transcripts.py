@@ -20,6 +20,7 @@ from cmath_jax.data.conversations import SPLITS
 from cmath_jax.data.near_misses import no_json
 from cmath_jax.data.plain_text import lines_of, numbered_lines
 from cmath_jax.errors import InputError, suggestion
+from cmath_jax.places import placed
 
 FAR = 1e12  # seconds; no recording is longer, and an infinity is no number
 
@@ -111,11 +112,16 @@ def transcript_of(value: Any, where: str, default_id: str = "") -> Transcript:
         raise InputError(f"{where}: utterances is {_kind(spoken)}, not a list")
     if not spoken:
         raise InputError(f"{where}: it is empty (0 utterances)")
-    utterances = tuple(utterance_of(u, f"{where}, utterance {i}") for i, u in enumerate(spoken))
+    utterances = tuple(_numbered(i, u, where) for i, u in enumerate(spoken))
     kinds = {type(utterance.speaker) for utterance in utterances}
     if len(kinds) > 1:
         raise InputError(f"{where}: some speakers are names and some are numbers")
     return Transcript(id, utterances, split)
+
+
+def _numbered(i: int, value: Any, where: str) -> Utterance:
+    with placed(f"{where}, utterance {i}", utterance=i):
+        return utterance_of(value, f"{where}, utterance {i}")
 
 
 def utterance_of(value: Any, where: str) -> Utterance:
@@ -150,6 +156,12 @@ def from_lines(text: str, id: str) -> Transcript:
     Raises:
       InputError: the first line names no speaker, or there is none.
     """
+    return from_lines_with_numbers(text, id)[0]
+
+
+def from_lines_with_numbers(text: str, id: str) -> tuple[Transcript, list[int]]:
+    """Reads what `from_lines` reads, and returns also the line, from 1, where each utterance begins."""
+    begins: list[int] = []
     utterances: list[Utterance] = []
     for number, line in enumerate(lines_of(text), start=1):
         if not line.strip():
@@ -158,6 +170,7 @@ def from_lines(text: str, id: str) -> Transcript:
         if colon and speaker:
             _check_text(line, f"{id}, line {number}")
             utterances.append(Utterance(speaker, words))
+            begins.append(number)
         elif utterances:
             last = utterances[-1]
             utterances[-1] = Utterance(last.speaker, f"{last.text} {line.strip()}".strip())
@@ -165,7 +178,7 @@ def from_lines(text: str, id: str) -> Transcript:
             raise InputError(f"{id}, line {number}: write it as SPEAKER: WORDS; {brief(line)} names no speaker")
     if not utterances:
         raise InputError(f"{id}: it is empty (0 utterances)")
-    return Transcript(id, tuple(utterances))
+    return Transcript(id, tuple(utterances)), begins
 
 
 Value = TypeVar("Value", str, float)

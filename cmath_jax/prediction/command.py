@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,14 @@ from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.data.near_misses import likeness
 from cmath_jax.data.own import CONVERSATIONS, extraction_of, feature_paths
 from cmath_jax.data.plain_text import lines_of, numbered_lines_of, read_text
-from cmath_jax.data.transcripts import Transcript, Utterance, decoded, from_lines, read_transcripts, utterance_of
+from cmath_jax.data.transcripts import (
+    Transcript,
+    Utterance,
+    decoded,
+    from_lines_with_numbers,
+    numbered_transcripts,
+    utterance_of,
+)
 from cmath_jax.errors import InputError, doing
 from cmath_jax.files import whole
 
@@ -47,7 +53,6 @@ def _predict(arguments: Sequence[str] | None) -> None:
     parser.add_argument(
         "--stream", action="store_true", help="label each utterance as it comes, with what came before it alone"
     )
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     options = parser.parse_args(arguments)
     with doing("predicting", options.input):
         _run(options.checkpoint, options.input, options.output, options.stream)
@@ -60,25 +65,33 @@ class Input:
     Attributes:
       folder: where the paths of recordings begin.
       tables: m -> the features of all conversations; empty where they have to be extracted.
+      places: of every utterance of every conversation, as a reader of the file finds it.
     """
 
     transcripts: tuple[Transcript, ...]
     folder: Path
     tables: dict[str, FeatureTable]
+    places: tuple[tuple[str, ...], ...]
 
     @classmethod
     def read(cls, path: Path, trained: Any) -> "Input":
         """Of a file or a folder, for a `TrainedModel`. Raises InputError."""
         if path.suffix == ".txt":
-            return cls((from_lines(read_text(path), path.stem),), path.parent, {})
+            transcript, begins = from_lines_with_numbers(read_text(path), path.stem)
+            return cls((transcript,), path.parent, {}, (tuple(f"{path}, line {line}" for line in begins),))
         file = path / CONVERSATIONS if path.is_dir() else path
         if not file.is_file():
             raise InputError(f"there is no file {file}{likeness(path)}")
-        transcripts = tuple(read_transcripts(file))
+        numbered = tuple(numbered_transcripts(file))
+        transcripts = tuple(transcript for _, transcript in numbered)
+        places = tuple(
+            tuple(f"{file}, line {line}, conversation {t.id!r}, utterance {i}" for i in range(len(t)))
+            for line, t in numbered
+        )
         if not transcripts:
             raise InputError(f"{file}: it holds no conversation")
         tables = _tables(path, transcripts, trained) if path.is_dir() else {}
-        return cls(transcripts, file.parent, tables)
+        return cls(transcripts, file.parent, tables, places)
 
 
 def _tables(folder: Path, transcripts: Sequence[Transcript], trained: Any) -> dict[str, FeatureTable]:
@@ -131,12 +144,12 @@ def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> N
         rows = _rows(predictor, Input.read(Path(source), predictor.trained), streamed)
     if output is None:
         with doing("writing to", "standard output"):
-            _write(rows, sys.stdout)
+            _write(_told(rows), sys.stdout)
         return
     if not output.name or output.is_dir():
         raise InputError(f"-o {output}: it is a folder; name a file")
     with doing("writing -o", output), whole(output) as file:
-        _write(rows, file)
+        _write(_told(rows), file)
 
 
 def _write(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
@@ -144,7 +157,8 @@ def _write(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
         print(json.dumps(row, ensure_ascii=False, allow_nan=False), file=file, flush=True)
 
 
-def _rows(predictor: Any, given: Input, streamed: bool) -> Iterator[dict[str, Any]]:
+def _rows(predictor: Any, given: Input, streamed: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the place and the line of every utterance."""
     from cmath_jax.prediction.predictor import conversation_of
     from cmath_jax.prediction.stream import Stream
 
@@ -157,37 +171,39 @@ def _rows(predictor: Any, given: Input, streamed: bool) -> Iterator[dict[str, An
             if given.tables
             else predictor.predict(given.transcripts, given.folder)
         )
-        for transcript, predictions in zip(given.transcripts, found, strict=True):
+        for transcript, predictions, places in zip(given.transcripts, found, given.places, strict=True):
             for i, prediction in enumerate(predictions):
-                yield _row(transcript.id, i, transcript.utterances[i], prediction)
+                yield places[i], _row(transcript.id, i, transcript.utterances[i], prediction)
         return
-    for transcript, conversation in zip(given.transcripts, conversations, strict=True):
+    for transcript, conversation, places in zip(given.transcripts, conversations, given.places, strict=True):
         stream = Stream(predictor, transcript.id, given.folder)
         for i, utterance in enumerate(transcript.utterances):
             features = {m: x_nd[i] for m, x_nd in conversation.features.items()}
-            yield _row(
-                transcript.id, i, utterance, stream.hear(utterance, features) if features else stream.say(utterance)
-            )
+            prediction = stream.hear(utterance, features) if features else stream.say(utterance)
+            yield places[i], _row(transcript.id, i, utterance, prediction)
 
 
-def _rows_of_stream(predictor: Any, conversations: Iterable[Iterable[Utterance]]) -> Iterator[dict[str, Any]]:
+def _rows_of_stream(
+    predictor: Any, conversations: Iterable[Iterable[tuple[str, Utterance]]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     from cmath_jax.prediction.stream import Stream
 
     for number, utterances in enumerate(conversations, start=1):
         stream = Stream(predictor, str(number))
-        for i, utterance in enumerate(utterances):
-            yield _row(str(number), i, utterance, stream.say(utterance))
+        for i, (place, utterance) in enumerate(utterances):
+            yield place, _row(str(number), i, utterance, stream.say(utterance))
 
 
-def _conversations(lines: Iterable[str]) -> Iterator[Iterator[Utterance]]:
-    """The utterances of a stream of lines; an empty line ends a conversation."""
+def _conversations(lines: Iterable[str]) -> Iterator[Iterator[tuple[str, Utterance]]]:
+    """The utterances of a stream of lines, each with its place; an empty line ends a conversation."""
     left = enumerate(lines, start=1)
 
-    def rest(number: int, line: str) -> Iterator[Utterance]:
+    def rest(number: int, line: str) -> Iterator[tuple[str, Utterance]]:
         speaker: str | int | None = None
         while line.strip():
-            utterance = _utterance(line, speaker, f"standard input, line {number}")
-            yield utterance
+            place = f"standard input, line {number}"
+            utterance = _utterance(line, speaker, place)
+            yield place, utterance
             speaker = utterance.speaker
             number, line = next(left, (0, ""))
 
@@ -214,6 +230,17 @@ def _utterance(line: str, speaker: str | int | None, where: str) -> Utterance:
         raise InputError(f"{where}: write it as SPEAKER: WORDS")
     said = {"speaker": name, "text": words} if colon and name else {"speaker": speaker, "text": line.strip()}
     return utterance_of(said, where)
+
+
+def _told(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Passes rows on, and prints their warnings on standard error with the place: each once for a conversation."""
+    printed: set[tuple[str, str]] = set()
+    for place, row in rows:
+        for warning in row["warnings"]:
+            if (row["conversation"], warning) not in printed:
+                printed.add((row["conversation"], warning))
+                print(f"warning: {place}: {warning}", file=sys.stderr)
+        yield row
 
 
 def _row(id: str, i: int, utterance: Utterance, prediction: Any) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 Shapes: r rows of a batch, l slots of a row, d width, c and e classes, k draws; n utterances of a conversation.
 """
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,11 +20,12 @@ from cmath_jax.data.conversations import MODALITIES, UNLABELLED, Conversation, t
 from cmath_jax.data.packing import Shape, rows_of_all
 from cmath_jax.data.transcripts import Transcript, transcript_of
 from cmath_jax.errors import InputError
-from cmath_jax.extract import Extractor, make_extractor
+from cmath_jax.extract import Extracted, Extractor, make_extractor
 from cmath_jax.models.cmath import Outputs
+from cmath_jax.places import placed
 from cmath_jax.prediction.trained import TrainedModel
 
-log = logging.getLogger(__name__)
+Warnings = Sequence[Sequence[str]]  # of every utterance of a conversation
 
 DRAWS = 256  # from the fused Gaussian of an utterance
 LEAST_SLOTS, MOST_SLOTS = 64, 4096  # of a row, and of a batch unless a single conversation is longer
@@ -44,6 +44,8 @@ class Prediction:
       entropy: 0 to 1: of the probabilities, as a share of the highest that it could be.
       gates: centre -> modality -> the mean weight of the gate over features (eq. 12); empty for a single modality.
       missing: the letters of the modalities that the utterance lacks.
+      warnings: what its user should know of how the utterance was read, a sentence each; the path of a recording, where
+        it is about one, as the utterance names it.
     """
 
     label: str
@@ -52,6 +54,7 @@ class Prediction:
     entropy: float
     gates: dict[str, dict[str, float]]
     missing: str = ""
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, to six digits."""
@@ -149,12 +152,19 @@ class Predictor:
         Raises:
           InputError: the features cannot be extracted, or nothing is known of a conversation.
         """
-        return self.predict_features(self.extract(transcripts, folder))
+        return self.predict_features(*self.extract(transcripts, folder))
 
     def extract(
         self, transcripts: Sequence[Transcript], folder: Path | None = None, modalities: str | None = None
-    ) -> list[Conversation]:
-        """Conversations with features, as `predict` makes them; of some modalities if asked. Raises InputError."""
+    ) -> tuple[list[Conversation], list[Warnings]]:
+        """Makes features of conversations, as `predict` does; of some modalities if asked.
+
+        Returns:
+          conversations with features, and what there is to say about each of their utterances.
+
+        Raises:
+          InputError: the features cannot be extracted.
+        """
         lost = [MODALITIES[m] for m in self.modalities if m not in self.trained.extraction]
         if lost:
             raise InputError(
@@ -164,16 +174,19 @@ class Predictor:
             )
         wanted = self.modalities if modalities is None else modalities
         found = {m: self._extractors[m].features(transcripts, folder or Path()) for m in wanted}
-        for extracted in found.values():
-            for problem in extracted.problems:
-                log.warning("%s", problem.line(transcripts))
-        return [
+        conversations = [
             conversation_of(transcript, {m: extracted.features[i] for m, extracted in found.items()})
             for i, transcript in enumerate(transcripts)
         ]
+        return conversations, _warnings(transcripts, found.values())
 
-    def predict_features(self, conversations: Sequence[Conversation]) -> list[list[Prediction]]:
+    def predict_features(
+        self, conversations: Sequence[Conversation], warnings: Sequence[Warnings] | None = None
+    ) -> list[list[Prediction]]:
         """Labels conversations from their features, unscaled, [n, d_m]; a row of NaN is a missing modality.
+
+        Args:
+          warnings: what was found out about each utterance when its features were made.
 
         Raises:
           InputError: the features are not those of the model, or nothing is known of a conversation.
@@ -181,7 +194,8 @@ class Predictor:
         if not conversations:
             return []
         for conversation in conversations:
-            self._check(conversation)
+            with placed(f"conversation {conversation.id!r}"):
+                self._check(conversation)
         used = [_with(c, {m: c.features[m] for m in self.modalities}) for c in conversations]
         table = Table.of(
             [_with(c, self.trained.scaling.features(c.features)) for c in used], self.modalities, masked=True
@@ -200,7 +214,21 @@ class Predictor:
                 at = (int(place[0]), int(place[1]))
                 told[batch.utterance_rl[at]] = self._prediction(arrays, batch, at)
         starts = [int(start) for start in table.start_c]
-        return [cast(list[Prediction], told[s : s + len(c)]) for s, c in zip(starts, conversations, strict=True)]
+        found = [cast(list[Prediction], told[s : s + len(c)]) for s, c in zip(starts, conversations, strict=True)]
+        said = warnings or [[()] * len(c) for c in conversations]
+        return [
+            [self._warned(*each) for each in zip(predictions, c.speakers.tolist(), said_n, strict=True)]
+            for predictions, c, said_n in zip(found, conversations, said, strict=True)
+        ]
+
+    def _warned(self, prediction: Prediction, speaker: int, warnings: Sequence[str]) -> Prediction:
+        if speaker >= self.speakers:
+            beyond = (
+                f"the model tells {self.speakers} speakers of a conversation apart, and this one comes after them; "
+                "such speakers are all alike to it"
+            )
+            warnings = (*warnings, beyond)
+        return replace(prediction, warnings=tuple(dict.fromkeys(warnings)))
 
     def _prediction(self, told: Told, batch: Batch, at: tuple[int, int]) -> Prediction:
         probability_c = told.probability[at].astype(np.float64)
@@ -236,12 +264,6 @@ class Predictor:
         if not known_n.any():
             names = " or ".join(MODALITIES[m] for m in self.modalities)
             raise InputError(f"{where}: no utterance has any {names}, which is what the model goes by")
-        if c.speakers.max() >= self.speakers:
-            log.warning(
-                "%s: it has more speakers than the %d that the model knows; those beyond are all alike to it",
-                where,
-                self.speakers,
-            )
 
     @cached_property
     def _extractors(self) -> dict[str, Extractor]:
@@ -288,9 +310,20 @@ def conversation_of(transcript: Transcript, features: Mapping[str, np.ndarray]) 
     return Conversation(transcript.id, features, transcript.speaker_indices(), labels, sentences=sentences)
 
 
+def _warnings(transcripts: Sequence[Transcript], found: Iterable[Extracted]) -> list[Warnings]:
+    """Returns the problems of all modalities by conversation and utterance."""
+    warnings: list[list[list[str]]] = [[[] for _ in transcript.utterances] for transcript in transcripts]
+    for extracted in found:
+        for problem in extracted.problems:
+            warnings[problem.conversation][problem.utterance].append(str(problem))
+    return list(warnings)
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(x) for name, x in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
     return round(value, 6) if isinstance(value, float) else value
 
 

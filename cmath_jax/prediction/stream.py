@@ -1,5 +1,6 @@
 """Conversations that are still going on: each utterance is labelled when it comes, from the past alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +27,21 @@ class Stream:
     def say(self, utterance: Utterance) -> Prediction:
         """The label of the next utterance, from what is said and recorded. Raises InputError."""
         features = {}
+        warnings: list[str] = []
         for m in self._predictor.modalities:
             before = self._said[max(0, len(self._said) - self._context.get(m, 0)) :]
             recent = Transcript(self._id, (*before, utterance))
-            (conversation,) = self._predictor.extract([recent], self._folder, m)
+            (conversation,), (found,) = self._predictor.extract([recent], self._folder, m)
             features[m] = conversation.features[m][-1]
-        return self.hear(utterance, features)
+            warnings.extend(found[-1])
+        return self.hear(utterance, features, warnings)
 
-    def hear(self, utterance: Utterance, features: dict[str, np.ndarray]) -> Prediction:
-        """The label of the next utterance, from its features, m -> [d_m]. Raises InputError."""
+    def hear(self, utterance: Utterance, features: dict[str, np.ndarray], warnings: Sequence[str] = ()) -> Prediction:
+        """The label of the next utterance, from its features, m -> [d_m]; warnings go with it. Raises InputError."""
         said, rows = [*self._said, utterance], [*self._rows, features]
         x = {m: np.stack([row[m] for row in rows]) for m in features}
-        prediction = self._predictor.predict_features([conversation_of(Transcript(self._id, tuple(said)), x)])[0][-1]
+        conversation = conversation_of(Transcript(self._id, tuple(said)), x)
+        told: list[Sequence[str]] = [*[()] * len(self._said), warnings]
+        prediction = self._predictor.predict_features([conversation], [told])[0][-1]
         self._said, self._rows = said, rows
         return prediction

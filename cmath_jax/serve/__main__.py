@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import logging
 import socket
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "soundfile")
-GRACE = 5  # seconds, beyond those of a request, until a connection that does not end is cut
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,17 +41,11 @@ def run(predictor: "Predictor", limits: Limits, listener: socket.socket, hosts: 
     import uvicorn
 
     from cmath_jax.serve.app import create_app
+    from cmath_jax.serve.connections import configured
+    from cmath_jax.serve.log import set_up
 
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that a client garbles
-    app = create_app(predictor, limits, {host.lower() for host in hosts})
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        timeout_graceful_shutdown=int(limits.seconds) + GRACE,
-    )
+    set_up()
+    config = configured(create_app(predictor, limits, {host.lower() for host in hosts}), limits)
     host, port = listener.getsockname()[:2]
     listener.listen(config.backlog)
     tell(f"serving on http://{_named(host)}:{port}")

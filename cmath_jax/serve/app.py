@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 from asyncio import wrap_future
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -20,14 +20,17 @@ from starlette.exceptions import HTTPException
 
 from cmath_jax.data.transcripts import Transcript
 from cmath_jax.errors import InputError
-from cmath_jax.serve import page, requests, schema
+from cmath_jax.places import placed
+from cmath_jax.serve import forms, page, requests, schema
 from cmath_jax.serve.batching import Batcher, Predictor
 from cmath_jax.serve.guard import Guard
 from cmath_jax.serve.limits import Limits, Refused, TooLargeError
 from cmath_jax.serve.measures import Measures
+from cmath_jax.serve.reading import Reading
 
 _REFUSALS: Mapping[int | str, Any] = {
     400: {"model": schema.Error, "description": "The body cannot be read."},
+    408: {"model": schema.Error, "description": "The body comes too slowly."},
     413: {"model": schema.Error, "description": "It is more than the server accepts."},
     415: {"model": schema.Error, "description": "The content type is another."},
     422: {"model": schema.Error, "description": "A conversation cannot be used; the error names the place."},
@@ -44,6 +47,7 @@ def create_app(predictor: Predictor, limits: Limits, hosts: Collection[str]) -> 
     app.add_exception_handler(HTTPException, _no_route)
     _add_pages(app, server)
     _add_api(app, server)
+    app.state.count_connection = server.measures.connection
     counted = frozenset(getattr(route, "path", "") for route in app.routes)
     app.add_middleware(Guard, hosts=frozenset(hosts), paths=counted, count=server.measures.request)
     return app
@@ -59,16 +63,20 @@ class _Server:
         self.predictor = predictor
         self.limits = limits
         self.measures = Measures()
+        self._bodies = Reading(limits.bodies, limits.body_bytes, limits)
+        self._forms = Reading(limits.uploads, limits.upload_bytes, limits)
         self._in_flight = 0
 
     @contextlib.asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         with tempfile.TemporaryDirectory(prefix="cmath_serve_", ignore_cleanup_errors=True) as folder:
-            self.folder = Path(folder)
+            self.folder = Path(folder).resolve()
             # One folder for all, so that requests with recordings can be computed together, too.
             predict = partial(self.predictor.predict, folder=self.folder)
             self.batcher = Batcher(predict, self.limits.batch_utterances, self.measures.batch)
-            self.measures.read_from(lambda: self._in_flight, lambda: self.batcher.waiting)
+            self.measures.read_from(
+                lambda: len(self._bodies) + len(self._forms), lambda: self._in_flight, lambda: self.batcher.waiting
+            )
             yield
             self.batcher.close(self.limits.seconds)
 
@@ -83,7 +91,7 @@ class _Server:
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
-        """Counts a request in, and limits its time. Raises Refused (503)."""
+        """Counts in a request whose body is there, and limits its time. Raises Refused (503)."""
         if self._in_flight >= self.limits.requests:
             raise Refused(503, f"{self._in_flight} requests are under way or wait already; ask again later")
         self._in_flight += 1
@@ -96,27 +104,79 @@ class _Server:
             self._in_flight -= 1
 
     async def predict(self, request: Request) -> Any:
+        body = await requests.read_json(request, self._bodies)
         with self.admitted():
-            body = await requests.read_json(request, self.limits)
-            transcripts = requests.conversations(body, self.limits)
-            return await _answers(transcripts, self.batcher.submit(transcripts))
+            transcripts = requests.conversations(requests.decoded(body), self.limits)
+            return await self._answers(transcripts, self.batcher.submit(transcripts))
 
     async def predict_with_audio(self, request: Request) -> Any:
-        with self.admitted():
-            if "a" not in self.predictor.raw:
-                raise Refused(422, "this model makes nothing of a recording; send the text to /api/predict")
-            with await requests.read_form(request, self.limits) as form:
-                folder = Path(tempfile.mkdtemp(dir=self.folder))
-                forget = partial(shutil.rmtree, folder, ignore_errors=True)
-                try:
-                    transcript = await anyio.to_thread.run_sync(requests.with_audio, form, folder, self.limits)
-                    futures = self.batcher.submit([transcript])
-                except BaseException:
-                    forget()
-                    raise
-            # Not before the model has read them, even if the client has been told meanwhile to ask later.
-            futures[0].add_done_callback(lambda _: forget())
-            return await _answers([transcript], futures)
+        if "a" not in self.predictor.raw:
+            raise Refused(422, "this model makes nothing of a recording; send the text to /api/predict")
+        folder = self._new_folder()
+        forget = partial(shutil.rmtree, folder, ignore_errors=True)
+        with contextlib.ExitStack() as undo:
+            undo.callback(forget)
+            form = await requests.read_form(request, self._forms, folder, self.limits)
+            with self.admitted():
+                transcript, names = await anyio.to_thread.run_sync(requests.with_audio, form, folder, self.limits)
+                futures = self.batcher.submit([transcript])
+                # Not before the model has read them, even if the client has been told meanwhile to ask later.
+                undo.pop_all()
+                futures[0].add_done_callback(lambda _: forget())
+                return await self._answers([transcript], futures, names)
+
+    def _new_folder(self) -> Path:
+        try:
+            return Path(tempfile.mkdtemp(dir=self.folder))
+        except OSError as error:
+            raise Refused(503, f"the server cannot store recordings now ({error.strerror}); ask again later") from error
+
+    async def _answers(
+        self,
+        transcripts: Sequence[Transcript],
+        futures: Sequence["Future[list[Any]]"],
+        names: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Waits for the predictions of conversations and writes them down, files under the names that the client knows.
+
+        Args:
+          names: path of a recording -> its name.
+
+        Raises:
+          InputError: what the predictor raised for the first conversation that it could not use.
+        """
+        names = names or {}
+        answer = []
+        count = 0
+        try:
+            for i, (transcript, future) in enumerate(zip(transcripts, futures, strict=True)):
+                with placed(conversation=i):
+                    predictions = [each.to_dict() for each in await self._found(future, names)]
+                for prediction in predictions:
+                    prediction["warnings"] = [self._renamed(words, names) for words in prediction["warnings"]]
+                    count += len(prediction["warnings"])
+                answer.append({"id": transcript.id, "predictions": predictions})
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        self.measures.warnings(count)
+        return JSONResponse({"conversations": answer})
+
+    async def _found(self, future: "Future[list[Any]]", names: Mapping[str, str]) -> list[Any]:
+        try:
+            return await wrap_future(future)
+        except InputError as error:
+            mended = type(error)(self._renamed(str(error), names))
+            mended.utterance = error.utterance
+            mended.reason = error.reason and self._renamed(error.reason, names)
+            raise mended from error
+
+    def _renamed(self, words: str, names: Mapping[str, str]) -> str:
+        """Puts the names that the client knows in the place of the paths of the server."""
+        for path, name in names.items():
+            words = words.replace(str(self.folder / path), name).replace(path, name)
+        return words
 
     def model(self) -> dict[str, Any]:
         """Facts, JSON."""
@@ -129,36 +189,16 @@ class _Server:
         }
 
 
-async def _answers(transcripts: Sequence[Transcript], futures: Sequence["Future[list[Any]]"]) -> Any:
-    """Raises what the predictor raised for the first conversation that it could not use."""
-    try:
-        found = [await wrap_future(future) for future in futures]
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-    answer = [
-        {"id": transcript.id, "predictions": [each.to_dict() for each in predictions]}
-        for transcript, predictions in zip(transcripts, found, strict=True)
-    ]
-    return JSONResponse({"conversations": answer})
-
-
 def _add_pages(app: FastAPI, server: _Server) -> None:
     html = page.render(server.model())
-    style, script = page.style(), page.script()
 
     @app.get("/", include_in_schema=False)
     async def home() -> Response:
         return HTMLResponse(html)
 
-    @app.get("/style.css", include_in_schema=False)
-    async def style_sheet() -> Response:
-        return Response(style, media_type="text/css")
-
-    @app.get("/app.js", include_in_schema=False)
-    async def script_file() -> Response:
-        return Response(script, media_type="text/javascript")
+    app.add_api_route("/style.css", _file(page.style(), "text/css"), include_in_schema=False)
+    for name, script in page.scripts().items():
+        app.add_api_route(f"/{name}", _file(script, "text/javascript"), include_in_schema=False)
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
@@ -171,10 +211,17 @@ def _add_pages(app: FastAPI, server: _Server) -> None:
         return Response(server.measures.text(), media_type=CONTENT_TYPE_LATEST)
 
 
+def _file(content: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        return Response(content, media_type=kind)
+
+    return answer
+
+
 def _add_api(app: FastAPI, server: _Server) -> None:
-    spoken = {requests.CONVERSATION: schema.reference(schema.SpokenConversation)}
-    files = {requests.FILES: {"type": "array", "items": {"type": "string", "format": "binary"}}}
-    form = {"type": "object", "required": [requests.CONVERSATION], "properties": spoken | files}
+    spoken = {forms.CONVERSATION: schema.reference(schema.SpokenConversation)}
+    files = {forms.FILES: {"type": "array", "items": {"type": "string", "format": "binary"}}}
+    form = {"type": "object", "required": [forms.CONVERSATION], "properties": spoken | files}
     answers: dict[int | str, Any] = {200: {"model": schema.Answer}, **_REFUSALS}
 
     @app.post(
@@ -211,7 +258,16 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _unusable(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 413 if isinstance(error, TooLargeError) else 422)
+    """Answers with what was wrong and, as far as it is known, where."""
+    assert isinstance(error, InputError)
+    place = {
+        "reason": error.reason,
+        "conversation": error.conversation,
+        "utterance": error.utterance,
+        "file": error.recording,
+    }
+    known = {name: value for name, value in place.items() if value is not None}
+    return JSONResponse({"error": str(error), **known}, 413 if isinstance(error, TooLargeError) else 422)
 
 
 def _no_route(request: Request, error: Exception) -> Response:

@@ -64,7 +64,8 @@ class Guard:
         except ClientDisconnect:
             status = CLIENT_LEFT
         except Exception:
-            _LOGGER.exception("%s %s failed", scope["method"], scope["path"])
+            # The path of a client may say anything.
+            _LOGGER.exception("%s failed", scope["path"] if scope["path"] in self._paths else "a request")
             if status:
                 raise  # half of an answer is out: only the connection can tell
             await JSONResponse({"error": "the server failed; its log says why"}, 500)(scope, receive, send_guarded)

@@ -38,9 +38,16 @@ class Limits:
     characters: int = _limit(2000, "characters in each text of an utterance")
     upload_bytes: int = _limit(32 * 2**20, "bytes of a request with recordings")
     audio_seconds: float = _limit(300.0, "seconds of all recordings of a request together")
-    requests: int = _limit(64, "requests that are read, wait or are computed; one more is answered 503")
-    seconds: float = _limit(30.0, "seconds that a request may take before it is answered 503")
+    requests: int = _limit(64, "requests that wait or are computed; one more is answered 503")
+    seconds: float = _limit(30.0, "seconds from the last byte of a request until it is answered 503")
     batch_utterances: int = _limit(512, "utterances that are computed in one go")
+    bodies: int = _limit(256, "bodies of JSON that are on their way; for one more the slowest is given up")
+    uploads: int = _limit(64, "requests with recordings that are on their way; for one more the slowest is given up")
+    min_rate: int = _limit(8000, "bytes a second at which a client has to send and to take")
+    stall_seconds: float = _limit(5.0, "seconds that a client may be behind this rate")
+    transfer_seconds: float = _limit(120.0, "seconds that a body, or an answer, may be on its way")
+    head_seconds: float = _limit(10.0, "seconds that a connection may be open without a request")
+    connections: int = _limit(512, "connections; for one more the one that has waited longest is closed")
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -58,11 +65,12 @@ class Limits:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "Limits":
-        return cls(**{each.name: getattr(options, f"max_{each.name}") for each in fields(cls)})
+        given = vars(options)
+        return cls(**{each.name: given[_option(each.name).lstrip("-").replace("-", "_")] for each in fields(cls)})
 
     def facts(self) -> Mapping[str, float]:
         return vars(self)
 
 
 def _option(name: str) -> str:
-    return f"--max-{name.replace('_', '-')}"
+    return f"--{name if name.startswith('min_') else f'max_{name}'}".replace("_", "-")

@@ -25,10 +25,18 @@ class Measures:
         self._utterances = Histogram(
             "cmath_batch_utterances", "Utterances in a call of the model", buckets=_SIZES, registry=registry
         )
+        self._warnings = Counter("cmath_warnings", "Warnings in answers, beside utterances", registry=registry)
+        self._ended = Counter(
+            "cmath_connections_ended", "Connections that the server ended, by reason", ("reason",), registry=registry
+        )
+        self._receiving = Gauge("cmath_requests_receiving", "Requests whose bodies are on their way", registry=registry)
         self._in_flight = Gauge("cmath_requests_in_flight", "Predictions that were asked for", registry=registry)
         self._queue = Gauge("cmath_queue_length", "Conversations whose turn has not come", registry=registry)
 
-    def read_from(self, in_flight: Callable[[], float], queue: Callable[[], float]) -> None:
+    def read_from(
+        self, receiving: Callable[[], float], in_flight: Callable[[], float], queue: Callable[[], float]
+    ) -> None:
+        self._receiving.set_function(receiving)
         self._in_flight.set_function(in_flight)
         self._queue.set_function(queue)
 
@@ -39,6 +47,12 @@ class Measures:
     def batch(self, conversations: int, utterances: int) -> None:
         self._conversations.observe(conversations)
         self._utterances.observe(utterances)
+
+    def connection(self, reason: str) -> None:
+        self._ended.labels(reason).inc()
+
+    def warnings(self, count: int) -> None:
+        self._warnings.inc(count)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)

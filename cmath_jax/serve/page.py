@@ -73,8 +73,9 @@ def style() -> str:
     return colours + shared + _own("serve.css")
 
 
-def script() -> str:
-    return _own("app.js")
+def scripts() -> dict[str, str]:
+    """Returns the scripts by the name that the page asks for."""
+    return {name: _own(name) for name in ("app.js", "answer.js")}
 
 
 def _own(name: str) -> str:

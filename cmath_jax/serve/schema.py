@@ -46,6 +46,7 @@ class Prediction(BaseModel):
         description="Centre -> modality (t text, a audio, v visual) -> its weight; {} for a model of one modality."
     )
     missing: str = Field(description="Letters of the modalities that the utterance lacks.")
+    warnings: list[str] = Field(description="What one should know of how the utterance was read, a sentence each.")
 
 
 class Predicted(BaseModel):
@@ -59,6 +60,10 @@ class Answer(BaseModel):
 
 class Error(BaseModel):
     error: str = Field(description="What was wrong, and where.")
+    reason: str | None = Field(None, description="What was wrong, without the place.")
+    conversation: int | None = Field(None, description="Its number, from 0, in the request.")
+    utterance: int | None = Field(None, description="Its number, from 0, in the conversation.")
+    file: str | None = Field(None, description="The name of the upload that it is about.")
 
 
 class Health(BaseModel):

@@ -35,7 +35,7 @@ def warm_up(predictor: "Predictor", limits: Limits) -> None:
         soundfile.write(Path(folder) / "noise.wav", noise_n, RATE)
         audio = "noise.wav" if "a" in predictor.raw else None
         spoken = Transcript("warm-up", (Utterance("Ann", "Hello.", audio=audio),))
-        [single] = predictor.extract([spoken], Path(folder))
+        (single,), _ = predictor.extract([spoken], Path(folder))
     predictor.predict_features([single])
     # The predictor rounds slots and rows up to powers of two. Of conversations a little longer than half of the slots
     # each needs a row of its own.
