@@ -76,7 +76,7 @@ def rejected(setting: Setting, trials: int, others: bool = False, seed: int = 0)
         if others:
             compared["utterances"] = compare_utterances(label_n, a_sn, b_sn, k_n, CLASSES, draws=199)
             if len(a_sn) == len(b_sn):
-                compared["seeds"] = compare_seeds(*(_scores(label_n, sn) for sn in (a_sn, b_sn)))
+                compared["seeds"] = compare_seeds(_scores(label_n, a_sn), _scores(label_n, b_sn))
         for name, comparison in compared.items():
             assert comparison.p_value is not None
             p_values[name].append(comparison.p_value)

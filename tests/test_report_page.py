@@ -1,5 +1,7 @@
 """The page in a real browser: it opens offline, is whole on a phone and on paper, and can be read in light and dark."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,59 @@ def test_utterances_are_text(browser: Any, page_file: Path) -> None:
     assert any(text.startswith('<script>alert("x")</script> & $\\frac{$') for text in said)
     assert page.evaluate("document.scripts.length") == 0
     page.close()
+
+
+@pytest.mark.parametrize("width", [320, 375])
+def test_the_main_score_needs_no_scrolling_on_a_phone(browser: Any, page_file: Path, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(page_file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    heads = page.evaluate(
+        "[...document.querySelectorAll('.scores')].filter((t) => t.querySelector('.score'))"
+        ".map((t) => t.tHead.rows[0].cells[1].textContent.trim())"
+    )
+    assert heads.count("Weighted F1") >= 5  # a table for each kind of section
+    ends = page.evaluate(
+        "[...document.querySelectorAll('.scores tbody tr')].map((row) => row.cells[1].querySelector('.score'))"
+        ".filter(Boolean).map((score) => score.getBoundingClientRect().right)"
+    )
+    assert len(ends) > 30 and max(ends) <= width
+    page.close()
+
+
+def test_what_is_folded_is_open_on_paper(browser: Any, page_file: Path) -> None:
+    page = browser.new_page(viewport={"width": 794, "height": 1123})
+    page.goto(page_file.as_uri())
+    shown = (
+        "[...document.querySelectorAll('details')].map((fold) => "
+        "[...fold.children].slice(1).every((child) => child.checkVisibility({contentVisibilityAuto: true}) "
+        "&& child.getBoundingClientRect().height > 10))"
+    )
+    assert page.evaluate(shown).count(False) >= 9  # the conversations that go wrong, and more
+    page.emulate_media(media="print")
+    assert page.evaluate(shown).count(False) == 0
+    page.close()
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext, of poppler-utils, is not installed")
+@pytest.mark.parametrize("height", ["24cm", "25.4cm", "27cm", "29.7cm"])
+def test_a_heading_is_never_the_last_thing_on_a_page(
+    browser: Any, page_file: Path, height: str, tmp_path: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    headings = page.evaluate("[...document.querySelectorAll('h2, h3')].map((h) => h.textContent.trim())")
+    ends = page.evaluate("[...document.querySelectorAll('.intro')].map((p) => p.textContent.trim().slice(-20))")
+    page.pdf(path=tmp_path / "page.pdf", width="21cm", height=height)
+    page.close()
+    command = ["pdftotext", "-layout", str(tmp_path / "page.pdf"), "-"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    sheets = [sheet.strip() for sheet in text.split("\f") if sheet.strip()]
+    assert len(sheets) > 8 and "Where it goes wrong" in text
+    for sheet in sheets[:-1]:
+        last = " ".join(sheet.splitlines()[-1].split())
+        assert last not in headings and not any(last.endswith(end) for end in ends), last
 
 
 def test_on_paper(browser: Any, page_file: Path) -> None:

@@ -127,7 +127,7 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
     needs no TensorFlow. Read with `as_data_source()`, or with `corpus_of`.
     """
 
-    VERSION = tfds.core.Version("1.2.0")
+    VERSION = tfds.core.Version("1.3.0")
     # No checksums of TFDS: `download` has its own. Looking for them needs importlib_resources, which TFDS uses but
     # does not depend on.
     url_infos: ClassVar[dict[str, Any]] = {}
@@ -173,6 +173,7 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
             dims=corpus.dims,
             source=corpus.source,
             license=corpus.license,
+            published=corpus.published,
             extraction={m: dict(settings) for m, settings in corpus.extraction.items()},
         )
         self._index = Index(corpus.dims)
@@ -296,7 +297,7 @@ def corpus_of(builder: tfds.core.DatasetBuilder, stream: bool = False) -> Corpus
                 splits[split] = StoredSplit.open(Path(builder.data_path), records)
             else:
                 splits[split] = [_conversation(e, dims) for e in builder.as_data_source(split)]
-        fields = {name: metadata[name] for name in ("name", "speakers", "source", "license", "extraction")}
+        fields = {name: metadata[name] for name in ("name", "speakers", "source", "license", "extraction", "published")}
         return Corpus(classes=tuple(metadata["classes"]), splits=splits, lazy=stream, **fields)
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, BadZipFile) as error:
         raise _damaged(builder, error) from error
