@@ -28,8 +28,8 @@ def majority(corpus: Corpus) -> dict[str, float]:
     return _scores(test_n, np.full_like(test_n, np.bincount(train_n).argmax()))
 
 
-def linear(corpus: Corpus, modalities: str) -> dict[str, float]:
-    """The same scores of a logistic regression on the features of one utterance, and the `C` that it took.
+def fit_linear(corpus: Corpus, modalities: str) -> tuple[dict[str, float], np.ndarray]:
+    """The same scores of a logistic regression on the features of one utterance, with its `C`, and its predictions.
 
     Features of `modalities` (letters, as in "tav") are standardized by the training split, as those of the model are
     (`Scaling`), and concatenated. C is the one with the best weighted F1 on the validation split, the smallest among
@@ -61,7 +61,13 @@ def linear(corpus: Corpus, modalities: str) -> dict[str, float]:
         f1 = _scores(validation_n, model.predict(x_validation_nd))["weighted_f1"]
         if f1 > best_f1:
             best_f1, best = f1, {**_scores(test_n, model.predict(x_test_nd)), "C": c}
-    return best
+            prediction_n = model.predict(x_test_nd)
+    return best, prediction_n
+
+
+def linear(corpus: Corpus, modalities: str) -> dict[str, float]:
+    """The scores of `fit_linear` alone."""
+    return fit_linear(corpus, modalities)[0]
 
 
 def _labelled(corpus: Corpus, split: str, modalities: str) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -109,9 +109,10 @@ def train_runs(
             outcomes.append(failures[0])
             continue
         seeds = [tested[id(member)] for member in members]
-        result = results.summarize(config, corpus, seeds, references.of(config))
+        reference = references.of(config)
+        result = results.summarize(config, corpus, seeds, reference)
         folder.sort_metrics()
-        folder.write_predictions(results.predictions(corpus, seeds))
+        folder.write_predictions(results.predictions(corpus, seeds, reference[1]))
         folder.write_representations(representations(corpus, program.scaling, config, seeds[0]))
         chosen = results.best_seed(seeds)
         with Checkpoints(folder.checkpoints(chosen.seed)) as store:

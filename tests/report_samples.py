@@ -44,6 +44,11 @@ ABLATIONS = {
     "deterministic": {"model.noise": False},
     "symmetric": {"model.inject": "nothing"},
 }
+PUBLISHED: dict[str, dict[str, Any]] = {  # as the paper's, of MELD
+    "t": {"size": 1024, "origin": "published", "layout": "F", "vectors": 1},
+    "a": {"size": 300, "origin": "published", "layout": "F"},
+    "v": {"size": 342, "origin": "published", "layout": "F"},
+}
 MODALITIES = ("t", "a", "v", "ta", "tv", "av")
 
 
@@ -105,12 +110,17 @@ def write_run(
     collapsed: Sequence[int] = (),
     representations: bool = True,
     calibration: bool = True,
+    linear: bool = True,
+    features: Mapping[str, Mapping[str, Any]] | None = PUBLISHED,
     modalities: str = "tav",
     seed: int = 0,
     fingerprint: str = "0123456789abcdef",
     source: str = "real transcripts and labels; audio and video features are simulated",
 ) -> dict[str, Any]:
-    """A run folder; returns the content of its result.json. `skill` is the share of predictions that know the label."""
+    """A run folder; returns the content of its result.json. `skill` is the share of predictions that know the label.
+
+    `features` are those of its record; None for a run of before there was one.
+    """
     rng = np.random.default_rng([seed, 7])
     label_n, classes = split.label_n, len(split.classes)
     scores, rows, histories = [], [], []
@@ -125,6 +135,13 @@ def write_run(
     best = [int(np.argmax([row["validation"]["weighted_f1"] for row in history])) for history in histories]
     validation = [history[b]["validation"] for history, b in zip(histories, best, strict=True)]
     majority = Scores.of(label_n, np.zeros_like(label_n), classes)
+    linear_n = np.where(np.random.default_rng(5).random(len(label_n)) < 0.5, label_n, 0)
+    by_linear = Scores.of(label_n, linear_n, classes)
+    if linear:
+        rows = [
+            row | ({} if row["label"] is None else {"linear": split.classes[linear_n[i % len(label_n)]]})
+            for i, row in enumerate(rows)
+        ]
     result = {
         "experiment": experiment,
         "dataset": split.dataset,
@@ -146,13 +163,20 @@ def write_run(
         "diagnostics": {
             "test_peak": {"weighted_f1": over_seeds(peaks)},
             "majority": {"accuracy": majority.accuracy, "weighted_f1": majority.weighted_f1},
-            "linear": {"modalities": "tav", "accuracy": 52.5, "weighted_f1": 50.25, "C": 0.01},
+            "linear": {
+                "modalities": "tav",
+                "accuracy": by_linear.accuracy,
+                "weighted_f1": by_linear.weighted_f1,
+                "C": 0.01,
+            },
             "collapsed": bool(collapsed),
             "collapsed_seeds": list(collapsed),
         },
         "seconds": {"compile": 10.0, "train": 100.0, "per_epoch": 4.0},
         "peak_memory_mb": 1000,
     }
+    if features is not None:
+        result |= {"model": "cmath", "modalities": modalities, "features": {m: features[m] for m in modalities}}
     if calibration:
         result["calibration"] = _calibration(rows, label_n, seeds)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """The page in a real browser: it opens offline, is whole on a phone and on paper, and can be read in light and dark."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 import report_samples as samples
 from browsers import EMPTY_ICON
 
-from cmath_jax.report import write_report
+from cmath_jax.report import paper, write_report
 
 pytestmark = browsers.needed
 # The WCAG contrast of every text of the figures and of the page, with what lies behind it.
@@ -50,7 +52,9 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     split = samples.make_split(14, mean_length=12, hostile=True)
     samples.write_sweep(folder, split, failed={"wo_cma": "the loss is nan"}, collapsed=["v"])
-    return write_report([folder])
+    with pytest.MonkeyPatch.context() as patch:  # with the paper's columns the tables are widest
+        patch.setitem(paper._numbers()["datasets"]["meld"], "test_utterances", int((split.label_n >= 0).sum()))
+        return write_report([folder])
 
 
 @pytest.fixture(params=[(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
@@ -125,6 +129,57 @@ def test_utterances_are_text(browser: Any, page_file: Path) -> None:
     assert any(text.startswith('<script>alert("x")</script> & $\\frac{$') for text in said)
     assert page.evaluate("document.scripts.length") == 0
     page.close()
+
+
+@pytest.mark.parametrize("width", [320, 375])
+def test_the_main_score_needs_no_scrolling_on_a_phone(browser: Any, page_file: Path, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(page_file.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    heads = page.evaluate(
+        "[...document.querySelectorAll('.scores')].filter((t) => t.querySelector('.score'))"
+        ".map((t) => t.tHead.rows[0].cells[1].textContent.trim())"
+    )
+    assert heads.count("Weighted F1") >= 5  # a table for each kind of section
+    ends = page.evaluate(
+        "[...document.querySelectorAll('.scores tbody tr')].map((row) => row.cells[1].querySelector('.score'))"
+        ".filter(Boolean).map((score) => score.getBoundingClientRect().right)"
+    )
+    assert len(ends) > 30 and max(ends) <= width
+    page.close()
+
+
+def test_what_is_folded_is_open_on_paper(browser: Any, page_file: Path) -> None:
+    page = browser.new_page(viewport={"width": 794, "height": 1123})
+    page.goto(page_file.as_uri())
+    shown = (
+        "[...document.querySelectorAll('details')].map((fold) => "
+        "[...fold.children].slice(1).every((child) => child.checkVisibility({contentVisibilityAuto: true}) "
+        "&& child.getBoundingClientRect().height > 10))"
+    )
+    assert page.evaluate(shown).count(False) >= 9  # the conversations that go wrong, and more
+    page.emulate_media(media="print")
+    assert page.evaluate(shown).count(False) == 0
+    page.close()
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext, of poppler-utils, is not installed")
+@pytest.mark.parametrize("height", ["24cm", "25.4cm", "27cm", "29.7cm"])
+def test_no_page_ends_with_a_heading(browser: Any, page_file: Path, height: str, tmp_path: Path) -> None:
+    page = browser.new_page()
+    page.goto(page_file.as_uri())
+    headings = page.evaluate("[...document.querySelectorAll('h2, h3')].map((h) => h.textContent.trim())")
+    intros = page.evaluate("[...document.querySelectorAll('.intro')].map((p) => p.textContent.replace(/\\s+/g, ' '))")
+    page.pdf(path=tmp_path / "page.pdf", width="21cm", height=height)
+    page.close()
+    command = ["pdftotext", "-layout", str(tmp_path / "page.pdf"), "-"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    sheets = [sheet.strip() for sheet in text.split("\f") if sheet.strip()]
+    assert len(sheets) > 8 and "Where it goes wrong" in text
+    for sheet in sheets[:-1]:
+        last = " ".join(sheet.splitlines()[-1].split())
+        assert last not in headings and not any(len(last) > 12 and last in intro for intro in intros), last
 
 
 def test_on_paper(browser: Any, page_file: Path) -> None:

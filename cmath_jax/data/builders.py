@@ -176,6 +176,7 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
             dims=corpus.dims,
             source=corpus.source,
             license=corpus.license,
+            published=corpus.published,
             extraction={m: dict(settings) for m, settings in corpus.extraction.items()},
         )
         self._index = Index(corpus.dims)
@@ -305,7 +306,7 @@ def corpus_of(builder: tfds.core.DatasetBuilder, stream: bool = False) -> Corpus
                 splits[split] = StoredSplit.open(Path(builder.data_path), records)
             else:
                 splits[split] = [_conversation(e, dims) for e in builder.as_data_source(split)]
-        fields = {name: metadata[name] for name in ("name", "speakers", "source", "license", "extraction")}
+        fields = {name: metadata[name] for name in ("name", "speakers", "source", "license", "extraction", "published")}
         return Corpus(classes=tuple(metadata["classes"]), splits=splits, lazy=stream, **fields)
     except OSError as error:
         if error.errno is None or isinstance(error, FileNotFoundError):

@@ -73,6 +73,8 @@ class Corpus:
       source: where it came from, for the record of a run.
       license: what its makers allow, for the card of a model.
       extraction: modality letter -> the settings of the extractor that made its features; nothing where unknown.
+      published: the letters of the layouts (layouts.py) of the published files that its features are from, text first;
+        "" where they are of any other origin, or of other sizes than published.
       lazy: its conversations are made or read when they are asked for, and are checked when they are written to disk.
 
     Raises:
@@ -88,6 +90,7 @@ class Corpus:
     license: str = field(default="", compare=False)
     extraction: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
     lazy: bool = field(default=False, compare=False)
+    published: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         _check_splits(self)

@@ -108,6 +108,7 @@ class FeatureFile:
       path: where it is, for messages.
       source: what it is, for the record of a run.
       layout: its row of the table.
+      published: the letter of the layout if the sizes are those of the published file too; of two files, both letters.
       slots: name of a slot -> its content: for a split the ids as they are in the file, else native id (int for MELD,
         str for IEMOCAP) -> what the conversation has there; the labels are checked to be lists of int.
     """
@@ -116,6 +117,7 @@ class FeatureFile:
     source: str
     layout: Layout
     slots: Mapping[str, Any]
+    published: str = ""
 
 
 def describe(path: str | PathLike[str]) -> Layout:
@@ -159,7 +161,7 @@ def recognize(path: str | PathLike[str]) -> FeatureFile:
     row = known[0] if known else rows[0]
     size = f"{len(kinds)}-tuple" if known or not any(dims) else f"{len(kinds)}-tuple, dims {'/'.join(map(str, dims))}"
     layout = replace(row, title=f"{row.title} {dataset.upper()} layout ({size})", dataset=dataset, dims=dims)
-    return FeatureFile(str(path), f"{layout.title}, {Path(path).name}", layout, slots)
+    return FeatureFile(str(path), f"{layout.title}, {Path(path).name}", layout, slots, row.name if known else "")
 
 
 def first_utterance(slot: Mapping[Any, Any]) -> Any:

@@ -135,7 +135,8 @@ def _combine(files: Sequence[FeatureFile]) -> FeatureFile:
     if unequal:
         raise InputError(f"{where}: conversation {min(unequal, key=str)!r} is in the test split of only one of them")
     slots = {**two.slots, **{slot: one.slots[slot] for slot in (*TEXTS, *SPLITS)}}
-    return FeatureFile(f"{one.path} + {two.path}", f"{one.source} + {two.source}", two.layout, slots)
+    published = one.published + two.published if one.published and two.published else ""
+    return FeatureFile(f"{one.path} + {two.path}", f"{one.source} + {two.source}", two.layout, slots, published)
 
 
 def _corpus(file: FeatureFile, dataset: str, text: str) -> Corpus:
@@ -149,7 +150,7 @@ def _corpus(file: FeatureFile, dataset: str, text: str) -> Corpus:
     unused = len(file.slots["labels"]) - sum(map(len, ids.values()))
     source = file.source + (f"; {unused} conversations in no split left out" if unused else "")
     try:
-        corpus = Corpus(dataset, CLASSES[dataset], splits, speakers, source)
+        corpus = Corpus(dataset, CLASSES[dataset], splits, speakers, source, published=file.published)
     except InputError as error:
         raise InputError(f"{file.path}: {error}") from error
     _check_nothing_missing(corpus, file.path)

@@ -1,9 +1,10 @@
 """`MODEL_CARD.md`: what a trained model is, what it is worth, and what it is not for."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from cmath_jax.circumstances import Circumstances, Features, public
+from cmath_jax.config import to_dict
 from cmath_jax.data.conversations import MODALITIES
 from cmath_jax.extract.language import MANY, language_by_name, name_of
 from cmath_jax.prediction.trained import TrainedModel
@@ -35,11 +36,13 @@ def card(model: TrainedModel) -> str:
     """The card in Markdown."""
     facts, test = model.facts, model.facts.scores["test"]
     seeds = f"the best of {facts.seeds} seeds by validation" if facts.seeds > 1 else "a single seed"
+    stated = Circumstances.read(facts.circumstances, to_dict(model.config))
     context = (
         "what was said before it" if model.config.model.causal else "the whole conversation, what comes after it too"
     )
     features = "\n".join(
-        f"- {MODALITIES[m]}: {model.dims[m]} features, {_origin(model.extraction.get(m))}" for m in model.modalities
+        f"- {MODALITIES[m]}: {model.dims[m]} features, {_origin(model.extraction.get(m), stated.features.get(m), m)}"
+        for m in model.modalities
     )
     classes = "\n".join(f"| {name} | {f1:.2f} |" for name, f1 in facts.f1.items())
     return f"""\
@@ -69,7 +72,7 @@ are in `model.json`. Made with {", ".join(f"{name} {version}" for name, version 
 
 ## Scores
 
-In percent, of this seed, on the test split:
+In percent, of this seed, on the test split of {facts.dataset}, from {stated.seen} ({stated.short()}):
 
 | | accuracy | weighted F1 |
 |---|---|---|
@@ -89,9 +92,10 @@ with a temperature of {model.temperature:.2f}, fitted on validation. Predictions
 {LIMITS}"""
 
 
-def _origin(settings: Mapping[str, Any] | None) -> str:
+def _origin(settings: Mapping[str, Any] | None, features: Features | None, m: str) -> str:
     if settings is None:
-        return "of an origin that the data do not tell: they cannot be extracted from a new conversation"
+        made = features.words(m) if features else "how made: not stated"
+        return f"{made}; they cannot be extracted from a new conversation"
     told = public(settings)
     return "extracted with " + ", ".join(f"{name} {value}" for name, value in told.items() if value not in (None, ""))
 
@@ -107,11 +111,3 @@ def _language(settings: Mapping[str, Any]) -> str:
             "which mean little: of a conversation in one there is a warning.\n"
         )
     return "\nWhich languages the encoder of the text knows is not stated.\n"
-
-
-def public(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an extractor without the folders of whoever made it: weights are found by name and hash."""
-    return {
-        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-        for name, value in settings.items()
-    }

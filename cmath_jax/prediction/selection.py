@@ -54,6 +54,7 @@ def trained_model(
             f1=dict(zip(corpus.classes, chosen.test.f1_c.tolist(), strict=True)),
             calibration=chosen.calibration.error["test"],
             versions={name: importlib.metadata.version(name) for name in PACKAGES},
+            circumstances={name: result[name] for name in ("model", "modalities", "features")},
         ),
         params=params,
     )

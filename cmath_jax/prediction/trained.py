@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 from zipfile import BadZipFile
@@ -45,6 +45,7 @@ class Facts:
       f1: emotion -> F1 on the test split, in percent.
       calibration: `before` and `after`: the expected calibration error on the test split, in percent.
       versions: package -> version.
+      circumstances: what its scores belong to, as `circumstances.record`; empty for a model of before there was one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Facts:
     f1: Mapping[str, float]
     calibration: Mapping[str, float]
     versions: Mapping[str, str]
+    circumstances: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cmath_jax.report import paper
 from cmath_jax.report.load import Predictions, Run, Score
 from cmath_jax.report.studies import Section, Study
 from cmath_jax.report.tables import label_of
-from cmath_jax.statistics import Comparison, Interval, compare_utterances, holm
+from cmath_jax.statistics import Comparison, Interval, compare_models, compare_utterances, holm
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LengthGroup:
       scores: by the label of the model, over seeds.
       intervals: by the label of the model: of the mean over seeds, if other conversations had been drawn; None where
         there is only one.
-      comparison: of the first model with the second, on these utterances; None where there are not two.
+      comparison: of the first model with the second, over seeds and these conversations; None where there are not two.
       p_value: that of the comparison, Holm-corrected over all groups.
     """
 
@@ -100,7 +100,7 @@ def _group(
     comparison = None
     if len(chosen) == 2:
         a, b = chosen.values()
-        comparison = compare_utterances(a.label_n, a.prediction_sn, b.prediction_sn, a.conversation_n, classes)
+        comparison = compare_models(a.label_n, a.prediction_sn, b.prediction_sn, a.conversation_n, classes)
     return LengthGroup(
         name=name,
         lengths=lengths,

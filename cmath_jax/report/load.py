@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.circumstances import Circumstances
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.errors import InputError
 from cmath_jax.metrics import Scores
@@ -105,6 +106,7 @@ class Predictions:
       label_n: int [N], `UNLABELLED` where there is none.
       prediction_sn: int [S, N].
       probability_snc: float32 [S, N, C], not calibrated.
+      linear_n: int [N], what the linear model says, `UNLABELLED` where there is no label; None where it was not kept.
       speaker_n, text_n: of each utterance, or () where the run did not keep them.
     """
 
@@ -116,6 +118,7 @@ class Predictions:
     probability_snc: np.ndarray
     speaker_n: tuple[str, ...]
     text_n: tuple[str, ...]
+    linear_n: np.ndarray | None = None
 
     def same_utterances(self, other: "Predictions") -> bool:
         return self.conversations == other.conversations and all(
@@ -130,6 +133,7 @@ class Run:
 
     Attributes:
       fingerprint: of the corpus; equal data, equal fingerprint.
+      circumstances: what its scores belong to.
       f1: of each class.
       test_peak: the best test epoch, a diagnostic.
       references: `majority` and, if it was asked for, `linear`.
@@ -144,6 +148,7 @@ class Run:
     dataset: str
     source: str
     fingerprint: str
+    circumstances: Circumstances
     classes: tuple[str, ...]
     parameters: int
     seeds: tuple[int, ...]
@@ -164,6 +169,11 @@ class Run:
     unusable: tuple[str, ...]
 
     @cached_property
+    def labelled(self) -> int:
+        """How many test utterances have a label."""
+        return int((self.predictions.label_n != UNLABELLED).sum())
+
+    @cached_property
     def collapsed_seeds(self) -> tuple[int, ...]:
         """The seeds that predict one emotion for every labelled utterance."""
         label_n, classes = self.predictions.label_n, len(self.classes)
@@ -174,6 +184,15 @@ class Run:
 def printable(value: Any) -> str:
     """A string without the control characters that neither HTML nor SVG can hold, on one line."""
     return "".join(" " if c.isspace() else "\N{REPLACEMENT CHARACTER}" if _control(c) else c for c in str(value))
+
+
+def _all_printable(value: Any) -> Any:
+    """A JSON value whose texts are `printable`."""
+    if isinstance(value, Mapping):
+        return {printable(name): _all_printable(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_all_printable(entry) for entry in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def read_json(path: Path) -> Any:
@@ -218,12 +237,14 @@ def _run(folder: Path, name: str, result: Mapping[str, Any]) -> Run:
     rows = list(_rows(folder / "metrics.jsonl"))
     arrays = _representations(folder / "representations.npz")
     usable = {name: array for name, array in arrays.items() if _is_usable(name, array, len(predictions.label_n))}
+    config = _read_object(folder / "config.json")
     run = Run(
         name=printable(name),
         experiment=printable(result["experiment"]),
         dataset=printable(result["dataset"]),
         source=printable(result["source"]),
         fingerprint=str(environment.get("data", {}).get("fingerprint", "")),
+        circumstances=Circumstances.read(_all_printable(result), _all_printable(config)),
         classes=tuple(map(printable, classes)),
         parameters=int(result["parameters"]),
         seeds=seeds,
@@ -236,7 +257,7 @@ def _run(folder: Path, name: str, result: Mapping[str, Any]) -> Run:
         test_peak=Score.of(diagnostics["test_peak"]["weighted_f1"]),
         references={k: Reference.of(diagnostics[k]) for k in ("majority", "linear") if k in diagnostics},
         calibration=Calibration.of(result["calibration"], len(seeds)) if "calibration" in result else None,
-        config=_read_object(folder / "config.json"),
+        config=config,
         environment=environment,
         curves={seed: tuple(Epoch.of(row) for row in rows if row["seed"] == seed) for seed in seeds},
         predictions=predictions,
@@ -303,7 +324,15 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
         probability_snc=probability_snc.astype(np.float32),
         speaker_n=of_all("speaker"),
         text_n=of_all("text"),
+        linear_n=_linear(first, index),
     )
+
+
+def _linear(rows: Sequence[Mapping[str, Any]], index: Mapping[str, int]) -> np.ndarray | None:
+    """int [N]: the predictions of the linear model; None where a labelled utterance has none."""
+    if any(row["label"] is not None and row.get("linear") is None for row in rows):
+        return None
+    return np.array([UNLABELLED if row.get("linear") is None else index[row["linear"]] for row in rows])
 
 
 def _is_distribution(probability_snc: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ from cmath_jax.report import paper
 from cmath_jax.report.drawing import Graphic, css_variable, emotion_colours
 from cmath_jax.report.load import Reference, Run, printable
 from cmath_jax.report.studies import Section, Study, load_studies
-from cmath_jax.report.tables import MEASURES, Measure, intervals, label_of, reference_label
+from cmath_jax.report.tables import MEASURES, Measure, against_linear, intervals, label_of, reference_label
 from cmath_jax.report.views import View, slug, view_title, views
 from cmath_jax.report.web import fill, put
-from cmath_jax.statistics import Interval
+from cmath_jax.statistics import Comparison, Interval
 
 DATA_SETS = {"meld": "MELD", "iemocap": "IEMOCAP", "simulated": "simulated conversations"}
 MOST_NAMED = 8  # runs without a result
@@ -33,6 +33,7 @@ class Headline:
     Attributes:
       intervals: of accuracy and weighted F1; how they were made is in `method`.
       references: what it has to beat, by label.
+      against_linear: its weighted F1 minus that of the linear model; None where there is none, or no predictions of it.
     """
 
     label: str
@@ -41,11 +42,16 @@ class Headline:
     intervals: Mapping[str, Interval]
     method: str
     references: Mapping[str, Reference]
+    against_linear: Comparison | None
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A study as the page shows it."""
+    """A study as the page shows it.
+
+    Attributes:
+      belongs: title and lines of what its scores belong to, where a row says nothing else.
+    """
 
     name: str
     title: str
@@ -54,6 +60,7 @@ class Chapter:
     warnings: tuple[str, ...]
     views: tuple[View, ...]
     colours: Mapping[str, str]
+    belongs: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def graphics(self) -> list[Graphic]:
@@ -103,7 +110,7 @@ def render(chapters: Sequence[Chapter]) -> str:
         measures=MEASURES,
         machines=_machines(runs),
         options=_options(chapters[0].headline.run) if len(runs) == 1 and chapters[0].headline else {},
-        protocol=paper.PROTOCOL if any(paper.knows(chapter.study.dataset) for chapter in chapters) else "",
+        paper_notes=(paper.PROTOCOL, paper.RULE) if any(paper.knows(c.study.dataset) for c in chapters) else (),
         variable=css_variable,
     )
 
@@ -111,13 +118,21 @@ def render(chapters: Sequence[Chapter]) -> str:
 def _chapter(study: Study, prefix: str) -> Chapter:
     return Chapter(
         name=prefix + "summary",
-        title=", ".join([_data_set(study), *study.settings[:MOST_SETTINGS]]),
+        title=", ".join([_data_set(study), *study.settings[:MOST_SETTINGS], *study.told_apart]),
         study=study,
         headline=_headline(study),
         warnings=tuple(_warnings(study)),
         views=tuple(views(study, prefix)),
         colours=emotion_colours(study.classes),
+        belongs=_belongs(study),
     )
+
+
+def _belongs(study: Study) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    run = study.full_model
+    if run is None:
+        return ()
+    return (("Sees", (run.circumstances.seen,)), ("Features", tuple(run.circumstances.lines())))
 
 
 def _data_set(study: Study) -> str:
@@ -131,7 +146,8 @@ def _headline(study: Study) -> Headline | None:
     sweep_label = next(
         (label_of(s.kind, n) for s in study.sections for n, r in s.runs.items() if r is run and s.kind != "runs"), ""
     )
-    quoted = paper.scores(study.dataset, "main_results").get("cmath", {}) if sweep_label == "CMATH" else {}
+    beside = sweep_label == "CMATH" and not paper.why_apart(study.dataset, run.circumstances, run.labelled)
+    quoted = paper.scores(study.dataset, "main_results").get("cmath", {}) if beside else {}
     scores = {"accuracy": run.accuracy, "weighted_f1": run.weighted_f1}
     seeds = len(run.seeds)
     return Headline(
@@ -141,6 +157,7 @@ def _headline(study: Study) -> Headline | None:
         intervals=intervals(run),
         method=f"Student's t over {seeds} seeds" if seeds > 1 else "bootstrap over the conversations of the one seed",
         references={reference_label(kind, reference): reference for kind, reference in run.references.items()},
+        against_linear=against_linear(run) if "linear" in run.references else None,
     )
 
 

@@ -6,11 +6,13 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from cmath_jax.circumstances import NAMES, Circumstances, modalities_in_words
+
 LENGTH_GROUPS_OF_OTHERS = "meld"  # a data set that the paper does not have is cut where MELD is
 CAVEATS = {
     "main_results": (
-        "The rows without numbers of ours are quoted by the paper from other papers, which used weaker text features; "
-        "nobody ran them again.",
+        "The rows without numbers of ours are quoted by the paper from other papers; nobody ran them again, and which "
+        "features each of them used is not told.",
         "SDT's numbers are those of its own paper, which chose the epoch on the test set.",
     ),
     "modalities": (
@@ -18,6 +20,39 @@ CAVEATS = {
     ),
 }
 PROTOCOL = "The paper does not say how the epoch of its scores was chosen; ours is chosen on validation data."
+
+
+# The rule by which a number of the paper may stand beside one of ours. The features are in paper.json, by data set.
+RULE = (
+    "A number of the paper stands beside one of ours where both are of the same data set and its whole test split, of "
+    "the same modalities, and of published feature files of the kind that the paper used."
+)
+
+
+def why_apart(dataset: str, circumstances: Circumstances, utterances: int, modalities: str = "tav") -> str:
+    """Why the paper's number for these modalities may not stand beside a score, by `RULE`, as a clause; "" if it may.
+
+    Args:
+      utterances: labelled ones of the test split of the score.
+    """
+    numbers = _numbers()["datasets"].get(dataset)
+    if numbers is None:
+        return "the paper has no such data set"
+    if utterances != numbers["test_utterances"]:
+        return f"the paper's test split has {numbers['test_utterances']} utterances, and this one {utterances}"
+    if circumstances.modalities != modalities:
+        seen = circumstances.seen
+        return f"the paper's numbers are of {modalities_in_words(modalities)}, and these of {seen}"
+    if not circumstances.features:
+        return "which features the run took is not stated"
+    for m, wanted in numbers["features"].items():
+        found = circumstances.features.get(m)
+        if found and (found.origin, found.size, found.vectors) != ("published", wanted["size"], wanted["vectors"]):
+            return (
+                f"the paper's {NAMES[m]} features are {wanted['size']} published ones ({wanted['how']}), and those of "
+                f"this run {found.size} ({found.words(m)})"
+            )
+    return ""
 
 
 @cache

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from cmath_jax.circumstances import NAMES
 from cmath_jax.data.conversations import UNLABELLED
 from cmath_jax.report.drawing import (
     MODALITY_COLOURS,
@@ -21,12 +22,11 @@ from cmath_jax.report.drawing import (
     short,
 )
 from cmath_jax.report.load import Run
-from cmath_jax.report.tables import MODALITY_NAMES
 
 FEWEST_UTTERANCES = 5  # fewer make no picture
 MOST_UTTERANCES = 3000  # drawn; of more a fixed random choice
 PERPLEXITY = 30.0
-CENTRES = {**MODALITY_NAMES, "k": "final fusion"}
+CENTRES = {**NAMES, "k": "final fusion"}
 GATE = re.compile("gate_([tavk])_([tav])_n")
 SPACES = {
     "fused_nd": "Fused representation (the mean of the fused Gaussian)",
@@ -142,7 +142,7 @@ def gate(run: Run, centre: str, weights: Mapping[str, np.ndarray], label: str, n
             0.74,
             left=left,
             color=colour,
-            label=MODALITY_NAMES[modality],
+            label=NAMES[modality],
             edgecolor=PAGE,
             linewidth=1.0,
         )
@@ -157,7 +157,7 @@ def gate(run: Run, centre: str, weights: Mapping[str, np.ndarray], label: str, n
     bare(axes)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     where = "Gate of the final fusion" if centre == "k" else f"Gate with {CENTRES[centre]} at the centre"
-    overall = ", ".join(f"{MODALITY_NAMES[m]} {weights[m][0]:.2f}" for m in sorted(weights, key="tav".find))
+    overall = ", ".join(f"{NAMES[m]} {weights[m][0]:.2f}" for m in sorted(weights, key="tav".find))
     data = [[rows[i], *(float(w[i]) for w in weights.values())] for i in range(len(rows))]
     return finish(
         figure, name, f"{label}. {where}: {overall}.", f"{where} of {label}: {overall}", [["emotion", *weights], *data]

@@ -75,6 +75,7 @@ class Study:
 
     Attributes:
       settings: `name=value` of the options in which it differs from the other studies on these data.
+      told_apart: what tells it from others of the same data set and settings: its features, or a number.
     """
 
     dataset: str
@@ -82,6 +83,7 @@ class Study:
     classes: tuple[str, ...]
     sections: tuple[Section, ...]
     settings: tuple[str, ...] = ()
+    told_apart: tuple[str, ...] = ()
 
     @property
     def runs(self) -> dict[int, Run]:
@@ -139,7 +141,17 @@ def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
             merged = tuple(_merge([part.section for part in own if part.section.kind == kind]) for kind in kinds)
             differing = tuple(f"{name}={value}" for name, value in settings if (name, value) not in common)
             studies.append(Study(own[0].dataset, own[0].source, own[0].classes, merged, differing))
-    return tuple(studies)
+    return tuple(replace(study, told_apart=_told_apart(studies, study)) for study in studies)
+
+
+def _told_apart(studies: Sequence[Study], study: Study) -> tuple[str, ...]:
+    same = [other for other in studies if (other.dataset, other.settings) == (study.dataset, study.settings)]
+    if len(same) < 2:
+        return ()
+    features = [other.full_model.circumstances.short() if other.full_model else "" for other in same]
+    number = [other is study for other in same].index(True)
+    alone = features.count(features[number]) == 1
+    return tuple(filter(None, [features[number], "" if alone else f"data {number + 1} of {len(same)}"]))
 
 
 def _settings(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -96,7 +96,7 @@ def length_bars(groups: Sequence[LengthGroup], name: str) -> Graphic:
         "Weighted F1 by the length of the test conversation: mean over seeds, and the 95 % interval of a bootstrap "
         "over conversations.",
         f"Weighted F1 by length of the conversation. {said}",
-        [[*columns, "difference", "p_utterances_holm"], *data],
+        [[*columns, "difference", "p_holm"], *data],
     )
 
 

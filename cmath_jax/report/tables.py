@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from cmath_jax.circumstances import NAMES, modalities_in_words
 from cmath_jax.report import paper
 from cmath_jax.report.load import Reference, Run, Score
 from cmath_jax.report.studies import Point, Section, Study
@@ -15,13 +18,13 @@ from cmath_jax.statistics import (
     Comparison,
     Interval,
     bootstrap_interval,
+    compare_models,
     compare_seeds,
     compare_utterances,
     holm,
     t_interval,
 )
 
-MODALITY_NAMES = {"t": "text", "a": "audio", "v": "video"}
 LABELS = {
     "cmath": "CMATH",
     "sdt": "SDT",
@@ -36,7 +39,7 @@ LABELS = {
     "symmetric": "nothing into the centre",
 }
 PLAIN_KINDS = ("modalities", "width", "gammas")  # whose labels say what the options are
-MEASURES = {"accuracy": "Accuracy", "weighted_f1": "Weighted F1"}
+MEASURES = {"weighted_f1": "Weighted F1", "accuracy": "Accuracy"}  # the main score first, for narrow screens
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,14 @@ class Row:
       kind: `full` (what the others are compared with), `run`, `reference`, `quoted` or `absent`.
       detail: what the point changes, or why there is no result.
       absence: of a row of kind `absent`, that of its point.
+      marks: what of its data, modalities or features is other than those of the row that the others are compared with.
+      belongs: modalities, features and data of its scores, for the CSV file.
       measures: by the names of `MEASURES`.
       emotions: F1 of each class, by its name.
       bootstrapped: whether the intervals are over conversations, for want of a second seed.
-      over_seeds, over_utterances: of its weighted F1 with that of the full model.
-      p_seeds, p_utterances: Holm-corrected within the table.
+      joint: of its weighted F1 with that of the full model, over seeds and conversations.
+      over_seeds, over_utterances: the same over seeds alone, and over conversations alone; for the CSV file.
+      p_value, p_seeds, p_utterances: of these three, Holm-corrected within the table.
     """
 
     label: str
@@ -74,11 +80,15 @@ class Row:
     emotions: Mapping[str, Measure]
     detail: str = ""
     absence: str = ""
+    marks: tuple[str, ...] = ()
+    belongs: tuple[str, str, str] = ("", "", "")
     seeds: tuple[int, ...] = ()
     collapsed_seeds: tuple[int, ...] = ()
     bootstrapped: bool = False
+    joint: Comparison | None = None
     over_seeds: Comparison | None = None
     over_utterances: Comparison | None = None
+    p_value: float | None = None
     p_seeds: float | None = None
     p_utterances: float | None = None
 
@@ -90,14 +100,18 @@ class Row:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Attributes:
-    full_model: the label of the row that the others are compared with; "" for none.
+    """The rows of a section.
+
+    Attributes:
+      full_model: the label of the row that the others are compared with; "" for none.
+      left_out: why numbers of the paper are left out, in sentences; "" where none is.
     """
 
     kind: str
     rows: tuple[Row, ...]
     classes: tuple[str, ...]
     full_model: str
+    left_out: str = ""
 
     @property
     def with_paper(self) -> bool:
@@ -110,7 +124,12 @@ class ScoreTable:
 
     @property
     def with_comparison(self) -> bool:
-        return any(row.over_seeds or row.over_utterances for row in self.rows)
+        return any(row.joint for row in self.rows)
+
+    @property
+    def of_one_seed(self) -> bool:
+        """Whether there is a comparison whose noise cannot be known, because a model has one seed."""
+        return any(row.joint and row.joint.p_value is None for row in self.rows)
 
     @property
     def interval_method(self) -> str:
@@ -125,22 +144,25 @@ class ScoreTable:
         """Header and rows; scores unrounded."""
         columns = (*MEASURES, *self.classes)
         parts = ("paper", "mean", "std", "low", "high")
-        tests = ("difference", "p_seeds_holm", "p_utterances_holm")
+        tests = ("difference", "difference low", "difference high", "p_holm", "p_seeds_holm", "p_utterances_holm")
+        belongs = ("modalities", "features", "data")
         header = ["row", "kind", "seeds", "collapsed_seeds", *(f"{name} {part}" for name in columns for part in parts)]
         rows = []
         for row in self.rows:
             measures = {**row.measures, **row.emotions}
             numbers = [value for name in columns for value in _numbers(measures.get(name, Measure()))]
-            difference = row.over_utterances.difference if row.over_utterances else None
+            joint = row.joint
+            between = [joint.interval.low, joint.interval.high] if joint and joint.interval else [None, None]
+            compared = [joint.difference if joint else None, *between, row.p_value, row.p_seeds, row.p_utterances]
             seeds, collapsed = (" ".join(map(str, values)) for values in (row.seeds, row.collapsed_seeds))
-            rows.append([row.label, row.kind, seeds, collapsed, *numbers, difference, row.p_seeds, row.p_utterances])
-        return [[*header, *tests], *rows]
+            rows.append([row.label, row.kind, seeds, collapsed, *numbers, *compared, *row.belongs])
+        return [[*header, *tests, *belongs], *rows]
 
 
 def label_of(kind: str, name: str) -> str:
     """How a point is called on the page."""
-    if kind == "modalities" and name and set(name) <= set(MODALITY_NAMES):
-        return " + ".join(MODALITY_NAMES[m] for m in name)
+    if kind == "modalities" and name and set(name) <= set(NAMES):
+        return modalities_in_words(name)
     if kind == "width":
         return f"width {name}"
     if kind == "gammas":
@@ -150,7 +172,7 @@ def label_of(kind: str, name: str) -> str:
 
 def reference_label(kind: str, reference: Reference) -> str:
     """How `majority` or a `linear` model of some modalities is called on the page."""
-    return ", ".join(filter(None, [kind, " + ".join(MODALITY_NAMES.get(m, m) for m in reference.modalities)]))
+    return ", ".join([kind, *([modalities_in_words(reference.modalities)] if reference.modalities else [])])
 
 
 def intervals(run: Run) -> dict[str, Interval]:
@@ -169,29 +191,73 @@ def intervals(run: Run) -> dict[str, Interval]:
 
 
 def score_table(section: Section, study: Study) -> ScoreTable:
-    """The rows of the section, what they have to beat, and what the paper prints."""
+    """The rows of the section, what they have to beat, and what the paper prints where `paper.RULE` lets it."""
     quoted = paper.scores(study.dataset, section.kind)
     full = section.full_model
     against = full.run if full else study.find("main_results", "cmath")
-    rows = [
-        _row(section.kind, point, quoted.get(point.name, {}), study.classes, point is full) for point in section.points
-    ]
-    rows = [_compared(row, point.run, against) for row, point in zip(rows, section.points, strict=True)]
+    usual = against or next(iter(section.runs.values()), None)
+    apart = {point.name: _apart(study.dataset, section.kind, point) for point in section.points if point.run}
+    beside = "" in apart.values()  # whether there is a score beside which the paper's rows may stand
+    rows = []
+    for point in section.points:
+        numbers = quoted.get(point.name, {}) if not apart.get(point.name) and (point.run or beside) else {}
+        row = _row(section.kind, point, numbers, study.classes, point is full)
+        rows.append(_compared(_marked(row, section.kind, point.run, usual), point.run, against))
+    references = list(_references(section, against))
     adjusted = zip(
-        rows,
-        holm([row.over_seeds.p_value if row.over_seeds else None for row in rows]),
-        holm([row.over_utterances.p_value if row.over_utterances else None for row in rows]),
+        (*rows, *references),
+        *(
+            holm([comparison.p_value if (comparison := getattr(row, test)) else None for row in (*rows, *references)])
+            for test in ("joint", "over_seeds", "over_utterances")
+        ),
         strict=True,
     )
-    rows = [replace(row, p_seeds=p_seeds, p_utterances=p_utterances) for row, p_seeds, p_utterances in adjusted]
-    if section.kind in ("main_results", "runs"):
+    rows = [replace(row, p_value=p, p_seeds=p_s, p_utterances=p_u) for row, p, p_s, p_u in adjusted]
+    rows, references = rows[: len(section.points)], rows[len(section.points) :]
+    if beside and section.kind in ("main_results", "runs"):
         rows += list(_quoted(section, quoted, study.classes))
     return ScoreTable(
         kind=section.kind,
-        rows=(*rows, *_references(section)),
+        rows=(*rows, *references),
         classes=study.classes,
         full_model=label_of(section.kind, full.name) if full else "CMATH" if against else "",
+        left_out=_left_out(section.kind, apart) if quoted else "",
     )
+
+
+def _apart(dataset: str, kind: str, point: Point) -> str:
+    """Why no number of the paper may stand beside the score of a point; "" if one may."""
+    run = point.run
+    if run is None:
+        return ""
+    modalities = point.name if kind == "modalities" else "tav"
+    return paper.why_apart(dataset, run.circumstances, run.labelled, modalities)
+
+
+def _left_out(kind: str, apart: Mapping[str, str]) -> str:
+    """The reasons why numbers of the paper are left out, each with the rows that it is about."""
+    labels: dict[str, list[str]] = {}
+    for name, reason in apart.items():
+        labels.setdefault(reason, []).append(label_of(kind, name))
+    said = []
+    for reason, names in labels.items():
+        if reason:
+            rows = "" if len(labels) == 1 else f" of {', '.join(names)}"
+            said.append(f"The paper's numbers{rows} are left out: {reason}.")
+    return " ".join(said)
+
+
+def _marked(row: Row, kind: str, run: Run | None, usual: Run | None) -> Row:
+    """The row with what its scores belong to, and what of it is other than usual."""
+    if run is None:
+        return row
+    belongs = (run.circumstances.modalities, run.circumstances.short(), f"{run.dataset}: {run.source}")
+    marks = []
+    if usual and run is not usual:
+        if run.dataset != usual.dataset or run.fingerprint != usual.fingerprint:
+            marks.append(f"other data: {run.dataset}, {run.source}")
+        marks += run.circumstances.differences(usual.circumstances, with_modalities=kind != "modalities")
+    return replace(row, marks=tuple(marks), belongs=belongs)
 
 
 def _row(kind: str, point: Point, quoted: Mapping[str, float | None], classes: Sequence[str], full: bool) -> Row:
@@ -217,16 +283,25 @@ def _compared(row: Row, run: Run | None, full: Run | None) -> Row:
     if run is None or full is None or run is full:
         return row
     shared = [seed for seed in run.seeds if seed in full.seeds]
-    over_seeds = over_utterances = None
+    over_seeds = None
     if shared:
         ours, theirs = (dict(zip(each.seeds, each.weighted_f1.values, strict=True)) for each in (run, full))
         over_seeds = compare_seeds([ours[seed] for seed in shared], [theirs[seed] for seed in shared])
     a, b = run.predictions, full.predictions
-    if run.classes == full.classes and a.same_utterances(b):
-        over_utterances = compare_utterances(
-            a.label_n, a.prediction_sn, b.prediction_sn, a.conversation_n, len(run.classes)
-        )
-    return replace(row, over_seeds=over_seeds, over_utterances=over_utterances)
+    if run.classes != full.classes or not a.same_utterances(b):
+        return replace(row, over_seeds=over_seeds)
+    both = (a.label_n, a.prediction_sn, b.prediction_sn, a.conversation_n, len(run.classes))
+    return replace(row, joint=compare_models(*both), over_seeds=over_seeds, over_utterances=compare_utterances(*both))
+
+
+def against_linear(run: Run) -> Comparison | None:
+    """A run's weighted F1 minus that of its linear model, which has no seeds; None where its predictions are lost."""
+    p = run.predictions
+    if p.linear_n is None:
+        return None
+    return compare_models(
+        p.label_n, p.prediction_sn, p.linear_n[np.newaxis], p.conversation_n, len(run.classes), fixed="b"
+    )
 
 
 def _quoted(
@@ -241,16 +316,22 @@ def _quoted(
             yield Row(label, "quoted", measures, emotions)
 
 
-def _references(section: Section) -> Iterator[Row]:
+def _references(section: Section, full: Run | None) -> Iterator[Row]:
     """What every row has to beat. Of several linear models, that of each choice of modalities once."""
-    found: dict[str, Reference] = {}
+    found: dict[str, tuple[Reference, Run]] = {}
     for run in section.runs.values():
         for kind, reference in run.references.items():
-            found.setdefault(reference_label(kind, reference), reference)
-    for label, reference in found.items():
+            found.setdefault(reference_label(kind, reference), (reference, run))
+    for label, (reference, run) in found.items():
         values = {name: getattr(reference, name) for name in MEASURES}
         measures = {name: Measure(score=Score(value, 0.0, (value,))) for name, value in values.items()}
-        yield Row(label, "reference", measures, {})
+        row = Row(label, "reference", measures, {})
+        linear_n = run.predictions.linear_n
+        if reference.modalities and linear_n is not None and full and full.predictions.same_utterances(run.predictions):
+            p = full.predictions
+            both = (p.label_n, linear_n[np.newaxis], p.prediction_sn, p.conversation_n, len(full.classes))
+            row = replace(row, joint=compare_models(*both, fixed="a"))
+        yield row
 
 
 def _numbers(measure: Measure) -> list[float | None]:

@@ -104,7 +104,7 @@ def _section(section: Section, study: Study, prefix: str) -> View:
     title, (_, source) = view_title(section.kind), TITLES.get(section.kind, ("", ""))
     if section.kind == "main_results":
         source = MAIN_TABLES.get(study.dataset, "")
-    intro = [source, *paper.caveats(study.dataset, section.kind)]
+    intro = [source]
     if section.repeated:
         intro.append(f"In more than one folder, and shown from the first: {', '.join(section.repeated)}.")
     name = prefix + slug(section.kind)
@@ -114,6 +114,7 @@ def _section(section: Section, study: Study, prefix: str) -> View:
         bars = (sweep_figures.length_bars(groups, name),) if drawn else ()
         return View(name, title, tuple(filter(None, intro)), lengths=tuple(groups), graphics=bars)
     table = score_table(section, study)
+    intro += [*(paper.caveats(study.dataset, section.kind) if table.with_paper else ()), table.left_out]
     return View(
         name=name,
         title=title,
@@ -131,13 +132,20 @@ def _section_graphics(section: Section, study: Study, table: ScoreTable, name: s
     if section.kind == "width":
         widths = {int(point): run for point, run in section.runs.items() if point.isdecimal()}
         if widths:
-            yield sweep_figures.width_curve(widths, paper.best_width(study.dataset), f"{name}-curve")
+            best = paper.best_width(study.dataset) if _beside_paper(section.runs, study) else None
+            yield sweep_figures.width_curve(widths, best, f"{name}-curve")
     elif section.kind == "gammas":
         points = {pair: run for point, run in section.runs.items() if (pair := _pair(point))}
         if points:
-            yield sweep_figures.gamma_map(points, paper.best_gammas(study.dataset), f"{name}-map")
+            best_pair = paper.best_gammas(study.dataset) if _beside_paper(section.runs, study) else None
+            yield sweep_figures.gamma_map(points, best_pair, f"{name}-map")
     else:
         yield figures.forest(table, name)
+
+
+def _beside_paper(runs: Mapping[str, Run], study: Study) -> bool:
+    """Whether results of the paper may stand beside those of all runs."""
+    return not any(paper.why_apart(study.dataset, run.circumstances, run.labelled) for run in runs.values())
 
 
 def _pair(name: str) -> tuple[float, float] | None:
@@ -182,7 +190,8 @@ def _emotions(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> 
         figures.confusion(run, label, f"{prefix}confusion-{_file(label, shown)}") for label, (run, _) in shown.items()
     ]
     for label, (run, in_full) in shown.items():
-        quoted = paper.scores(study.dataset, "main_results").get("cmath", {}) if run is _cmath(study) else {}
+        beside = run is _cmath(study) and _beside_paper({label: run}, study)
+        quoted = paper.scores(study.dataset, "main_results").get("cmath", {}) if beside else {}
         if in_full:
             graphics.append(figures.emotions(run, label, quoted, f"{prefix}emotions-{_file(label, shown)}"))
     return View(f"{prefix}emotions", "Emotion by emotion", graphics=tuple(graphics)) if graphics else None
