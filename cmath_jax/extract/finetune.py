@@ -112,8 +112,9 @@ def finetune(
     """
     if output.exists():
         raise InputError(f"{output} exists already; give -o another name, or move it away")
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent}")
+    above = next(parent for parent in output.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{output}: {above} is no folder")
     _check(training)
     torch = package("torch")
     own = read_folder(folder)
@@ -268,7 +269,7 @@ def _save(encoder: Encoder, record: dict[str, Any], output: Path) -> None:
     # Under its name the folder is whole or not there.
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    partial.mkdir(parents=True)
     encoder.save(partial)
     (partial / FINETUNING).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.rename(output)
