@@ -115,6 +115,8 @@ def _of_console(lines: Sequence[str], first: int) -> Iterator[tuple[str, tuple[s
         command = lines[i].removeprefix("$ ")
         i += 1
         while not _whole(command):
+            if i == len(lines):
+                raise ValueError(f"a command does not end: {command}")
             command = f"{command}\n{lines[i]}"
             i += 1
         output = tuple(itertools.takewhile(lambda line: not line.startswith("$ "), lines[i:]))
@@ -123,7 +125,11 @@ def _of_console(lines: Sequence[str], first: int) -> Iterator[tuple[str, tuple[s
 
 
 def commands_of(lines: Sequence[str]) -> list[str]:
-    """Returns the commands of a script without control flow, as bash would take them: comments are not among them."""
+    """Returns the commands of a script without control flow, as bash would take them; lines of comments are none.
+
+    Raises:
+      ValueError: a quotation mark or the last line is left open.
+    """
     commands: list[str] = []
     left = ""
     for line in lines:
@@ -131,6 +137,8 @@ def commands_of(lines: Sequence[str]) -> list[str]:
         if _whole(left):
             commands += [left] if shlex.split(left, comments=True) else []
             left = ""
+    if left:
+        raise ValueError(f"a command does not end: {left}")
     return commands
 
 

@@ -93,6 +93,13 @@ def test_the_commands_of_a_page_are_found() -> None:
     ]
 
 
+@pytest.mark.parametrize("script", ["$ echo 'one", "$ echo one \\"])
+def test_a_command_that_does_not_end_is_refused(script: str) -> None:
+    for page in (f"```console\n{script}\n```\n", f"<!-- run -->\n```\n{script}\n```\n"):
+        with pytest.raises(ValueError, match="does not end: "):
+            [*steps_of(page)]
+
+
 def test_outputs_take_the_place_of_the_old_ones() -> None:
     steps = [*steps_of(PAGE)]
     new = [["{}"], ["x", "y"], ["four"], ["new", "lines"], ["six"]]
