@@ -191,8 +191,9 @@ def anchors(page: Path) -> set[str]:
 
 @each_page
 def test_json_can_be_read(page: Path) -> None:
+    """A conversation is a line of JSON lines, which is not broken."""
     for text in blocks(page, "json"):
-        assert isinstance(json.loads(text), dict)
+        assert "utterances" not in json.loads(text)
     for text in blocks(page, "jsonl"):
         for line in text.splitlines():
             value = decoded(line, page.name)
@@ -220,6 +221,14 @@ def test_python_compiles_and_finds_what_it_imports(page: Path) -> None:
                 module = importlib.import_module(node.module)
                 missing = [name.name for name in node.names if not hasattr(module, name.name)]
                 assert missing == []
+
+
+@each_page
+def test_experiment_files_load(page: Path, tmp_path: Path) -> None:
+    for text in blocks(page, "python"):
+        if "def get_config" in text:
+            (tmp_path / "example.py").write_text(text, encoding="utf-8")
+            assert experiment.load(str(tmp_path / "example.py"), {}).sections
 
 
 @each_page
