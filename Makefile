@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench text-model
+.PHONY: demo test lint bench text-model docs-outputs
 
 demo: $(VENV)/run
 	test ! -f runs/demo/result.json || rm -r runs/demo
@@ -21,6 +21,10 @@ text-model: $(VENV)/extract
 	test -d data/meld_text || $(BIN)/python -m cmath_jax.data convert "$(MELD)" data/meld_text
 	$(BIN)/python -m cmath_jax.extract data/meld_text --text=minilm
 	$(BIN)/python launch.py --config experiments/conversations.py --config.data.dir=data/meld_text --workdir runs/text
+
+# Writes into README.md and docs/ what their commands print; with MELD=DIR also of those that need MELD's CSV files.
+docs-outputs: $(VENV)/dev $(VENV)/extract
+	$(BIN)/python -m docs.outputs $(if $(MELD),--meld "$(MELD)")
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
     python launch.py --config experiments/conversations.py --config.data.dir=DIR
 
-DIR holds conversations.jsonl, and the features that `python -m cmath_jax.extract DIR` made of them. docs/tutorial.md is
-the whole way, from MELD's CSV files. Features of sound and video too: --config.data.modalities=tav.
+DIR holds conversations.jsonl, and the features that `python -m cmath_jax.extract DIR` made of them, as examples/talk.
+docs/tutorial.md is the whole way. Features of sound and video too: --config.data.modalities=tav.
 
 On MELD's text, with features of MiniLM trained on the labels: a second an epoch on 2 CPU cores, test weighted F1
 60.96 ± 0.24 over 5 seeds; with MiniLM as it is, 56.70 ± 0.50.

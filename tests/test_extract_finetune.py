@@ -116,20 +116,22 @@ def test_every_text_is_in_one_batch_beside_texts_of_its_length() -> None:
 def test_the_command_line_prints_scores_and_overwrites_nothing(
     folder: Path, tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["finetune", str(folder), f"--text={tiny}", "--context=1", "--epochs=1", "-o", str(tmp_path / "out")]
+    out = tmp_path / "encoders" / "out"  # as other commands, it makes the folders above it
+    command = ["finetune", str(folder), f"--text={tiny}", "--context=1", "--epochs=1", "-o", str(out)]
     assert main(command) == 0
     said = capsys.readouterr().out
     assert "validation: weighted F1" in said and "test: weighted F1" in said
-    assert make_extractor("t", {"encoder": str(tmp_path / "out")}).settings["context"] == 1
-    before = hash_of(tmp_path / "out")
+    assert make_extractor("t", {"encoder": str(out)}).settings["context"] == 1
+    before = hash_of(out)
     assert main([*command, "--seed=1"]) == 2
-    assert "exists already" in capsys.readouterr().err and hash_of(tmp_path / "out") == before
+    assert "exists already" in capsys.readouterr().err and hash_of(out) == before
 
 
 def test_what_cannot_be_trained_on_is_explained(folder: Path, tiny: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(InputError, match="no folder"):
-        finetune(folder, {"encoder": tiny}, tmp_path / "no" / "out", TRAINING)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is no folder"):
+        finetune(folder, {"encoder": tiny}, tmp_path / "file" / "encoders" / "out", TRAINING)
     with pytest.raises(InputError, match="--epochs 0"):
         finetune(folder, {"encoder": tiny}, out, Training(epochs=0))
     with pytest.raises(InputError, match="unknown setting"):

@@ -113,8 +113,9 @@ def finetune(
     """
     if output.exists():
         raise InputError(f"{output} exists already; give -o another name, or move it away")
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent}")
+    above = next(parent for parent in output.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{output}: {above} is no folder")
     _check(training)
     with new_folder(output) as partial:  # before it is trained: that it cannot be written is not known after hours
         encoder, record = _trained(read_folder(folder), folder, settings, training, device, progress)
