@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cmath_jax import compiler
 from cmath_jax import experiment as experiments
+from cmath_jax.command import shorten_warnings
 from cmath_jax.config import flat, to_dict
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.shards import Shard
@@ -90,6 +91,7 @@ def _run(arguments: list[str]) -> int:
         if not experiment.sections:
             print(f"{folder}: there are fewer runs than parts, and none is left for this one")
             return 0
+    shorten_warnings()
     logger = logging.getLogger("cmath_jax")
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -2,10 +2,13 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, InputWarning
+
+_standard_lines = warnings.formatwarning
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,8 +18,19 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; --help says more")
 
 
+def shorten_warnings() -> None:
+    """Lets an InputWarning be printed as a line, without its place in the program."""
+    warnings.formatwarning = _line
+
+
+def _line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    short = issubclass(category, InputWarning)
+    return f"warning: {message}\n" if short else _standard_lines(message, category, filename, lineno, line)
+
+
 def answer(command: Callable[[], object]) -> int:
     """Runs a command and returns its exit code: 0 done, 2 bad input, with a line on standard error, 130 interrupted."""
+    shorten_warnings()
     try:
         command()
     except InputError as error:

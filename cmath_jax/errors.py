@@ -8,6 +8,10 @@ class InputError(ValueError):
     """What the user gave cannot be used: a file, an option, a value. One readable line; exit code 2."""
 
 
+class InputWarning(UserWarning):
+    """What the user gave is used, but is not what it seems to be. One readable line."""
+
+
 class TrainingDivergedError(RuntimeError):
     """A loss or a gradient is no longer finite. The last good checkpoint stays; exit code 1."""
 
