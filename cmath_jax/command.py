@@ -12,10 +12,13 @@ import os
 import re
 import select
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
-from cmath_jax.errors import FailedError, InputError, Terminated, doing, meant, nearest, readable
+from cmath_jax.errors import FailedError, InputError, InputWarning, Terminated, doing, meant, nearest, readable
+
+_standard_lines = warnings.formatwarning
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141  # the last two: 128 + SIGINT, 128 + SIGPIPE
 INTERRUPTION = "interrupted; the same command starts again, or goes on with what is kept"
@@ -38,6 +41,7 @@ def answer(
       interruption: the line for Ctrl-C.
       spellings: the name of an option in messages -> as this command line spells it.
     """
+    warnings.formatwarning = _short_line
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # a terminal that has no ü is no reason to fail
@@ -77,6 +81,14 @@ def _ended(command: Callable[[], int | None], interruption: str, spellings: Mapp
         if type(error).__name__ not in ("JaxRuntimeError", "XlaRuntimeError") or "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return _say(f"error: the memory of a device is not enough ({str(error).splitlines()[0]})", FAILED)
+
+
+def _short_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Returns what is printed of a warning: of an `InputWarning` no place in the program."""
+    short = issubclass(category, InputWarning)
+    return f"warning: {message}\n" if short else _standard_lines(message, category, filename, lineno, line)
 
 
 def tell(text: str | None = None) -> None:

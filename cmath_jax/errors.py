@@ -23,6 +23,10 @@ class InputError(ValueError):
     reason: str | None = None
 
 
+class InputWarning(UserWarning):
+    """What the user gave is used, but is not what it seems to be. One readable line."""
+
+
 class FailedError(RuntimeError):
     """What was begun cannot be ended, though nothing that was given is wrong. One readable line; exit code 1."""
 

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -271,6 +273,24 @@ def test_whatever_is_converted_is_sound(
             assert [entry.name for entry in tmp_path.iterdir()] == ["csv"]
         else:
             assert ": sound\n" in check(target)
+
+
+@pytest.mark.parametrize("module", ["cmath_jax.data", "launch"])
+def test_a_warning_is_a_line(tmp_path: Path, module: str) -> None:
+    folder = own_folder(sample("meld"), tmp_path / "own")
+    arguments = {
+        "cmath_jax.data": ["check", str(folder), "--check-counts=warn"],
+        "launch": [
+            *("--config", "experiments/conversations.py", f"--config.data.dir={folder}", "--workdir", str(tmp_path)),
+            *("--config.data.check_counts=warn", "--config.data.validation=drawn"),  # which there is already
+        ],
+    }
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", module, *arguments[module]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    first, *others = done.stderr.splitlines()
+    assert first.startswith(f"warning: {folder}: the counts are not those of meld: train conversations: expected 1038")
+    assert not [line for line in others if "Warning" in line or line.startswith(" ")]
 
 
 @pytest.mark.slow

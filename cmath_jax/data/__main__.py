@@ -1,9 +1,7 @@
 """The command line: `python -m cmath_jax.data check DIR` and `python -m cmath_jax.data convert SOURCE TARGET`."""
 
-import contextlib
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +12,7 @@ from cmath_jax.errors import doing
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, 2 bad input."""
     spellings = {"check_counts": "--check-counts", "text_layer": "--text-layer"}
-    with _short_warnings():
-        return answer(lambda: _command(arguments), spellings=spellings)
-
-
-@contextlib.contextmanager
-def _short_warnings() -> Iterator[None]:
-    """What there is to warn of is a line for whoever typed the command, without a place in the program."""
-    before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_place, **_line: f"warning: {message}\n"
-    try:
-        yield
-    finally:
-        warnings.formatwarning = before
+    return answer(lambda: _command(arguments), spellings=spellings)
 
 
 def _command(arguments: Sequence[str] | None) -> None:

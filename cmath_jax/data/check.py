@@ -16,7 +16,7 @@ from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Convers
 from cmath_jax.data.own import OwnFolder, feature_paths, read_folder, read_own
 from cmath_jax.data.published import draw_validation, read_published
 from cmath_jax.data.recordings import recordings_line
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, InputWarning
 
 LONG = 5  # words; a shorter text occurs again by chance
 
@@ -40,7 +40,7 @@ def check(path: Path, text_layer: int = 1, check_counts: str = "error") -> str:
     own = read_folder(path, check_counts)
     if feature_paths(path):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what there is to warn of was said by `read_folder`
+            warnings.simplefilter("ignore", InputWarning)  # what there is to warn of was said by `read_folder`
             checked = _checked(read_own(path, check_counts=check_counts))
     else:
         splits = {split: [own.conversation(c, {}) for c in own.lines(split)] for split in SPLITS}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cmath_jax.data.conversations import CLASSES, SPLITS, UNLABELLED, Corpus
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, InputWarning
 
 COUNT_CHECKS = ("error", "warn")
 # Data set -> (splits taken together, conversations, utterances per class). For iemocap4 no counts are published.
@@ -72,7 +72,7 @@ def check_counts(
     if check == "error":
         raise InputError(f"{message} {_ACCEPT.format(_FOR_GOOD.format(dataset) if own else '')}")
     if not quiet:
-        warnings.warn(message, stacklevel=2)
+        warnings.warn(message, InputWarning, stacklevel=2)
     return True
 
 

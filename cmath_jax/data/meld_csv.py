@@ -17,7 +17,7 @@ from cmath_jax.data.meld_files import NAMES, lacking, parts_of
 from cmath_jax.data.near_misses import no_data_file
 from cmath_jax.data.plain_text import lines_of, text_of
 from cmath_jax.data.transcripts import Transcript, Utterance
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, InputWarning
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _text(path: Path) -> str:
     old = [number for number, line in enumerate(lines, start=1) if not _is_utf8(line)]
     if old:
         more = f" and {len(old) - 1} more are" if len(old) > 1 else " is"
-        warnings.warn(f"{path}: line {old[0]}{more} not UTF-8, and read as cp1252", stacklevel=2)
+        warnings.warn(f"{path}: line {old[0]}{more} not UTF-8, and read as cp1252", InputWarning, stacklevel=2)
     return "".join(map(text_of, lines))
 
 

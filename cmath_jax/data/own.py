@@ -22,7 +22,7 @@ from cmath_jax.data.conversations import MODALITIES, SPLITS, UNLABELLED, Convers
 from cmath_jax.data.near_misses import likeness
 from cmath_jax.data.stated import check_classes, check_fields, classes_of, label_indices, read_json, speakers_of
 from cmath_jax.data.transcripts import Transcript, Utterance, numbered_transcripts, to_json, transcript_of
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, InputWarning
 from cmath_jax.new_folder import new_folder
 
 CONVERSATIONS = "conversations.jsonl"
@@ -232,7 +232,7 @@ def _finish(partial: Path, folder: Path, stated: Mapping[str, Any], check_counts
     try:
         _write_json(partial / CORPUS, stated)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # whoever made the corpus was warned
+            warnings.simplefilter("ignore", InputWarning)  # whoever made the corpus was warned
             own = read_folder(partial, check_counts)
             if counts.count_differences(own.name, own.classes, own.labels()):
                 _write_json(partial / CORPUS, {**stated, "check_counts": "warn"})
