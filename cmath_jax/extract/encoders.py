@@ -112,7 +112,7 @@ class Encoder:
         return ((x_bld * there_bl1).sum(1) / there_bl1.sum(1)).float()
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text, whole, without those that the tokenizer adds."""
+        """Returns the tokens of each text, whole, without those that the tokenizer adds."""
         if not texts:
             return []
         found = self.tokenizer(list(texts), add_special_tokens=False, truncation=False, padding=False)["input_ids"]

@@ -132,7 +132,7 @@ def _trained(
     device: str | None,
     progress: bool,
 ) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder of the best epoch, and how it was trained."""
+    """Returns the encoder of the best epoch, and how it was trained."""
     torch = package("torch")
     classes = own.classes
     # Another seed elsewhere in this process is left as it is.

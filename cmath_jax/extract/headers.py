@@ -163,7 +163,7 @@ def _of_wav(file: IO[bytes], size: int, kind: bytes) -> Layout:
 
 
 def _with_whole_bytes(form: bytes, order: str) -> bytes:
-    """The chunk `fmt ` of samples that fill their bytes: one of 24 bits may lie in four bytes, at their upper end."""
+    """Returns the chunk `fmt ` of samples that fill their bytes: 24 bits may lie at the upper end of four bytes."""
     tag, channels, _, _, block, bits = struct.unpack(f"{order}HHIIHH", form[:16])
     room = 8 * block // channels if channels and block % channels == 0 else 0
     if tag in (1, 0xFFFE) and bits < room <= 32 and (bits + 7) // 8 * 8 != room:
@@ -172,7 +172,7 @@ def _with_whole_bytes(form: bytes, order: str) -> bytes:
 
 
 def _goes_on(file: IO[bytes], at: int, size: int, order: str) -> bool:
-    """Whether what follows the samples that a header names are more of them: no chunk, no tag, no filling."""
+    """Returns whether what follows the samples that a header names are more of them: no chunk, tag or filling."""
     if size - at < 16:
         return False
     for place in (at, at + 1):  # of an odd number of bytes
@@ -193,7 +193,7 @@ def _is_name(name: bytes) -> bool:
 
 
 def _of_ogg(file: IO[bytes], size: int) -> Layout:
-    """Up to the last page that is whole: of a half one at the end libsndfile takes the file for empty."""
+    """Returns the file up to its last whole page: where half a one is at its end, libsndfile takes it for empty."""
     begin = max(size - 2 * PAGE, 0)
     file.seek(begin)
     tail = file.read()

@@ -10,18 +10,18 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 
 
 def is_kept(name: str) -> bool:
-    """Whether an encoder was downloaded before. What is kept is used without asking for a newer one."""
+    """Returns whether an encoder was downloaded before. What is kept is used without asking for a newer one."""
     return kept_file(name, "config.json") is not None and any(kept_file(name, file) for file in WEIGHTS)
 
 
 def kept_file(name: str, file: str) -> str | None:
-    """The path of a file of an encoder in the cache of the hub's library; None where it is not there."""
+    """Returns the path of a file of an encoder in the cache of the hub's library; None where it is not there."""
     path = _looked_up(name, file)
     return path if isinstance(path, str) else None
 
 
 def has_file(name: str, file: str) -> bool | None:
-    """Whether an encoder has a file; None where nobody has asked the hub for it before."""
+    """Returns whether an encoder has a file; None where nobody has asked the hub for it before."""
     if kept_file(name, file):
         return True
     return None if _looked_up(name, file) is None else False
@@ -53,7 +53,7 @@ def ask(name: str, advice: str = "") -> None:
 
 
 def _looked_up(name: str, file: str) -> Any:
-    """A path; an object where it is known that there is no such file; None where that is not known."""
+    """Returns a path; an object where it is known that there is no such file; None where that is not known."""
     try:
         return package("huggingface_hub").try_to_load_from_cache(name, file)
     except ValueError:  # a name that none can have

@@ -36,7 +36,7 @@ NAMES = {
 
 
 def language_of_encoder(name: str, source: str) -> str:
-    """The languages that an encoder knows, by the page that comes with it, or by its name.
+    """Returns the languages that an encoder knows, by the page that comes with it, or by its name.
 
     Args:
       source: its folder, or its name on the hub.
@@ -51,12 +51,12 @@ def language_of_encoder(name: str, source: str) -> str:
 
 
 def language_by_name(name: str) -> str:
-    """The languages of an encoder of which nothing but its name or path is known."""
+    """Returns the languages of an encoder of which nothing but its name or path is known."""
     return ENCODERS.get(Path(name).name.lower(), "")
 
 
 def language_of_text(text: str) -> str | None:
-    """The language of what was said; None where it is not sure, or nothing is installed that knows."""
+    """Returns the language of what was said; None where it is not sure, or nothing is installed that knows."""
     if sum(letter.isalpha() for letter in text) < SHORT:
         return None
     try:
@@ -68,7 +68,7 @@ def language_of_text(text: str) -> str | None:
 
 
 def foreign(sentences: Sequence[str], known: str) -> str | None:
-    """The language of a conversation where it is none of those that are known; None where it is, or nobody can say."""
+    """Returns the language of a conversation where it is none of the known ones; None where it is, or may be."""
     codes = set(known.split(",")) if known else set()
     if not codes or MANY in codes:
         return None
@@ -79,7 +79,7 @@ def foreign(sentences: Sequence[str], known: str) -> str | None:
 
 
 def name_of(language: str) -> str:
-    """Languages in words."""
+    """Returns languages in words."""
     if language == MANY:
         return "many languages"
     names = [NAMES.get(code, code) for code in language.split(",") if code]

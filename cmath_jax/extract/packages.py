@@ -46,7 +46,7 @@ def transformers() -> Any:
 
 
 def device(name: str | None) -> Any:
-    """PyTorch's device of that name; without one CUDA where it is there. Raises InputError where it cannot be used."""
+    """Returns PyTorch's device of that name; without one CUDA, if it is there. Raises InputError where it is no use."""
     torch = package("torch")
     try:
         found = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

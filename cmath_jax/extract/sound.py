@@ -90,7 +90,7 @@ def _checked(rate: int) -> int:
 
 
 def _by_soundfile(span: Span) -> Heard | None:
-    """None where libsndfile knows nothing of it, or finds nothing in it."""
+    """Returns what libsndfile reads; None where it knows nothing of the file, or finds nothing in it."""
     try:
         found = surveyed(span.path)
         if found is None or found.samples == 0:
@@ -156,7 +156,7 @@ def _by_av(span: Span) -> Heard:
 
 
 def _mean(pieces: Sequence[Any]) -> np.ndarray:
-    """float64 [n]: frames of packed floats, one after the other, the mean of their channels."""
+    """Returns float64 [n]: frames of packed floats, one after the other, the mean of their channels."""
     parts = (piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(1, dtype=np.float64) for piece in pieces)
     return np.concatenate([np.zeros(0), *parts])
 

@@ -76,14 +76,14 @@ def survey(path: Path, most_seconds: float = math.inf) -> Survey | None:
 
 
 def _with_named(found: Survey) -> Survey:
-    """With what the sizes in the header tell of samples that are not there."""
+    """Returns it with what the sizes in the header tell of samples that are not there."""
     announced = max(found.announced, round(found.samples * found.layout.named))
     cut = found.cut or announced > found.samples
     return replace(found, announced=announced if announced < MOST_SECONDS * found.rate else found.samples, cut=cut)
 
 
 def surveyed(path: Path) -> Survey | None:
-    """As `survey`, but looks only once at a file that stays the same. Raises OSError."""
+    """Does the same as `survey`, but looks only once at a file that stays the same. Raises OSError."""
     state = os.stat(path)
     return _surveyed(path, state.st_size, state.st_mtime_ns)
 
@@ -116,7 +116,7 @@ def blocks(path: Path, found: Survey, begin: int = 0, end: int = ENDLESS) -> Ite
 
 
 def _sought(file: Any, place: int) -> bool:
-    """Whether the file could be moved to the place; where not, it is still at its beginning."""
+    """Moves a file, and returns whether it could be moved; where not, it is still at its beginning."""
     try:
         return bool(file.seek(place) == place)
     except package("soundfile").LibsndfileError:
@@ -124,7 +124,7 @@ def _sought(file: Any, place: int) -> bool:
 
 
 def _counted(library: Any, bytes_of: Any, layout: Layout, most: float) -> tuple[int, float]:
-    """How many samples can be read, one after the other, and the largest of them."""
+    """Returns how many samples can be read, one after the other, and the largest of them."""
     count, peak, step = 0, 0.0, BLOCK
     while step:
         with _opened(library, bytes_of, layout) as file:

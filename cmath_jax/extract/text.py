@@ -54,7 +54,7 @@ class TextExtractor:
         return Extracted([np.stack(x) for x in rows], [*self._foreign(transcripts, read), *problems])
 
     def _foreign(self, transcripts: Sequence[Transcript], read: Sequence[Sequence[Words]]) -> list[Problem]:
-        """For each conversation in a language that the encoder does not know one, of its first words."""
+        """Returns a problem, of its first words, for each conversation in a language that the encoder does not know."""
         known, problems = self.settings["language"], []
         for c, (transcript, conversation) in enumerate(zip(transcripts, read, strict=True)):
             spoken = [u for u, words in enumerate(conversation) if words.text is not None]

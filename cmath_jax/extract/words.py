@@ -27,7 +27,7 @@ class Words:
 
 
 def read_words(sentences: Sequence[str | None], context: int, encoder: Encoder) -> list[Words]:
-    """Every sentence after so many of those before it that have words."""
+    """Returns every sentence after so many of those before it that have words."""
     separator, special = encoder.separator, sorted(encoder.tokenizer.all_special_tokens, key=len, reverse=True)
 
     def plain(sentence: str) -> str:
@@ -52,7 +52,7 @@ def read_words(sentences: Sequence[str | None], context: int, encoder: Encoder) 
 
 
 def texts_with_context(sentences: Sequence[str | None], context: int, encoder: Encoder) -> list[str | None]:
-    """Every sentence after so many of those before it; None where there is nothing to read."""
+    """Returns every sentence after so many of those before it; None where there is nothing to read."""
     return [words.text for words in read_words(sentences, context, encoder)]
 
 
@@ -80,12 +80,12 @@ def _notes(sentence: str, tokens: Sequence[int], encoder: Encoder) -> tuple[str,
 
 
 def _is_word(token: str) -> bool:
-    """Whether a token is more than punctuation."""
+    """Returns whether a token is more than punctuation."""
     return any(unicodedata.category(sign)[0] in "LNS" for sign in token)
 
 
 def _unknown_parts(sentence: str, unknown: int, tokenizer: Any) -> str:
-    """What of a sentence is unknown; nothing for tokenizers that do not tell where their tokens lie."""
+    """Returns what of a sentence is unknown; nothing for tokenizers that do not tell where their tokens lie."""
     if not tokenizer.is_fast:
         return ""
     found = tokenizer(sentence, add_special_tokens=False, return_offsets_mapping=True)

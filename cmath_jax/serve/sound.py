@@ -71,7 +71,7 @@ def rewrite(source: Path, target: Path, most_seconds: float, where: str) -> floa
 
 
 def _is_mpeg(start: bytes) -> bool:
-    """Whether it is the header of a frame of MPEG layer III, of any of its versions."""
+    """Returns whether it is the header of a frame of MPEG layer III, of any of its versions."""
     return len(start) > 1 and start[0] == 0xFF and start[1] & 0xE6 == 0xE2
 
 
