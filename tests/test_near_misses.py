@@ -173,7 +173,11 @@ def test_where_published_files_should_be(tmp_path: Path) -> None:
     assert "(there is no such folder)" in refused(tmp_path / "none")
 
 
-@pytest.mark.parametrize("content", ["<html></html>", CSV, "Ann: Hi.\n", b"\x80\x04N.", gzip.compress(b"x")])
+@pytest.mark.parametrize(
+    "content",
+    ["<html></html>", CSV, "Ann: Hi.\n", b"\x80\x04N.", gzip.compress(b"x")],
+    ids=["page", "csv", "lines", "pickle", "gzip"],
+)
 def test_what_should_be_conversations(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "conversations.jsonl"
     path.write_bytes(content.encode() if isinstance(content, str) else content)

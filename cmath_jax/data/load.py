@@ -115,7 +115,9 @@ def check_source(
         if not dir:
             raise InputError("the corpus conversations needs the folder that holds them: give dir=DIR")
         if not Path(dir).is_dir():
-            raise InputError(f"dir={str(dir)!r}: {dir} is no folder with {CONVERSATIONS}; see docs/data.md")
+            raise InputError(
+                f"dir={str(dir)!r}: {dir} is no folder with {CONVERSATIONS}, see docs/data.md{likeness(Path(dir))}"
+            )
     elif source in FEATURE_SETS:
         if bool(file) != (feature_set == "file") and feature_set != "auto":
             raise InputError(
