@@ -200,6 +200,7 @@ def tiny_corpus() -> Corpus:
     return simulate(tiny().data.simulation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_training_does_not_see_units(tmp_path: Path, stream: bool) -> None:
     """The same corpus in other units, with a feature that is constant in training: every number is the same."""
@@ -315,6 +316,7 @@ def test_uncertainty_does_not_see_the_size_of_logits(trained: TrainedModel, scal
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_model_without_noise_has_no_doubt(tmp_path: Path) -> None:
     config = config_of(tmp_path, tiny_corpus(), model__noise=False, train__epochs=1)
     fit(config, tmp_path / "run")
