@@ -211,7 +211,7 @@ def compare_models(
     the test is careful, not bold. The numbers of seeds may differ.
 
     On equal recipes `benchmarks/joint_test.py` finds at most 6 % of rejections at 5 %, for 3 to 10 seeds, 30 to 280
-    conversations, and seeds that deviate by up to 4 points.
+    conversations, and seeds that deviate by up to 2 points.
 
     Unlabelled utterances are left out. With a single conversation, or a single seed of a model that could have had
     others, the noise cannot be known: no interval and no p-value.

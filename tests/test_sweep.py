@@ -79,7 +79,9 @@ def test_points_of_one_config_share_a_run(done: tuple[Path, dict[str, Any]]) -> 
         "1.0,1.2",
         "0.0,1.2",
         "always",
+        "where",
     ]
+    assert "sees text + audio: text 9 (simulated), audio 6 (simulated)" in lines[-1]
     assert f"{score['mean']:.2f} ± {score['std']:.2f} over 2 seeds" in lines[2]
 
 
