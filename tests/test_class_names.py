@@ -68,6 +68,24 @@ def test_classes_that_are_others_are_not_doubted() -> None:
         assert doubts([name.title() for name in classes]) == []  # written so throughout
     assert doubts(["class 1", "class 2", "class 10"]) == []
     assert doubts(["1", "2", "3"]) == []
+    opposites = [
+        "pleasant",
+        "unpleasant",
+        "satisfied",
+        "dissatisfied",
+        "motivated",
+        "demotivated",
+        "active",
+        "inactive",
+    ]
+    assert doubts(opposites) == []
+    assert doubts(["sad", "mad", "joy", "coy"]) == []
+
+
+@pytest.mark.parametrize("slip", ["jyo", "joyy", "JOY", "ojy"])
+def test_slips_of_a_short_name(slip: str) -> None:
+    (doubt,) = doubts(["joy", slip], [5, 2])
+    assert f"{slip!r} (2 times) and 'joy' (5 times)" in doubt
     assert doubts(["yes", "no"]) == []
 
 
@@ -112,7 +130,7 @@ def test_every_pair_is_looked_at() -> None:
 def test_classes_that_are_rare() -> None:
     assert doubts(["fear", "awe", "calm"], [1, 0, 2]) == [
         "the class 'fear' occurs once, from which nothing can be learned",
-        "the class 'awe' occurs never, from which nothing can be learned",
+        "the class 'awe' never occurs, from which nothing can be learned",
     ]
     assert doubts(["fear ", "awe"])[0].startswith("the class 'fear ' and 'fear'")
     assert doubts(["calm ", "awe"]) == ["the class 'calm ' begins or ends with white space"]

@@ -155,6 +155,16 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str)
         assert "; it looks like " in capsys.readouterr().err
 
 
+def test_one_part_of_meld_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train.csv", "train_sent_emo.csv", "dev.csv", "test.csv"):
+        (tmp_path / name).write_text(CSV)
+    for source in (tmp_path, tmp_path / "dev.csv"):
+        assert main(["check", str(source)]) == 2
+        error = capsys.readouterr().err
+        assert "both train.csv and train_sent_emo.csv are there: move one of them away" in error
+        assert "lacks" not in error and "other CSV" not in error
+
+
 def test_a_folder_where_a_file_is_wanted(tmp_path: Path) -> None:
     put(tmp_path / "mine", ("conversations.jsonl",))
     with pytest.raises(InputError, match=r"a folder of one's own conversations; .*--config.data.dir=.*mine"):

@@ -24,6 +24,7 @@ _SAME = (  # what data sets call one and the same emotion
 )
 _MANY = 200  # classes; with more, every pair of them would take too long
 _EDITS = ((7, 2), (4, 1))  # names of so many letters at least are alike up to so many edits
+_OPPOSITES = ("un", "in", "im", "de", "dis", "non", "not")  # before a name they make another one of it
 
 
 def doubtful_classes(classes: Sequence[str], labels: Labels) -> list[str]:
@@ -80,7 +81,8 @@ def _unknown(names: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
 def _rare(count_of: dict[str, int]) -> Iterator[str]:
     for name, count in count_of.items():
         if count < 2:
-            yield f"the class {brief(name)} occurs {_times(count)}, from which nothing can be learned"
+            seen = "occurs once" if count else "never occurs"
+            yield f"the class {brief(name)} {seen}, from which nothing can be learned"
 
 
 def _times(count: int) -> str:
@@ -94,8 +96,12 @@ def _likeness(one: str, other: str) -> str:
         return "differ in case, white space or marks alone"
     if re.sub(r"\D", "", a) != re.sub(r"\D", "", b):  # class 1 and class 2
         return ""
+    if any(long == f"{prefix}{short}" for prefix in _OPPOSITES for long, short in ((a, b), (b, a))):
+        return ""
     length = min(len(a), len(b))
     most = next((edits for letters, edits in _EDITS if length >= letters), 0)
+    if length == 3 and set(a) == set(b):  # jyo and joyy are slips of joy; sad and mad are not of one another
+        most = 1
     return "are nearly spelled the same" if most and _distance(a, b) <= most else ""
 
 

@@ -103,7 +103,10 @@ def meld_csv(file: File) -> str | None:
     """Fits one of MELD's CSV files; finds what its folder lacks, for the advice."""
     if not columns(file) >= _MELD_COLUMNS:
         return None
-    missing = lacking(_parts(entries(file.path.parent)))
+    names = entries(file.path.parent)
+    twice, missing = _doubled(names), lacking(_parts(names))
+    if twice:
+        return f", where {twice}"
     return f", which lacks {' and '.join(missing)}" if missing else ""
 
 
@@ -119,10 +122,24 @@ def _parts(names: Sequence[str]) -> dict[str, str]:
         return {}
 
 
+def _doubled(names: Sequence[str]) -> str:
+    """Says which of MELD's CSV files are the same part, and what to do; "" where none are."""
+    try:
+        parts_of(names)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def meld_folder(folder: Folder) -> str | None:
     """Fits a folder with MELD's three CSV files, which it finds."""
     parts = _parts(folder.names)
     return ", ".join(parts.values()) if parts and not lacking(parts) else None
+
+
+def doubled_meld(folder: Folder) -> str | None:
+    """Fits a folder with two files that are the same part of MELD; finds which, with what to do."""
+    return _doubled(folder.names) or None
 
 
 def part_of_meld(folder: Folder) -> str | None:

@@ -15,6 +15,7 @@ from cmath_jax.data.looks import (
     begins,
     both,
     columns,
+    doubled_meld,
     entries,
     files,
     inside,
@@ -147,6 +148,7 @@ _FOLDERS = (
         "MELD's CSV files ({found})",
         f"convert them first with `{CONVERT} {{path}} DIR`, and use DIR",
     ),
+    _Row(doubled_meld, "MELD's CSV files", "{found}"),
     _Row(part_of_meld, "a part of MELD's CSV files", "{found} not there: put all three in it, " + NAMES),
     _Row(
         files(r"(train|dev|test)(_sent_emo)?\.csv\.(gz|zip|bz2|xz)"),
