@@ -82,6 +82,12 @@ def test_classes_that_are_others_are_not_doubted() -> None:
     assert doubts(["sad", "mad", "joy", "coy"]) == []
 
 
+@pytest.mark.parametrize("name", ["nan", "None", "N/A", " ", "-", "-1", "?", "xxx"])
+def test_what_stands_for_no_label(name: str) -> None:
+    (doubt,) = doubts(["joy", "fear", name])
+    assert doubt == f"the class {name!r} looks like no label: leave it out, or write null, where there is none"
+
+
 @pytest.mark.parametrize("slip", ["jyo", "joyy", "JOY", "ojy"])
 def test_slips_of_a_short_name(slip: str) -> None:
     (doubt,) = doubts(["joy", slip], [5, 2])

@@ -23,7 +23,7 @@ from cmath_jax.data.own import write_own
 from cmath_jax.data.scaling import FARTHEST, Scaling
 from cmath_jax.data.simulate import Simulation, simulate
 from cmath_jax.errors import InputError
-from cmath_jax.prediction.export import program_of
+from cmath_jax.prediction.export import _scaled, program_of
 from cmath_jax.prediction.predictor import Predictor
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.program import Program
@@ -257,6 +257,16 @@ def test_a_saved_model_and_its_export_standardize_alike(trained: TrainedModel) -
         features = {m: jnp.asarray(c.features[m])[None] for m in trained.modalities}
         probability, _ = program(features, jnp.asarray(c.speakers)[None], jnp.ones((1, len(c)), bool))
         np.testing.assert_allclose(probability[0], [[*p.probabilities.values()] for p in live], atol=1e-5)
+
+
+@pytest.mark.parametrize(("decades", "offset"), [(30, 0.0), (30, 1e4), (36, 1.0)])
+def test_an_export_standardizes_in_any_unit(decades: int, offset: float) -> None:
+    """Up to the ends of float32, where the reciprocal of a deviation is so small that a device takes it for 0."""
+    x_nd = np.random.default_rng(0).normal(size=(50, 41)) + offset
+    x_nd = (x_nd * 10.0 ** np.linspace(-min(decades, 34), decades + 1.5 * (decades > 30), 41)).astype(np.float32)
+    scaling = Scaling.by(Moments.of([{"t": x_nd}], {"t": 41}))
+    exported_nd = jax.jit(lambda x_bld: _scaled(x_bld, scaling, "t"))(jnp.asarray(x_nd)[None])[0]
+    np.testing.assert_allclose(exported_nd, scaling.features({"t": x_nd})["t"], atol=1e-4)
 
 
 def test_a_model_of_an_earlier_version_predicts_as_it_did(trained: TrainedModel, tmp_path: Path) -> None:

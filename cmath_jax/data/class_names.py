@@ -22,6 +22,8 @@ _SAME = (  # what data sets call one and the same emotion
     {"fear", "fearful"},
     {"disgust", "disgusted"},
 )
+# What tables and programs write where there is no value.
+_NO_LABELS = {"nan", "null", "none", "n/a", "na", "?", "??", "xxx", "-1", "undefined", "unlabelled", "unlabeled"}
 _MANY = 200  # classes; with more, every pair of them would take too long
 _EDITS = ((7, 2), (4, 1))  # names of so many letters at least are alike up to so many edits
 _OPPOSITES = ("un", "in", "im", "de", "dis", "non", "not")  # before a name they make another one of it
@@ -69,6 +71,9 @@ def _unknown(names: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
     mixed = any(name in _KNOWN for name in classes)
     for name in names:
         if name in _KNOWN:
+            continue
+        if name.strip().casefold() in _NO_LABELS or not _plain(name):
+            yield f"the class {brief(name)} looks like no label: leave it out, or write null, where there is none"
             continue
         near = [(other, _likeness(name, other)) for other in known if mixed or name.casefold() != other]
         other, why = next((pair for pair in near if pair[1]), ("", ""))

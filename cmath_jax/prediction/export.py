@@ -65,16 +65,21 @@ def program_of(predictor: Predictor) -> Any:
 
 
 def _scaled(x_bld: jax.Array, scaling: Scaling, m: str) -> jax.Array:
-    """As `Scaling.features`, in float32: the mean is subtracted in two parts, the second what rounds off the first."""
+    """As `Scaling.features`, in float32: the mean is subtracted in two parts, the second what rounds off the first.
+
+    Before that every feature is brought near to 1 by a power of two, which is exact: a compiler divides by multiplying
+    with the reciprocal, and a device may take that of a large deviation, or a small deviation, for 0.
+    """
     mean_d, deviation_d = (np.asarray(x[m], np.float64) for x in (scaling.mean, scaling.deviation))
     varies_d = np.isfinite(deviation_d)
+    _, exponent_d = np.frexp(np.where(varies_d, deviation_d, 1.0))
+    unit_d = 2.0 ** -np.clip(exponent_d, -126, 126)
+    mean_d, deviation_d = unit_d * np.where(varies_d, mean_d, 0.0), unit_d * np.where(varies_d, deviation_d, 1.0)
     first_d = mean_d.astype(np.float32)
     second_d = (mean_d - first_d).astype(np.float32)
-    smallest = np.finfo(np.float32).tiny  # a device may take what is smaller for 0
-    divisor_d = np.maximum(np.where(varies_d, deviation_d, 1.0), smallest).astype(np.float32)
     # Without the barrier a compiler might add up the parts first, and round.
-    rest_bld = jax.lax.optimization_barrier(x_bld - first_d[None, None])
-    z_bld = (rest_bld - second_d[None, None]) / divisor_d[None, None]
+    rest_bld = jax.lax.optimization_barrier(x_bld * unit_d.astype(np.float32)[None, None] - first_d[None, None])
+    z_bld = (rest_bld - second_d[None, None]) / deviation_d.astype(np.float32)[None, None]
     return jnp.where(varies_d[None, None], jnp.clip(z_bld, -scaling.farthest, scaling.farthest), 0.0)
 
 

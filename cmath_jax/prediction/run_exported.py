@@ -31,8 +31,9 @@ def read(path: str, record: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.n
     shapes = ", ".join(f"{m} [n, {d}] ({NAMES[m]})" for m, d in dims.items())
     wanted = f"the model takes a file of numpy.savez with one conversation: speakers [n], {shapes}"
     try:
-        given = np.load(path, allow_pickle=False)
-        found = {name: given[name] for name in given.files if name in (*dims, "speakers")}
+        with open(path, "rb") as file:
+            given = np.load(file, allow_pickle=False)
+            found = {name: given[name] for name in given.files if name in (*dims, "speakers")}
     except FileNotFoundError:
         refuse(f"there is no file {path}")
     except OSError as error:
@@ -45,9 +46,9 @@ def read(path: str, record: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.n
         refuse(f"{path}: it has no array {missing[0]!r}, but {there or 'nothing'}; {wanted}")
     speakers_n = found.pop("speakers")
     n = speakers_n.size
-    numbers = (
-        speakers_n.dtype.kind in "iuf" and ((speakers_n >= 0) & (speakers_n < 2**31) & (speakers_n % 1 == 0)).all()
-    )
+    numbers = speakers_n.dtype.kind in "iuf"
+    wide_n = speakers_n.astype(np.float64) if numbers else np.zeros(1)  # float16 cannot be held against 2^31
+    numbers = numbers and ((wide_n >= 0) & (wide_n < 2**31) & (np.floor(wide_n) == wide_n)).all()
     if speakers_n.ndim != 1 or not n or not numbers:
         refuse(f"{path}: speakers is {speakers_n.dtype} {list(speakers_n.shape)}, not numbers from 0, [n]; {wanted}")
     if n > record["longest"]:
@@ -55,11 +56,15 @@ def read(path: str, record: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.n
     for m, x_nd in found.items():
         if x_nd.shape != (n, dims[m]) or x_nd.dtype.kind not in "fiu":
             refuse(f"{path}: {m} is {x_nd.dtype} {list(x_nd.shape)}, not numbers [{n}, {dims[m]}]; {wanted}")
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            found[m] = x_nd = x_nd.astype(np.float32)
         if np.isinf(x_nd).any() or (np.isnan(x_nd).any(1) != np.isnan(x_nd).all(1)).any():
-            refuse(f"{path}: {m} has numbers that are not finite; a row is whole, or all NaN where it is missing")
+            refuse(
+                f"{path}: {m} has numbers that are not finite in float32; a row is whole, or all NaN where it is missing"
+            )
     if all(np.isnan(x_nd).all() for x_nd in found.values()):
         refuse(f"{path}: no utterance has any features")
-    return {m: x_nd.astype(np.float32) for m, x_nd in found.items()}, speakers_n.astype(np.int32)
+    return found, speakers_n.astype(np.int32)
 
 
 def main() -> None:
