@@ -59,9 +59,7 @@ def read(path: str, record: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.n
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
             found[m] = x_nd = x_nd.astype(np.float32)
         if np.isinf(x_nd).any() or (np.isnan(x_nd).any(1) != np.isnan(x_nd).all(1)).any():
-            refuse(
-                f"{path}: {m} has numbers that are not finite in float32; a row is whole, or all NaN where it is missing"
-            )
+            refuse(f"{path}: {m} has numbers that are not finite; a row is whole, or all NaN where it is missing")
     if all(np.isnan(x_nd).all() for x_nd in found.values()):
         refuse(f"{path}: no utterance has any features")
     return found, speakers_n.astype(np.int32)
