@@ -148,14 +148,17 @@ def _let_go(stream: TextIO | None) -> None:
 
 
 def respelled(message: str, spellings: Mapping[str, str]) -> str:
-    """A message with the names of options as a command line spells them; names inside of paths and words stay."""
+    """A message with the names of options as a command line spells them.
+
+    Names inside of paths and words stay, and those in double quotes, which are fields of JSON.
+    """
     names = sorted(spellings, key=len, reverse=True)
     if not names:
         return message
     # A name with a dot or an underscore is an option wherever it stands, a plain word only before a value or a question
     # mark.
     told = "|".join(re.escape(name) if re.search(r"[._]", name) else re.escape(name) + r"(?=[=?])" for name in names)
-    return re.sub(rf"(?<![\w./-])(?:{told})(?![\w/]|\.\w)", lambda found: spellings[found[0]], message)
+    return re.sub(rf'(?<![\w./"-])(?:{told})(?![\w/]|\.\w)', lambda found: spellings[found[0]], message)
 
 
 class Parser(argparse.ArgumentParser):

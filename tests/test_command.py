@@ -111,7 +111,15 @@ def test_options_are_spelled_as_the_command_line_spells_them(name: str, message:
 
 @pytest.mark.parametrize(
     "message",
-    ["runs/data.dir: gone", "the dataset and its seeds", "my_seeds=3", "x/model.width/y", "data.dirs=1", "a.seeds=1"],
+    [
+        "runs/data.dir: gone",
+        "the dataset and its seeds",
+        "my_seeds=3",
+        "x/model.width/y",
+        "data.dirs=1",
+        "a.seeds=1",
+        '"data.check_counts": "warn"',
+    ],
 )
 def test_what_is_no_option_stays(message: str) -> None:
     assert respelled(message, SPELLINGS) == message

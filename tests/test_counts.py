@@ -151,7 +151,7 @@ def test_a_folder_that_is_accepted_for_good(tmp_path: Path, whole: Corpus) -> No
     right = write_own(whole, tmp_path / "right", check_counts="warn")
     assert "check_counts" not in json.loads((right / "corpus.json").read_text())
     (right / "corpus.json").write_text('{"check_counts": "never"}')
-    with pytest.raises(InputError, match=r"corpus\.json: check_counts is 'never'; it can be error or warn"):
+    with pytest.raises(InputError, match=r"corpus\.json: \"check_counts\" is 'never'; it can be error or warn"):
         read_own(right)
 
 

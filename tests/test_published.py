@@ -297,7 +297,7 @@ def test_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         read_published(one, two)
     assert (
         f"the counts are not those of iemocap: test conversations: expected 2, found 1; test utterances: expected 3, "
-        f"found 2; test happy: expected {test[0] + 1}, found {test[0]} (check_counts=warn accepts it: "
+        f"found 2; test happy: expected {test[0] + 1}, found {test[0]} (check_counts=warn accepts it)"
     ) in str(error.value)
     with pytest.warns(UserWarning, match="test conversations: expected 2, found 1"):
         assert_equal(read_published(one, two, check_counts="warn"), source)

@@ -22,8 +22,8 @@ COUNTS: dict[str, tuple[tuple[tuple[str, ...], int, tuple[int, ...]], ...]] = {
     ),
     "iemocap4": (),
 }
-_ACCEPT = "(check_counts=warn accepts it: --check-counts=warn, in launch.py --config.data.check_counts=warn{})"
-_FOR_GOOD = ', for good "check_counts": "warn" in corpus.json; what is no {} can have another name there'
+_ACCEPT = "(check_counts=warn accepts it{})"
+_FOR_GOOD = ', or for good "check_counts": "warn" in corpus.json; what is no {} can have another name there'
 
 Labels = Mapping[str, Sequence[np.ndarray]]  # split -> for each conversation int32 [n], as in `Conversation`
 

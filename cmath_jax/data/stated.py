@@ -22,13 +22,15 @@ def check_fields(stated: Mapping[str, Any], path: Path) -> None:
     """Raises InputError for a field of corpus.json that is unknown or of another type."""
     for name, value in stated.items():
         if name not in _FIELDS:
-            raise InputError(f"{path}: unknown field {brief(name)}; {suggestion(name, _FIELDS)}")
+            known = [f'"{field}"' for field in _FIELDS]
+            raise InputError(f"{path}: unknown field {brief(name)}; {suggestion(name, known)}")
         if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
             kind = {str: "text", list: "a list of names", int: "a number"}[_FIELDS[name]]
             raise InputError(f"{path}: {name} is {brief(value)}, not {kind}")
-    if stated.get("check_counts", "error") not in counts.COUNT_CHECKS:
+    found = stated.get("check_counts", "error")
+    if found not in counts.COUNT_CHECKS:
         allowed = " or ".join(counts.COUNT_CHECKS)
-        raise InputError(f"{path}: check_counts is {brief(stated['check_counts'])}; it can be {allowed}")
+        raise InputError(f'{path}: "check_counts" is {brief(found)}; it can be {allowed}')
     if not 1 <= stated.get("speakers", 1) < 2**31:
         raise InputError(f"{path}: speakers is {stated['speakers']}: one is the least")
 
