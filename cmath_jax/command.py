@@ -12,6 +12,7 @@ import os
 import re
 import select
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
@@ -41,9 +42,11 @@ def answer(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # a terminal that has no ü is no reason to fail
+    told, warnings.formatwarning = warnings.formatwarning, _warning
     try:
         return _ended(command, interruption, spellings or {})
     finally:
+        warnings.formatwarning = told
         for stream in (sys.stdout, sys.stderr):
             _let_go(stream)
 
@@ -77,6 +80,11 @@ def _ended(command: Callable[[], int | None], interruption: str, spellings: Mapp
         if type(error).__name__ not in ("JaxRuntimeError", "XlaRuntimeError") or "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return _say(f"error: the memory of a device is not enough ({str(error).splitlines()[0]})", FAILED)
+
+
+def _warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    """The line of a warning; the place in our code says nothing to whoever gave the command."""
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 def tell(text: str | None = None) -> None:

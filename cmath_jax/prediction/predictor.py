@@ -23,7 +23,7 @@ from cmath_jax.data.transcripts import Transcript, transcript_of
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Extractor, make_extractor
 from cmath_jax.models.cmath import Outputs
-from cmath_jax.prediction.trained import TrainedModel
+from cmath_jax.prediction.trained import TrainedModel, origin
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class Predictor:
         if lost:
             raise InputError(
                 f"the model was trained on {' and '.join(lost)} features of unknown origin "
-                f"({self.trained.facts.source}): they cannot be extracted from a conversation. Give it a folder with "
+                f"({origin(self.trained.facts)}): they cannot be extracted from a conversation. Give it a folder with "
                 "features, or train on features that python -m cmath_jax.extract has made"
             )
         wanted = self.modalities if modalities is None else modalities
