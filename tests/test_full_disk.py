@@ -72,7 +72,8 @@ def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room(left: int, dis
     output, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
     assert f"epoch {saved + 1}/40" in errors and f"epoch {saved}/40" not in errors
-    fit(RUN, tmp_path / "undisturbed")
+    undisturbed = launch(config, tmp_path / "undisturbed")
+    assert undisturbed.communicate(timeout=300) and undisturbed.returncode == 0
     assert rows(folder) == rows(tmp_path / "undisturbed")
 
 
