@@ -41,13 +41,14 @@ def answer(
       interruption: the line for Ctrl-C.
       spellings: the name of an option in messages -> as this command line spells it.
     """
-    warnings.formatwarning = _short_line
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # a terminal that has no ü is no reason to fail
+    told, warnings.formatwarning = warnings.formatwarning, _short_line
     try:
         return _ended(command, interruption, spellings or {})
     finally:
+        warnings.formatwarning = told
         for stream in (sys.stdout, sys.stderr):
             _let_go(stream)
 
@@ -86,9 +87,10 @@ def _ended(command: Callable[[], int | None], interruption: str, spellings: Mapp
 def _short_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Returns what is printed of a warning: of an `InputWarning` no place in the program."""
-    short = issubclass(category, InputWarning)
-    return f"warning: {message}\n" if short else _standard_lines(message, category, filename, lineno, line)
+    """Returns what is printed of a warning: of an `InputWarning` one line, without its place in the program."""
+    if issubclass(category, InputWarning):
+        return f"warning: {' '.join(str(message).split())}\n"
+    return _standard_lines(message, category, filename, lineno, line)
 
 
 def tell(text: str | None = None) -> None:

@@ -11,8 +11,9 @@ import pytest
 from layouts import ROBERTA, content, corpus, dump
 
 from cmath_jax.data import builders, counts, load, published
+from cmath_jax.data.builders import Published, feature_config
 from cmath_jax.data.conversations import SPLITS, Corpus
-from cmath_jax.data.download import FEATURE_SETS, blob_hash
+from cmath_jax.data.download import FEATURE_SETS, RawFile, blob_hash
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.published import PUBLISHED12
 from cmath_jax.data.simulate import Simulation, simulate
@@ -293,3 +294,17 @@ def test_shared_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     direct = published.read_published(SHARED / "meld_minilm_simulated_av.pkl")
     assert read.fingerprint() == direct.fingerprint()
     assert [c.sentences for c in read.splits["test"]] == [c.sentences for c in direct.splits["test"]]
+
+
+def test_the_default_simulation_can_be_streamed(tmp_path: Path) -> None:
+    """Whose config TFDS knows by name already."""
+    stored = load_corpus("simulated", stream=True, prepared_dir=tmp_path)
+    assert stored.fingerprint() == load_corpus("simulated").fingerprint()
+
+
+def test_a_preparation_that_fails_leaves_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "x.pkl").write_text("nothing")
+    file = RawFile("x.pkl", blob="0" * 40, path=tmp_path / "x.pkl")
+    with pytest.raises(InputError):
+        Published(config=feature_config("file", (file,)), data_dir=tmp_path / "prepared").download_and_prepare()
+    assert not (tmp_path / "prepared" / "published").exists()

@@ -81,7 +81,7 @@ def test_a_stream_of_features_is_told_from_the_past(run: Path, own: Path, capsys
     ("arguments", "message"),
     [
         (["--checkpoint", "RUN", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
-        (["--checkpoint", "nowhere", "OWN"], "nowhere: there is no model.json"),
+        (["--checkpoint", "nowhere", "OWN"], "nowhere: there is no such folder"),
         (["--checkpoint", "RUN"], "INPUT"),
         (["OWN"], "--checkpoint"),
         (["--checkpoint", "RUN", "-"], "with --stream"),

@@ -188,7 +188,10 @@ def _own_prepared(folder: Path, prepared_dir: str | Path, check_counts: str) -> 
 def _simulated(simulation: Simulation, prepared_dir: str | Path) -> Corpus:
     from cmath_jax.data.builders import Simulated, simulation_config
 
-    return _prepared(Simulated(config=simulation_config(simulation), data_dir=prepared_dir or None), stream=True)
+    config = simulation_config(simulation)
+    # TFDS refuses a second config of the name that the one with the default options has.
+    config = next((known for known in Simulated.BUILDER_CONFIGS if known.name == config.name), config)
+    return _prepared(Simulated(config=config, data_dir=prepared_dir or None), stream=True)
 
 
 def _prepared(builder: ConversationBuilder, stream: bool) -> Corpus:

@@ -17,7 +17,7 @@ from cmath_jax.data.meld_files import NAMES, lacking, parts_of
 from cmath_jax.data.near_misses import no_data_file
 from cmath_jax.data.plain_text import lines_of, text_of
 from cmath_jax.data.transcripts import Transcript, Utterance
-from cmath_jax.errors import InputError, InputWarning
+from cmath_jax.errors import InputError, InputWarning, reason
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _parts_in(folder: Path) -> dict[str, str]:
     try:
         return parts_of(entry.name for entry in folder.iterdir() if entry.is_file())
     except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{folder}: cannot be read: {reason(error)}") from error
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
 
@@ -147,7 +147,7 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
     other = no_data_file(path, data)
     if other:
         raise InputError(f"{path}: it is none of MELD's CSV files{other}")

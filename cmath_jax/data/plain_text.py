@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
 
 _PIECE = 1 << 16  # bytes
 _END = re.compile(r"\r\n|\r|\n")
@@ -44,7 +44,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def numbered_lines_of(file: BufferedIOBase, name: str) -> Iterator[tuple[int, str]]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from cmath_jax.data.near_misses import likeness, no_data_file, text_likeness
 from cmath_jax.data.plain_text import text_of
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
 
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][1-9][0-9]{0,5})")  # no objects, no structures
 _DAMAGED = (
@@ -50,7 +50,7 @@ def load(path: str | PathLike[str]) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}{likeness(path)}") from error
+        raise InputError(f"{path}: cannot be read: {reason(error)}{likeness(path)}") from error
     if not data:
         raise InputError(f"{path}: the file is empty")
     other = no_data_file(path, data)

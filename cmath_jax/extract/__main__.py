@@ -11,7 +11,7 @@ from typing import Any
 
 from cmath_jax.command import Parser, answer, tell
 from cmath_jax.data.conversations import MODALITIES
-from cmath_jax.errors import InputError, doing
+from cmath_jax.errors import InputError, doing, reason
 from cmath_jax.extract import Execution
 from cmath_jax.extract.folder import Summary, extract_folder
 
@@ -38,7 +38,7 @@ def _command(arguments: list[str]) -> None:
         raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        raise InputError(f"{place}{error.strerror or error}") from error
+        raise InputError(f"{place}{reason(error)}") from error
     except (MemoryError, RuntimeError) as error:  # PyTorch's own, of a processor and of others
         if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
             raise

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.transcripts import Transcript, Utterance
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, InputWarning
 from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache
 from cmath_jax.extract.packages import package
@@ -55,6 +55,7 @@ class AudioExtractor:
             warnings.warn(
                 f"audio: the features are those of openSMILE {given.opensmile}, but {installed} is installed: "
                 "the values may differ",
+                InputWarning,
                 stacklevel=3,
             )
         config_hash = None

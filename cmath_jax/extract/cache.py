@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.errors import reason
 from cmath_jax.extract.weights import hash_of
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Cache:
                 raise
         except OSError as error:
             self._writes = False
-            _tell(self._root, error.strerror or str(error))
+            _tell(self._root, reason(error))
 
 
 def _notes(path: Path) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from cmath_jax.data.near_misses import likeness
 from cmath_jax.data.own import CONVERSATIONS, EXTRACTION
 from cmath_jax.data.stated import read_json
 from cmath_jax.data.transcripts import Transcript, read_transcripts
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
 from cmath_jax.extract import Execution, Extractor, make_extractor
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
             _replace(partial, path)
             _write_settings(folder, name, extractor.settings)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be written: {reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
     return Summary(m, path, utterances, missing, extractor.dim, problems, notes)
@@ -162,7 +162,7 @@ def _check_writable(folder: Path) -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"{folder}: features cannot be written there: {error.strerror}") from error
+        raise InputError(f"{folder}: features cannot be written there: {reason(error)}") from error
 
 
 def _write_features(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

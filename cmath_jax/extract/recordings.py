@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.transcripts import Transcript, Utterance
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
 from cmath_jax.extract import Execution, Extracted, Problem
 from cmath_jax.extract.cache import Cache, Found, Missing, Result
 from cmath_jax.extract.progress import Counter
@@ -162,7 +162,7 @@ def _digest(path: Path) -> str | Missing:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        return Missing(f"cannot be read: {error.strerror}", lasting=False)
+        return Missing(f"cannot be read: {reason(error)}", lasting=False)
     except ValueError as error:  # a name that no file can have
         return Missing(f"cannot be read: {error}", lasting=False)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.errors import reason
 from cmath_jax.extract.containers import duration, frames_from
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.recordings import Part, Span, UnreadableError, ending
@@ -103,7 +104,7 @@ def _by_soundfile(span: Span) -> Heard | None:
         last = found.samples if span.end is None else round(span.end * rate)
         parts = [x_nc.mean(1, dtype=np.float64) for x_nc in blocks(span.path, found, begin, last)]
     except OSError as error:
-        raise UnreadableError(f"it cannot be read: {error.strerror}", lasting=False) from error
+        raise UnreadableError(f"it cannot be read: {reason(error)}", lasting=False) from error
     except package("soundfile").LibsndfileError as error:
         raise UnreadableError(f"it is broken ({error})") from error
     x_n = np.concatenate([np.zeros(0), *parts])[start - begin :]

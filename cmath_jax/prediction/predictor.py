@@ -23,7 +23,7 @@ from cmath_jax.errors import InputError
 from cmath_jax.extract import Extracted, Extractor, make_extractor
 from cmath_jax.models.cmath import Outputs
 from cmath_jax.places import placed
-from cmath_jax.prediction.trained import TrainedModel
+from cmath_jax.prediction.trained import TrainedModel, origin
 
 Warnings = Sequence[Sequence[str]]  # of every utterance of a conversation
 
@@ -169,7 +169,7 @@ class Predictor:
         if lost:
             raise InputError(
                 f"the model was trained on {' and '.join(lost)} features of unknown origin "
-                f"({self.trained.facts.source}): they cannot be extracted from a conversation. Give it a folder with "
+                f"({origin(self.trained.facts)}): they cannot be extracted from a conversation. Give it a folder with "
                 "features, or train on features that python -m cmath_jax.extract has made"
             )
         wanted = self.modalities if modalities is None else modalities

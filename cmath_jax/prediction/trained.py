@@ -6,6 +6,7 @@ needs neither the data nor the checkpoints that it came from, and can be moved a
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -63,6 +64,12 @@ class Facts:
     calibration: Mapping[str, float]
     versions: Mapping[str, str]
     circumstances: Mapping[str, Any] = field(default_factory=dict)
+
+
+def origin(facts: Facts) -> str:
+    """The data of a model in a few words: their source, without the options of a corpus that was made up."""
+    made_up = re.match(r"(\w+)\(\w+=", facts.source)  # as a dataclass shows itself
+    return f"{facts.dataset}, the built-in corpus" if made_up else f"{facts.dataset}, {facts.source}"
 
 
 @dataclass(frozen=True)

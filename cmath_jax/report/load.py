@@ -18,7 +18,7 @@ import numpy as np
 
 from cmath_jax.circumstances import Circumstances
 from cmath_jax.data.conversations import UNLABELLED
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
 from cmath_jax.metrics import Scores
 from cmath_jax.prediction.calibration import BOUNDS
 
@@ -202,7 +202,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError(f"{path}: {reason(error)}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
 
@@ -279,7 +279,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file") from error
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        raise InputError(f"{path}: {reason(error)}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not text: {error}") from error
     for number, line in enumerate(lines, start=1):

@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from cmath_jax.data.transcripts import Transcript
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, reason
 from cmath_jax.places import placed
 from cmath_jax.serve import forms, page, requests, schema
 from cmath_jax.serve.batching import Batcher, Predictor
@@ -129,7 +129,7 @@ class _Server:
         try:
             return Path(tempfile.mkdtemp(dir=self.folder))
         except OSError as error:
-            raise Refused(503, f"the server cannot store recordings now ({error.strerror}); ask again later") from error
+            raise Refused(503, f"the server cannot store recordings now ({reason(error)}); ask again later") from error
 
     async def _answers(
         self,

@@ -18,7 +18,7 @@ import anyio.to_thread
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from cmath_jax.errors import InputError, suggestion
+from cmath_jax.errors import InputError, reason, suggestion
 from cmath_jax.serve.limits import Limits, Refused, TooLargeError
 
 CONVERSATION, FILES = "conversation", "files"  # the fields of a form
@@ -80,7 +80,7 @@ async def read(
     except FormParserError as error:
         raise Refused(400, f"the form cannot be read: {str(error)[:200]}") from error
     except OSError as error:
-        raise Refused(503, f"the server cannot store recordings now ({error.strerror}); ask again later") from error
+        raise Refused(503, f"the server cannot store recordings now ({reason(error)}); ask again later") from error
     if not parts.ended:
         raise Refused(400, "the form is cut off")
     return parts.form()
