@@ -160,12 +160,6 @@ def test_simulated_equals_the_direct_way(tmp_path: Path) -> None:
     assert_equal(prepared(Simulated(config=simulation_config(other), data_dir=tmp_path)), simulate(other))
 
 
-def test_the_default_simulation_can_be_asked_for_by_its_options(tmp_path: Path) -> None:
-    """It is the one that has a name in the class, too."""
-    builder = Simulated(config=simulation_config(Simulation()), data_dir=tmp_path)
-    assert builder.builder_config is Simulated(data_dir=tmp_path).builder_config
-
-
 def test_builder_can_be_pickled(reader: Reader, tmp_path: Path) -> None:
     builder = Meld(config=feature_config("sdt", RAW), data_dir=tmp_path)
     corpus = prepared(builder)

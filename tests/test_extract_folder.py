@@ -230,26 +230,33 @@ def test_what_is_used_and_should_be_known_is_a_note(folder: Path, capsys: pytest
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "code", "words"),
     [
-        (PermissionError(13, "Permission denied", "/some/file"), "error: /some/file: Permission denied"),
-        (OSError(24, "Too many open files"), "error: Too many open files"),
-        (MemoryError(), "error: there is not enough memory; a smaller --batch"),
+        (PermissionError(13, "Permission denied", "/some/file"), 2, "own: /some/file: Permission denied"),
+        (OSError(24, "Too many open files"), 1, "own: Too many open files"),
+        (MemoryError(), 2, "error: there is not enough memory; a smaller --batch"),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            2,
             "error: there is not enough memory",
         ),
     ],
 )
 def test_errors_of_the_system_are_a_line(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, words: str
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    code: int,
+    words: str,
 ) -> None:
     def fails(*arguments: Any) -> None:
         raise error
 
     monkeypatch.setattr("cmath_jax.extract.folder.make_extractor", fails)
-    assert run(folder, "--text=minilm") == 2
-    assert capsys.readouterr().err.startswith(words)
+    assert run(folder, "--text=minilm") == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and words in said
 
 
 @pytest.mark.parametrize(

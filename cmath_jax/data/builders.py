@@ -13,7 +13,7 @@ import itertools
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from zipfile import BadZipFile
@@ -81,7 +81,6 @@ def feature_config(
     return FeatureConfig(name=f"{feature_set}-{key}", files=files, text_layer=text_layer, check_counts=check_counts)
 
 
-@cache  # TFDS refuses a config which is not the very one that the class has under this name
 def simulation_config(simulation: Simulation) -> SimulationConfig:
     """The config of a simulated corpus with these options."""
     return SimulationConfig(name=f"simulation-{_key(simulation)}", simulation=simulation)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cmath_jax.command import Parser, answer, tell
 from cmath_jax.data.conversations import MODALITIES
-from cmath_jax.errors import InputError, doing, reason
+from cmath_jax.errors import InputError, doing
 from cmath_jax.extract import Execution
 from cmath_jax.extract.folder import Summary, extract_folder
 
@@ -34,11 +34,6 @@ def _command(arguments: list[str]) -> None:
             command(arguments[1:])
         else:
             _extract(_parser().parse_args(arguments))
-    except BrokenPipeError:  # whoever reads what is printed has read enough
-        raise
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        raise InputError(f"{place}{reason(error)}") from error
     except (MemoryError, RuntimeError) as error:  # PyTorch's own, of a processor and of others
         if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
             raise
