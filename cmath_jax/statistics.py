@@ -197,8 +197,8 @@ def compare_models(
     conversation is left out in turn, for all seeds of both models. What the seeds add is the sample variance of each
     model's scores over their number, with Welch's degrees of freedom; where the numbers differ, the pooled variance if
     that is larger. Both parts hold the interaction, seeds that err on different conversations, and so its mean square
-    is taken out of the first, which never comes below the jackknife's without the seeds. The half-width of the interval
-    is that of Banerjee,
+    is taken out of the first, but never more than the second: their sum is at least the jackknife's variance. The
+    half-width of the interval is that of Banerjee,
 
         sqrt(t_seeds^2 * V_seeds + t_conversations^2 * V_conversations),
 
