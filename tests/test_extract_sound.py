@@ -125,6 +125,15 @@ def test_what_is_appended_is_no_sound(tmp_path: Path, tail: bytes) -> None:
     assert len(both(tmp_path, wav(form(), chunk(b"data", PCM)) + tail).content) == len(SPOKEN)
 
 
+@pytest.mark.parametrize("second", ["WAV", "RF64", "FLAC", "OGG", "AIFF"])
+@pytest.mark.parametrize("kind", ["WAV", "FLOAT", "RF64", "AIFF"])
+def test_a_second_recording_behind_the_first_is_not_read_as_its_samples(tmp_path: Path, kind: str, second: str) -> None:
+    how = {"format": "WAV", "subtype": "FLOAT"} if kind == "FLOAT" else {"format": kind}
+    found = both(tmp_path, written(**how) + written(format=second))
+    alone = both(tmp_path, written(**how))
+    np.testing.assert_array_equal(found.content, alone.content)
+
+
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
 @pytest.mark.parametrize("share", [0.4, 0.71])
 def test_what_is_cut_off_is_used_as_far_as_it_goes(tmp_path: Path, kind: str, share: float) -> None:
