@@ -22,7 +22,7 @@ What was computed once is kept, and an interrupted extraction goes on. docs/extr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Returns the exit code: 0 done, 1 the system failed, 2 bad input, 130 interrupted."""
     return answer(lambda: _command(sys.argv[1:] if arguments is None else list(arguments)))
 
 
@@ -34,11 +34,6 @@ def _command(arguments: list[str]) -> None:
             command(arguments[1:])
         else:
             _extract(_parser().parse_args(arguments))
-    except BrokenPipeError:  # whoever reads what is printed has read enough
-        raise
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        raise InputError(f"{place}{error.strerror or error}") from error
     except (MemoryError, RuntimeError) as error:  # PyTorch's own, of a processor and of others
         if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
             raise
