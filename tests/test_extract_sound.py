@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,15 @@ def test_what_is_no_sound_is_refused_with_the_reason(tmp_path: Path, value: floa
         rewrite(tmp_path / "a.wav", tmp_path / "b.wav", 60.0, "x")
     if not np.isfinite(value):  # the rest of it is as it should be
         np.testing.assert_array_equal(read(tmp_path / "a.wav", 0.0, 1.0).content, SPOKEN[:16_000])
+
+
+def test_samples_that_are_no_numbers_make_no_warning_of_numpy(tmp_path: Path) -> None:
+    x_nc = np.stack([SPOKEN, SPOKEN], 1)
+    x_nc[20_000] = np.inf, -np.inf
+    soundfile.write(tmp_path / "a.wav", x_nc, RATE, subtype="FLOAT")
+    with warnings.catch_warnings(), pytest.raises(UnreadableError, match="no numbers"):
+        warnings.simplefilter("error")
+        read(tmp_path / "a.wav")
 
 
 def test_too_loud_a_sound_has_nearly_the_features_of_a_sound_at_full_scale(tmp_path: Path) -> None:
