@@ -51,7 +51,7 @@ class StandIn:
     )
     before: Callable[[Sequence[Transcript]], None] = lambda batch: None
     batches: list[list[Transcript]] = field(default_factory=list)
-    sure: bool = False  # whether its draws never disagree
+    disagree: float | None = None  # its uncertainty of all that is said; None: it depends on the words
 
     def predict(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[list[Prediction]]:
         self.batches.append(list(transcripts))
@@ -79,7 +79,7 @@ class StandIn:
         missing = "".join(m for m, there in (("t", utterance.text), ("a", utterance.audio)) if not there)
         heard = (0.3, 0.5) if utterance.audio else (0.0, 0.0)
         gates = {centre: {"t": 1 - share_a, "a": share_a} for centre, share_a in zip("ta", heard, strict=True)}
-        uncertainty = 0.0 if self.sure else (1 - share) / 3
+        uncertainty = (1 - share) / 3 if self.disagree is None else self.disagree
         cut = (f"{utterance.audio}: it is cut",) if utterance.audio else ()
         warnings = (*cut, "the words are odd") if "odd" in words else ()
         return Prediction(label, probabilities, uncertainty, 0.62, gates, missing, warnings)

@@ -232,14 +232,10 @@ def test_what_is_used_and_should_be_known_is_a_note(folder: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (PermissionError(13, "Permission denied", "/some/file"), 2, "own: /some/file: Permission denied"),
-        (OSError(24, "Too many open files"), 1, "own: Too many open files"),
-        (MemoryError(), 2, "error: there is not enough memory; a smaller --batch"),
-        (
-            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
-            2,
-            "error: there is not enough memory",
-        ),
+        (PermissionError(13, "Permission denied", "/some/file"), 2, "features of DIR: /some/file: Permission denied"),
+        (OSError(24, "Too many open files"), 1, "features of DIR: Too many open files"),
+        (MemoryError(), 2, "there is not enough memory; a smaller --batch"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 2, "there is not enough memory"),
     ],
 )
 def test_errors_of_the_system_are_a_line(
@@ -255,8 +251,18 @@ def test_errors_of_the_system_are_a_line(
 
     monkeypatch.setattr("cmath_jax.extract.folder.make_extractor", fails)
     assert run(folder, "--text=minilm") == code
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1 and words in said
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and words.replace("DIR", str(folder)) in line
+
+
+def test_that_nothing_can_be_printed_is_said_with_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert run(folder, "--audio=eGeMAPSv02") == 1
+        monkeypatch.undo()
+    assert "error: writing to standard output: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

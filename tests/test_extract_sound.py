@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,15 @@ def test_what_is_appended_is_no_sound(tmp_path: Path, tail: bytes) -> None:
     assert len(both(tmp_path, wav(form(), chunk(b"data", PCM)) + tail).content) == len(SPOKEN)
 
 
+@pytest.mark.parametrize("second", ["WAV", "RF64", "FLAC", "OGG", "AIFF"])
+@pytest.mark.parametrize("kind", ["WAV", "FLOAT", "RF64", "AIFF"])
+def test_a_second_recording_behind_the_first_is_not_read_as_its_samples(tmp_path: Path, kind: str, second: str) -> None:
+    how = {"format": "WAV", "subtype": "FLOAT"} if kind == "FLOAT" else {"format": kind}
+    found = both(tmp_path, written(**how) + written(format=second))
+    alone = both(tmp_path, written(**how))
+    np.testing.assert_array_equal(found.content, alone.content)
+
+
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
 @pytest.mark.parametrize("share", [0.4, 0.71])
 def test_what_is_cut_off_is_used_as_far_as_it_goes(tmp_path: Path, kind: str, share: float) -> None:
@@ -231,6 +241,15 @@ def test_what_is_no_sound_is_refused_with_the_reason(tmp_path: Path, value: floa
         rewrite(tmp_path / "a.wav", tmp_path / "b.wav", 60.0, "x")
     if not np.isfinite(value):  # the rest of it is as it should be
         np.testing.assert_array_equal(read(tmp_path / "a.wav", 0.0, 1.0).content, SPOKEN[:16_000])
+
+
+def test_samples_that_are_no_numbers_make_no_warning_of_numpy(tmp_path: Path) -> None:
+    x_nc = np.stack([SPOKEN, SPOKEN], 1)
+    x_nc[20_000] = np.inf, -np.inf
+    soundfile.write(tmp_path / "a.wav", x_nc, RATE, subtype="FLOAT")
+    with warnings.catch_warnings(), pytest.raises(UnreadableError, match="no numbers"):
+        warnings.simplefilter("error")
+        read(tmp_path / "a.wav")
 
 
 def test_too_loud_a_sound_has_nearly_the_features_of_a_sound_at_full_scale(tmp_path: Path) -> None:

@@ -224,6 +224,9 @@ def test_what_cannot_be_labelled_is_refused(run: Path, talks: list[Conversation]
     assert predict(run, []) == []
 
 
+UNSEEN = "\u200b"  # a text in which there is nothing to read
+
+
 class Encoder:
     """Stands in for an extractor: two numbers an utterance, and a note of what it was asked."""
 
@@ -237,15 +240,16 @@ class Encoder:
         self.asked += map(len, transcripts)
         rows = []
         for transcript in transcripts:
-            texts = [utterance.text or "" for utterance in transcript.utterances]
+            texts = [(utterance.text or "").strip(UNSEEN) for utterance in transcript.utterances]
             x_nd = np.array([np.cos(np.arange(9) + len(text)) for text in texts], np.float32)
             plain_nd = x_nd.copy()
             for back in (1, 2, 3):  # what was said before tells
                 x_nd[back:] += 0.3 * plain_nd[:-back]
             x_nd[[not text for text in texts]] = np.nan
             rows.append(x_nd)
-        short = [(c, u) for c, t in enumerate(transcripts) for u, said in enumerate(t.utterances) if said.text == "Hm"]
-        return Extracted(rows, [Problem(c, u, "it says little") for c, u in short])
+        told = {"Hm": "it says little", UNSEEN: "it has no words"}
+        said = [(c, u, each.text) for c, t in enumerate(transcripts) for u, each in enumerate(t.utterances)]
+        return Extracted(rows, [Problem(c, u, told[text]) for c, u, text in said if text in told])
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +308,21 @@ def test_what_the_extractor_knows_is_told_beside_the_utterance(causal: TrainedMo
     assert found[1][1].to_dict()["warnings"] == ["it says little"]
     stream = Stream(predictor)
     assert [stream.say(utterance).warnings for utterance in talk.utterances] == expected
+
+
+def test_why_nothing_is_known_of_a_conversation_is_told(causal: TrainedModel, monkeypatch: Any) -> None:
+    monkeypatch.setattr(prediction, "make_extractor", lambda m, settings: Encoder())
+    predictor = Predictor(causal)
+    talk = Transcript("t", (Utterance("A", None), Utterance("A", UNSEEN), Utterance("B", UNSEEN)))
+    with pytest.raises(InputError, match="utterance 1: it has no words; and no utterance has any text") as refused:
+        predictor.predict([TALK, talk])
+    assert refused.value.utterance == 1 and str(refused.value).startswith("conversation 't', utterance 1: ")
+    assert refused.value.reason == "it has no words; and no utterance has any text, which is what the model goes by"
+    with pytest.raises(InputError, match="utterance 0: it has no words; and no utterance has any text"):
+        Stream(predictor).say(Utterance("A", UNSEEN))
+    with pytest.raises(InputError, match="conversation 't': no utterance has any text") as refused:
+        predictor.predict([Transcript("t", (Utterance("A", None),))])
+    assert refused.value.utterance is None
 
 
 def test_a_stream_goes_on_after_an_utterance_that_cannot_be_used(causal: TrainedModel, monkeypatch: Any) -> None:

@@ -18,6 +18,7 @@ from serve_samples import ask, conversation, form, predict, predict_spoken, reco
 from cmath_jax.data.transcripts import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.serve.limits import Limits
+from cmath_jax.serve.page import facts
 
 samples.skip_without_packages()
 LIMITS = Limits(
@@ -432,3 +433,12 @@ def test_limits_are_positive() -> None:
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(InputError, match="--max-body-bytes"):
             Limits(body_bytes=wrong)  # type: ignore[arg-type]
+
+
+def test_the_page_says_which_features_a_score_belongs_to() -> None:
+    text = {"origin": "extracted", "size": 384, "settings": {"encoder": "minilm"}, "fine_tuned": False}
+    stated = {"model": "cmath", "modalities": "t", "features": {"t": text}}
+    card = samples.StandIn().card
+    assert dict(facts(card | {"circumstances": stated}))["Features"] == "text 384 (minilm, frozen)"
+    # A model of before they were recorded.
+    assert dict(facts(card | {"circumstances": {}}))["Features"] == dict(facts(card))["Features"] == "not stated"

@@ -264,8 +264,9 @@ def test_errors_and_warnings_name_the_line_and_the_file_as_they_are_known(
     page.close()
 
 
-def test_draws_are_spoken_of_where_one_disagrees(browser: Any) -> None:
-    with samples.served(samples.StandIn(sure=True), Limits()) as url:
+@pytest.mark.parametrize("share", [0.0, 1 / 256])
+def test_draws_are_not_spoken_of_where_every_line_would_say_0_percent(browser: Any, share: float) -> None:
+    with samples.served(samples.StandIn(disagree=share), Limits()) as url:
         page, wrong = opened(browser, url)
         ask(page)
         assert "draws" not in page.inner_text("main").lower()

@@ -22,7 +22,7 @@ What was computed once is kept, and an interrupted extraction goes on. docs/extr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Returns the exit code: 0 done, 1 the system failed, 2 bad input, 130 interrupted."""
     return answer(lambda: _command(sys.argv[1:] if arguments is None else list(arguments)))
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.command import Parser
+from cmath_jax.command import Parser, tell
 from cmath_jax.data.conversations import SPLITS
 from cmath_jax.data.own import CONVERSATIONS, OwnFolder, read_folder
 from cmath_jax.data.transcripts import Transcript
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, doing
 from cmath_jax.extract.encoders import FINETUNING, Encoder, is_local
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
@@ -83,12 +83,13 @@ def command(arguments: Sequence[str]) -> None:
     given |= {"context": options.context, "max_tokens": options.max_tokens}
     settings = {name: value for name, value in given.items() if value is not None}
     training = replace(usual, epochs=options.epochs, rate=options.rate, batch=options.batch, seed=options.seed)
-    record = finetune(options.folder, settings, options.output, training, options.device, progress=True)
+    with doing("training an encoder, to be written to", options.output):
+        record = finetune(options.folder, settings, options.output, training, options.device, progress=True)
     for split in ("validation", "test"):
         if record["scores"][split]:
             scores = record["scores"][split]
-            print(f"{split}: weighted F1 {scores['weighted_f1']:.2f}, accuracy {scores['accuracy']:.2f}")
-    print(f"encoder of epoch {record['epoch']}: {options.output}")
+            tell(f"{split}: weighted F1 {scores['weighted_f1']:.2f}, accuracy {scores['accuracy']:.2f}")
+    tell(f"encoder of epoch {record['epoch']}: {options.output}")
 
 
 def finetune(

@@ -13,6 +13,7 @@ from typing import IO
 UNKNOWN = 0x7FFF0000  # bytes: from here on, what a header of 32 bits says is "until the end"
 MOST_CHUNKS = 1000
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")  # that some programs append, as to an MP3
+FILES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS")  # how another recording begins
 COMMON = (b"fmt ", b"data", b"LIST", b"fact")
 LONGEST = 2**50  # bytes: what says that it has more is damaged
 PAGE = 65_307  # bytes, of the longest page of Ogg
@@ -83,6 +84,8 @@ def layout_of(file: IO[bytes]) -> Layout:
         return _of_wav(file, size, start[:4])
     if start[:4] == b"OggS":
         return _of_ogg(file, size)
+    if start[:4] == b"FORM" and start[8:11] == b"AIF":
+        return Layout(b"", 0, _before_another(file, 8 + int(struct.unpack(">I", start[4:8])[0]), size))
     return Layout(b"", 0, size)
 
 
@@ -137,10 +140,11 @@ def read_wav(file: IO[bytes], size: int, kind: bytes) -> Wav | None:
 
 
 def _of_wav(file: IO[bytes], size: int, kind: bytes) -> Layout:
-    whole = Layout(b"", 0, size)
     wav = read_wav(file, size, kind)
     if wav is None or len(wav.form) < 16:
-        return whole
+        return Layout(b"", 0, size)
+    if wav.named is not None:
+        size = _before_another(file, wav.begin + wav.named, size)
     order = ">" if kind == b"RIFX" else "<"
     form, there = _with_whole_bytes(wav.form, order), size - wav.begin
     end, right = size, wav.sound and form == wav.form
@@ -169,6 +173,16 @@ def _with_whole_bytes(form: bytes, order: str) -> bytes:
     if tag in (1, 0xFFFE) and bits < room <= 32 and (bits + 7) // 8 * 8 != room:
         return form[:14] + struct.pack(f"{order}H", room) + form[16:]
     return form
+
+
+def _before_another(file: IO[bytes], end: int, size: int) -> int:
+    """Returns where a recording ends if another file was appended to it, and the size of the file if none was."""
+    for place in (end, end + 1):  # of an odd number of bytes
+        if place < size:
+            file.seek(place)
+            if file.read(4) in FILES:
+                return place
+    return size
 
 
 def _goes_on(file: IO[bytes], at: int, size: int, order: str) -> bool:

@@ -102,7 +102,8 @@ def _by_soundfile(span: Span) -> Heard | None:
             raise UnreadableError(f"it ends after {found.samples / rate:.2f} s, {_where(span)} there is nothing")
         begin = max(start - round(LOOKBACK * rate), 0)
         last = found.samples if span.end is None else round(span.end * rate)
-        parts = [x_nc.mean(1, dtype=np.float64) for x_nc in blocks(span.path, found, begin, last)]
+        with np.errstate(invalid="ignore"):  # where samples are no numbers `read_sound` says so
+            parts = [x_nc.mean(1, dtype=np.float64) for x_nc in blocks(span.path, found, begin, last)]
     except OSError as error:
         raise UnreadableError(f"it cannot be read: {reason(error)}", lasting=False) from error
     except package("soundfile").LibsndfileError as error:

@@ -193,9 +193,10 @@ class Predictor:
         """
         if not conversations:
             return []
-        for conversation in conversations:
+        said = warnings or [[()] * len(c) for c in conversations]
+        for conversation, said_n in zip(conversations, said, strict=True):
             with placed(f"conversation {conversation.id!r}"):
-                self._check(conversation)
+                self._check(conversation, said_n)
         used = [_with(c, {m: c.features[m] for m in self.modalities}) for c in conversations]
         table = Table.of(
             [_with(c, self.trained.scaling.features(c.features)) for c in used], self.modalities, masked=True
@@ -215,7 +216,6 @@ class Predictor:
                 told[batch.utterance_rl[at]] = self._prediction(arrays, batch, at)
         starts = [int(start) for start in table.start_c]
         found = [cast(list[Prediction], told[s : s + len(c)]) for s, c in zip(starts, conversations, strict=True)]
-        said = warnings or [[()] * len(c) for c in conversations]
         return [
             [self._warned(*each) for each in zip(predictions, c.speakers.tolist(), said_n, strict=True)]
             for predictions, c, said_n in zip(found, conversations, said, strict=True)
@@ -247,7 +247,7 @@ class Predictor:
             missing=missing,
         )
 
-    def _check(self, c: Conversation) -> None:
+    def _check(self, c: Conversation, warnings: Warnings) -> None:
         where, known_n = f"conversation {c.id!r}", np.zeros(len(c), bool)
         if not len(c):
             raise InputError(f"{where}: it is empty (0 utterances)")
@@ -263,7 +263,12 @@ class Predictor:
             known_n |= there_n
         if not known_n.any():
             names = " or ".join(MODALITIES[m] for m in self.modalities)
-            raise InputError(f"{where}: no utterance has any {names}, which is what the model goes by")
+            nothing = f"no utterance has any {names}, which is what the model goes by"
+            for i, said in enumerate(warnings):
+                if said:  # why: the first that could have had something
+                    with placed(f"{where}, utterance {i}", utterance=i):
+                        raise InputError(f"{where}, utterance {i}: {said[0]}; and {nothing}")
+            raise InputError(f"{where}: {nothing}")
 
     @cached_property
     def _extractors(self) -> dict[str, Extractor]:

@@ -27,7 +27,7 @@ let latest = null;
 
 export function show(spoken, predictions) {
   latest = { spoken, predictions };
-  const disagree = predictions.some((one) => one.uncertainty > 0);
+  const disagree = predictions.some((one) => percent(one.uncertainty) !== percent(0)); // else every line says 0 %
   $("said").replaceChildren(...predictions.map((prediction, i) => resultOf(spoken[i], prediction, disagree)));
   const speakers = new Set(spoken.map((one) => one.speaker)).size;
   $("course-title").textContent = speakers === 1 ? "The course of the conversation" : `The course of each of ${speakers} speakers`;

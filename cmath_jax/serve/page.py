@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from cmath_jax.circumstances import NOT_STATED, Circumstances
 from cmath_jax.report.drawing import MODALITY_COLOURS, css_variable, css_variables, emotion_colours
 from cmath_jax.report.web import fill
 
@@ -54,10 +55,12 @@ def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a reader wants to know of the facts of a model (`prediction.trained.Facts`): title and words."""
     test, majority = card["scores"]["test"], card["scores"]["majority"]
     score = f"weighted F1 {test['weighted_f1']:.1f} %, accuracy {test['accuracy']:.1f} %"
+    stated = Circumstances.read(card.get("circumstances", {}), {})
     floor = f"{majority['weighted_f1']:.1f} % and {majority['accuracy']:.1f} %"
     return [
         ("Model", f"{card['name']}, {card['parameters']:,} parameters"),
         ("Data", f"{card['dataset']} ({card['source']})"),
+        ("Features", stated.short() if stated.features else NOT_STATED),
         ("Score on its test split", f"{score}; always saying the most frequent emotion would have {floor}"),
         ("F1 of each emotion", ", ".join(f"{name} {value:.1f} %" for name, value in card["f1"].items())),
         ("Calibration error", f"{card['calibration']['after']:.1f} %: so far are its probabilities from its hits"),

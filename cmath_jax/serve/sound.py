@@ -53,7 +53,8 @@ def rewrite(source: Path, target: Path, most_seconds: float, where: str) -> floa
     if found.samples > most_seconds * rate:
         raise TooLargeError(f"{where} makes it longer than {most_seconds:g} seconds of sound")
     if not found.samples:
-        raise InputError(f"{where} is empty (0 samples)")
+        broken = f"is broken from its beginning: of {found.announced} samples none can be read"
+        raise InputError(f"{where} {broken if found.announced else 'is empty (0 samples)'}")
     try:
         scale(found.peak)  # extraction does it; here it is only asked whether it can
         with soundfile.SoundFile(target, "w", rate, channels, "FLOAT", format="WAV") as written:
