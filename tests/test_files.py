@@ -70,6 +70,12 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink() and path.read_text() == "three"
 
 
+def test_a_file_that_cannot_be_written_has_the_name_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file") as error:
+        write_whole(tmp_path / "none" / "new.txt", "text")
+    assert error.value.filename == str(tmp_path / "none" / "new.txt")
+
+
 def test_a_device_is_written_to_and_not_replaced() -> None:
     write_whole(Path("/dev/null"), "x")
     assert not Path("/dev/null").is_file()
