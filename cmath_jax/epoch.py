@@ -111,7 +111,7 @@ def _take(program: Program, member: Member, epoch: int, step: int, values: dict[
         conversations = ", ".join(program.conversations(member.seed, epoch, step))
         member.failure = TrainingDivergedError(
             f"{member.name}, epoch {epoch + 1}, step {member.done}: the loss is {values['loss']}, the norm of its "
-            f"gradient {values['gradient_norm']}; conversations {conversations}. The last good checkpoint is kept; "
+            f"gradient {values['gradient_norm']}; conversations {conversations}. What is saved is kept; "
             "try a lower optim.learning_rate, or optim.clip_norm"
         )
         return []

@@ -97,7 +97,8 @@ def _size(count: float, digits: int) -> str:
 def made_folders(folder: Path) -> list[Path]:
     """Makes a folder and those above it. Returns the ones that were not there, the innermost first."""
     made = []
-    above = Path(os.path.abspath(folder))
+    # Where links lead to: behind one, `..` is another folder than its letters say.
+    folder = above = Path(os.path.realpath(folder))
     while not above.exists():
         made.append(above)
         above = above.parent

@@ -75,6 +75,7 @@ def train_runs(
     require_same("options, data or checkpoints", (fingerprint, saved, [binding(to_dict(config)) for config, _ in runs]))
     members_r: list[list[Member]] = []
     for config, folder in runs:
+        folder.refuse_other_run(to_dict(config), fingerprint)
         stamp = {"config": to_dict(config), "fingerprint": fingerprint}
         records = [saved_record(folder.checkpoints(seed), stamp) for seed in range(config.seeds)]
         members_r.append([Member(config, seed, folder, stamp, **record) for seed, record in enumerate(records)])

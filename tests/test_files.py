@@ -120,6 +120,35 @@ def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "work").exists()
 
 
+def test_of_a_folder_that_was_there_only_the_lock_goes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("somebody's")
+    lock = FolderLock(tmp_path)
+    lock.acquire(wait=False)
+    lock.release_without_trace(lambda path: True)
+    assert os.listdir(tmp_path) == ["config.json"]
+    (tmp_path / ".lock").touch()  # of an earlier run
+    lock.acquire(wait=False)
+    lock.release_without_trace(lambda path: True)
+    assert sorted(os.listdir(tmp_path)) == [".lock", "config.json"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_behind_a_link_stays(there: bool, tmp_path: Path) -> None:
+    """`link/../theirs` is beside what the link leads to, not beside the link."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "real" / "deep")
+    if there:
+        (tmp_path / "real" / "theirs").mkdir()
+        (tmp_path / "real" / "theirs" / "config.json").touch()
+    lock = FolderLock(tmp_path / "here" / "link" / ".." / "theirs")
+    lock.acquire(wait=False)
+    assert (tmp_path / "real" / "theirs" / ".lock").exists()
+    lock.release_without_trace(lambda path: True)
+    assert (tmp_path / "real" / "theirs" / "config.json").exists() == there
+    assert (tmp_path / "real" / "theirs").exists() == there and (tmp_path / "real" / "deep").exists()
+
+
 TRACES = ("config.json", "environment.json", "metrics.jsonl", "tensorboard/seed_0/events", ".result.json.7.partial")
 SAVED = (
     "checkpoints/seed_0/12/x",
