@@ -57,6 +57,10 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+        except OSError as error:
+            if error.filename == str(partial):  # a name that nobody has given
+                error.filename = error.filename2 = None
+            raise
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmath_jax import waiting
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, readable
 from cmath_jax.files import UNITS, read_text, size, sizes, whole, write_whole
 from cmath_jax.lock import FolderLock
 from cmath_jax.new_folder import new_folder
@@ -68,6 +68,12 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(path)
     write_whole(tmp_path / "link", "three")
     assert (tmp_path / "link").is_symlink() and path.read_text() == "three"
+
+
+def test_a_message_names_the_file_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file") as refused:
+        write_whole(tmp_path / "none" / "f", "x")
+    assert readable(refused.value) == f"writing {tmp_path}/none/f: No such file or directory"
 
 
 def test_a_device_is_written_to_and_not_replaced() -> None:
