@@ -185,6 +185,14 @@ def test_a_new_folder_leaves_nothing_above_it_either(tmp_path: Path) -> None:
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_new_folder_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    with new_folder(tmp_path / "link") as partial:
+        (partial / "x").touch()
+    assert (tmp_path / "link").is_symlink() and os.listdir(tmp_path / "empty") == ["x"]
+
+
 def test_whoever_waits_says_so(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(waiting, "FIRST", 0.2)
     monkeypatch.setattr(waiting, "AGAIN", 0.1)
