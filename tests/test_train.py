@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import chex
@@ -156,6 +157,20 @@ def test_a_result_without_its_checkpoints_is_not_lost_to_another_run(
         train.fit(tiny(model__width=16), folder)
     assert (folder / "model" / "model.json").exists() and (folder / "result.json").exists()
     assert not (folder / "checkpoints").exists()
+
+
+def test_checkpoints_that_are_there_need_no_more_room(
+    undisturbed: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = train.make_program(ONE_DEVICE, train.load_configured(ONE_DEVICE), 1)
+    model = sum(x.nbytes for x in jax.tree.leaves(made.initialize(0).params))
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda _: SimpleNamespace(free=model))
+    member = SimpleNamespace(folder=RunFolder(undisturbed[0]), seed=0)
+    monkeypatch.setattr(RunFolder, "steps_saved", lambda _, seed: [4, 8] if seed == 0 else [])
+    train.check_room(made, member.folder, [member])
+    member.seed = 1  # of which nothing is saved
+    with pytest.raises(InputError, match="left on the disk"):
+        train.check_room(made, member.folder, [member])
 
 
 @pytest.mark.parametrize(
