@@ -117,8 +117,7 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
       InputError: if there is no such file, nothing in it that is a config, or an option is unknown or wrong.
     """
     path, options = Path(path), dict(options or {})
-    if not path.is_file():
-        raise InputError(f"--config {path}: {'it is a folder' if path.is_dir() else 'there is no such file'}")
+    _check_is_file(path)
     if path.suffix == ".json":
         return _from_json(path, options)
     namespace = _blamed(path, lambda: runpy.run_path(str(path)))
@@ -155,9 +154,15 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
 def parameters(path: str | Path) -> dict[str, Any]:
     """The parameters of an experiment file that are options of the command line, with their defaults."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"--config {path}: {'it is a folder' if path.is_dir() else 'there is no such file'}")
+    _check_is_file(path)
     return {} if path.suffix == ".json" else _parameters(_blamed(path, lambda: runpy.run_path(str(path))))
+
+
+def _check_is_file(path: Path) -> None:
+    """Raises InputError that says what else a path is."""
+    if not path.is_file():
+        what = "it is a folder" if path.is_dir() else "it is a device or a pipe, not a file"
+        raise InputError(f"--config {path}: {what if path.exists() else 'there is no such file'}")
 
 
 def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             partial.replace(path)
         except OSError as error:
             if error.filename == str(partial):  # a name that nobody has given
-                error.filename = str(path)
+                error.filename = error.filename2 = None
             raise
         finally:
             with contextlib.suppress(OSError):
@@ -101,7 +101,8 @@ def _size(count: float, digits: int) -> str:
 def made_folders(folder: Path) -> list[Path]:
     """Makes a folder and those above it. Returns the ones that were not there, the innermost first."""
     made = []
-    above = Path(os.path.abspath(folder))
+    # Where links lead to: behind one, `..` is another folder than its letters say.
+    folder = above = Path(os.path.realpath(folder))
     while not above.exists():
         made.append(above)
         above = above.parent

@@ -25,6 +25,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._made: list[Path] = []
+        self._found: frozenset[str] = frozenset()  # names that were in the folder before
         self._file: IO[str] | None = None
 
     def acquire(self, wait: bool) -> None:
@@ -32,6 +33,7 @@ class FolderLock:
         while self._file is None:
             self._made += [folder for folder in made_folders(self._folder) if folder not in self._made]
             try:
+                self._found = frozenset(os.listdir(self._folder))
                 file = open(self._folder / LOCK, "a")  # noqa: SIM115 - the lock is held for longer than a block
             except FileNotFoundError:
                 continue  # the folder went with a process that had failed
@@ -63,6 +65,8 @@ class FolderLock:
     def release_without_trace(self, is_trace: Callable[[Path], bool]) -> None:
         """Lets go, and removes the folder if it was made here and holds nothing but traces.
 
+        In a folder that was there before only the lock goes, where nothing else has come into it.
+
         Args:
           is_trace: of something in the folder, other than the lock: whether nobody will miss it.
         """
@@ -70,7 +74,9 @@ class FolderLock:
             return
         with contextlib.suppress(OSError):
             left = [path for path in self._folder.iterdir() if path.name != LOCK]
-            ours = Path(os.path.abspath(self._folder)) in self._made
+            ours = Path(os.path.realpath(self._folder)) in self._made
+            if not ours and LOCK not in self._found and {path.name for path in left} <= self._found:
+                (self._folder / LOCK).unlink()
             if ours and all(map(is_trace, left)):
                 for path in left:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

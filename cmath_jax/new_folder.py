@@ -18,7 +18,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
       InputError: the folder is there and not empty, or cannot be written.
     """
     try:
-        folder = Path(os.path.abspath(folder))
+        folder = Path(os.path.realpath(folder))  # what a link leads to is made, not the link
         # Both cannot be made anew: the one has no name, and whoever is in the other would lose the ground.
         if not folder.name or folder == Path.cwd():
             raise InputError(f"{folder} is there already: name a new folder")

@@ -164,7 +164,7 @@ class Program:
         if lost_n.any():
             raise TrainingDivergedError(
                 f"the parameters give no probabilities for {lost_n.sum()} of {len(lost_n)} utterances of the {split} "
-                "split: they are no longer finite. The last good checkpoint is kept; try a lower optim.learning_rate, "
+                "split: they are no longer finite. What is saved is kept; try a lower optim.learning_rate, "
                 "or optim.clip_norm"
             )
         label_n = self.corpus.labels(split)

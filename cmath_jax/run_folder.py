@@ -106,6 +106,28 @@ class RunFolder:
         if "sections" in _read_json(self.path / "config.json"):
             raise InputError(f"--workdir {self.path} holds a sweep; use another --workdir")
 
+    def refuse_other_run(self, config: Mapping[str, Any], fingerprint: str) -> None:
+        """Raises InputError if the folder holds a result, or a file of its name, that is not of this run: it would be
+        lost, with or without checkpoints beside it."""
+        path = self.path / "config.json"
+        saved = _read_json(path)
+        present = [name for name in (*RESULTS, MODEL, "report.html") if (self.path / name).exists()]
+        if path.exists() and saved and not {"experiment", "dataset"} <= saved.keys():
+            raise InputError(f"--workdir {self.path}: its config.json is not that of a run; use another --workdir")
+        if not present:
+            return
+        if not path.exists():
+            raise InputError(
+                f"--workdir {self.path}: it holds {present[0]}, but no config.json, and is no run folder; use another "
+                "--workdir"
+            )
+        differing = differences(saved, config) if saved else []
+        known = _read_json(self.path / "environment.json").get("data", {}).get("fingerprint", fingerprint)
+        if known != fingerprint:
+            differing.append(f"fingerprint of the data: {known} there, {fingerprint} now")
+        if differing:
+            raise InputError(f"{self.path} holds another run; use another --workdir ({'; '.join(differing)})")
+
     def checkpoints(self, seed: int) -> Path:
         return self.path / "checkpoints" / f"seed_{seed}"
 

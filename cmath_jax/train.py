@@ -75,6 +75,7 @@ def train_runs(
     require_same("options, data or checkpoints", (fingerprint, saved, [binding(to_dict(config)) for config, _ in runs]))
     members_r: list[list[Member]] = []
     for config, folder in runs:
+        folder.refuse_other_run(to_dict(config), fingerprint)
         stamp = {"config": to_dict(config), "fingerprint": fingerprint}
         records = [saved_record(folder.checkpoints(seed), stamp) for seed in range(config.seeds)]
         members_r.append([Member(config, seed, folder, stamp, **record) for seed, record in enumerate(records)])
@@ -124,13 +125,14 @@ def train_runs(
 
 
 def check_room(program: Program, folder: RunFolder, members: Sequence[Member]) -> None:
-    """Raises InputError if the checkpoints of the members, the latest and the best of each, and the model of each run
-    would fill the disk."""
+    """Raises InputError if the checkpoints of the members, the latest and the best of each, as far as they are not
+    there yet, and the model of each run would fill the disk."""
     state = jax.eval_shape(program.initialize, 0)
     whole, model = (
         sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (state, state.params)
     )
-    needed = 2 * len(members) * whole + len({member.folder.path for member in members}) * model
+    missing = sum(max(0, 2 - len(member.folder.steps_saved(member.seed))) for member in members)
+    needed = missing * whole + len({member.folder.path for member in members}) * model
     free = shutil.disk_usage(folder.path).free if writes() else needed
     if needed > free:
         more, less = sizes(needed, free)

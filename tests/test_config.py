@@ -123,3 +123,8 @@ def test_files_that_hold_no_config(tmp_path: Path, name: str, text: str | None, 
         load(tmp_path / name)
     assert words in str(error.value)
     assert name in str(error.value) or "modle" in str(error.value)
+
+
+def test_a_device_is_no_experiment() -> None:
+    with pytest.raises(InputError, match="--config /dev/null: it is a device or a pipe"):
+        load("/dev/null")

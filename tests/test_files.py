@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmath_jax import waiting
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, readable
 from cmath_jax.files import UNITS, read_text, size, sizes, whole, write_whole
 from cmath_jax.lock import FolderLock
 from cmath_jax.new_folder import new_folder
@@ -70,10 +70,10 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink() and path.read_text() == "three"
 
 
-def test_a_file_that_cannot_be_written_has_the_name_that_was_given(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file") as error:
-        write_whole(tmp_path / "none" / "new.txt", "text")
-    assert error.value.filename == str(tmp_path / "none" / "new.txt")
+def test_a_message_names_the_file_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file") as refused:
+        write_whole(tmp_path / "none" / "f", "x")
+    assert readable(refused.value) == f"writing {tmp_path}/none/f: No such file or directory"
 
 
 def test_a_device_is_written_to_and_not_replaced() -> None:
@@ -126,6 +126,35 @@ def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "work").exists()
 
 
+def test_of_a_folder_that_was_there_only_the_lock_goes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("somebody's")
+    lock = FolderLock(tmp_path)
+    lock.acquire(wait=False)
+    lock.release_without_trace(lambda path: True)
+    assert os.listdir(tmp_path) == ["config.json"]
+    (tmp_path / ".lock").touch()  # of an earlier run
+    lock.acquire(wait=False)
+    lock.release_without_trace(lambda path: True)
+    assert sorted(os.listdir(tmp_path)) == [".lock", "config.json"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_behind_a_link_stays(there: bool, tmp_path: Path) -> None:
+    """`link/../theirs` is beside what the link leads to, not beside the link."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "real" / "deep")
+    if there:
+        (tmp_path / "real" / "theirs").mkdir()
+        (tmp_path / "real" / "theirs" / "config.json").touch()
+    lock = FolderLock(tmp_path / "here" / "link" / ".." / "theirs")
+    lock.acquire(wait=False)
+    assert (tmp_path / "real" / "theirs" / ".lock").exists()
+    lock.release_without_trace(lambda path: True)
+    assert (tmp_path / "real" / "theirs" / "config.json").exists() == there
+    assert (tmp_path / "real" / "theirs").exists() == there and (tmp_path / "real" / "deep").exists()
+
+
 TRACES = ("config.json", "environment.json", "metrics.jsonl", "tensorboard/seed_0/events", ".result.json.7.partial")
 SAVED = (
     "checkpoints/seed_0/12/x",
@@ -154,6 +183,14 @@ def test_a_new_folder_leaves_nothing_above_it_either(tmp_path: Path) -> None:
     with pytest.raises(KeyError), new_folder(tmp_path / "a" / "b" / "c"):
         raise KeyError
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_new_folder_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    with new_folder(tmp_path / "link") as partial:
+        (partial / "x").touch()
+    assert (tmp_path / "link").is_symlink() and os.listdir(tmp_path / "empty") == ["x"]
 
 
 def test_whoever_waits_says_so(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

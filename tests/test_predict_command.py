@@ -235,6 +235,12 @@ def test_warnings_are_in_the_answer_and_name_the_place_in_the_file(
     assert err == f"warning: {tmp_path}/talks.jsonl, line 2, conversation 'x', utterance 1: {loud}\n"
 
 
+def test_standard_input_that_is_closed(run: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["--checkpoint", str(run), "-", "--stream"]) == 2
+    assert "error: standard input is closed" in capsys.readouterr().err
+
+
 def test_standard_input_needs_an_extractor(run: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("Ann: hello\n"))
     assert main(["--checkpoint", str(run), "-", "--stream"]) == 2

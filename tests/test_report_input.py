@@ -122,3 +122,9 @@ def test_help() -> None:
     command = [sys.executable, "-m", "cmath_jax.report", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "python -m cmath_jax.report" in done.stdout and "DIR" in done.stdout
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "result.json").touch()
+    with pytest.raises(InputError, match="it is a file; name the folder of a run or a sweep"):
+        write_report([tmp_path / "result.json"])

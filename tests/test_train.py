@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import chex
@@ -145,6 +146,48 @@ def test_another_run_is_not_overwritten(undisturbed: tuple[Path, dict[str, Any]]
     assert "loss.gamma1: 1.0 there, 0.5 now" in str(error.value)
     assert "dropout" not in str(error.value)
     assert (folder / "config.json").read_bytes() == before
+
+
+def test_a_result_without_its_checkpoints_is_not_lost_to_another_run(
+    undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed[0], folder, ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(InputError, match=r"holds another run.*model\.width: 8 there, 16 now"):
+        train.fit(tiny(model__width=16), folder)
+    assert (folder / "model" / "model.json").exists() and (folder / "result.json").exists()
+    assert not (folder / "checkpoints").exists()
+
+
+def test_checkpoints_that_are_there_need_no_more_room(
+    undisturbed: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = train.make_program(ONE_DEVICE, train.load_configured(ONE_DEVICE), 1)
+    model = sum(x.nbytes for x in jax.tree.leaves(made.initialize(0).params))
+    monkeypatch.setattr(train.shutil, "disk_usage", lambda _: SimpleNamespace(free=model))
+    member = SimpleNamespace(folder=RunFolder(undisturbed[0]), seed=0)
+    monkeypatch.setattr(RunFolder, "steps_saved", lambda _, seed: [4, 8] if seed == 0 else [])
+    train.check_room(made, member.folder, [member])
+    member.seed = 1  # of which nothing is saved
+    with pytest.raises(InputError, match="left on the disk"):
+        train.check_room(made, member.folder, [member])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("model/weights.pt", "", "it holds model, but no config.json"),
+        ("report.html", "", "it holds report.html, but no config.json"),
+        ("config.json", '{"debug": true}', "its config.json is not that of a run"),
+    ],
+)
+def test_files_of_somebody_else_are_left_alone(name: str, text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=words):
+        train.fit(tiny(train__epochs=1), tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / name).read_text() == text
 
 
 def test_other_data_under_the_same_config_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

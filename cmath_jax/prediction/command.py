@@ -212,8 +212,10 @@ def _conversations(lines: Iterable[str]) -> Iterator[Iterator[tuple[str, Utteran
             yield rest(number, line)
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    """The lines of standard input, as UTF-8."""
+def _lines(file: TextIO | None) -> Iterator[str]:
+    """The lines of standard input, as UTF-8. Raises InputError where it is closed."""
+    if file is None:
+        raise InputError("standard input is closed")
     if isinstance(file, io.TextIOWrapper):
         yield from (line for _, line in numbered_lines_of(file.buffer, "standard input"))
     else:  # one that has no bytes

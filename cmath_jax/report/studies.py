@@ -167,7 +167,8 @@ def _rank(kind: str) -> tuple[int, str]:
 
 def _parts(folder: Path) -> list[_Part]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
+        what = "it is a file; name the folder of a run or a sweep" if folder.exists() else "there is no such folder"
+        raise InputError(f"{folder}: {what}")
     result = read_json(folder / "result.json")
     if not isinstance(result, dict):
         raise InputError(f"{folder / 'result.json'}: not the result of a run or a sweep")
