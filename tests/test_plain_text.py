@@ -61,7 +61,7 @@ def test_what_is_written_as_lines_is_read_again(tmp_path: Path, said: list[tuple
     streams = [io.TextIOWrapper(io.BytesIO(text.encode())), io.TextIOWrapper(Slow(text.encode()))]
     for stream in (*streams, *(io.StringIO(text, newline=newline) for newline in ("", "\n", None))):
         (utterances,) = [[*c] for c in command._conversations(command._lines(stream))]
-        assert [(u.speaker, u.text) for u in utterances] == expected
+        assert [(u.speaker, u.text) for _, u in utterances] == expected
 
 
 @FILES
@@ -103,7 +103,7 @@ def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
         read_text(tmp_path / "x.txt")
     stream = io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfAnn: one\r\r\nf\x92r"))
     said = command._conversations(command._lines(stream))
-    assert [u.text for u in next(said)] == ["one"]  # is heard before what is wrong comes
+    assert [u.text for _, u in next(said)] == ["one"]  # is heard before what is wrong comes
     with pytest.raises(InputError, match=r"^standard input, line 3: cannot be read as UTF-8 text: byte 2 is 0x92$"):
         next(said)
     (tmp_path / "x.txt").write_bytes("Ann: hi".encode("utf-16"))

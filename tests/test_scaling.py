@@ -119,7 +119,7 @@ def test_a_point_without_numbers_says_why(result: dict[str, Any], folder: Path) 
 
 def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurement, "free_memory", lambda devices: 1000)
-    with pytest.raises(InputError, match=r"a step needs 0\.\d GB, and a device has 0\.0 GB left"):
+    with pytest.raises(InputError, match=r"a step needs \d\.\d MB, and a device has 1\.0 kB left"):
         measurement.measure(BASE, load_configured(BASE), MEASURING)
 
 
@@ -219,7 +219,7 @@ def test_a_study_is_read_back_from_its_config(folder: Path) -> None:
     ("arguments", "words"),
     [
         (["--config.parts=width,wdith"], "parts='width,wdith' has wdith"),
-        (["--config.repeats=0"], "repeats=0 and seconds=0.5 must be positive"),
+        (["--config.repeats=0"], "--config.repeats=0 and --config.seconds=0.5 must be positive"),
         (["--config.model.name=sdt"], "model.name='sdt'"),
         (["--config.dataset=gone.pkl"], "gone.pkl"),
         (["--config.parallel.devices=99"], "parallel.devices=99"),
