@@ -20,6 +20,6 @@ def get_config() -> Config:
         data=DataConfig(modalities="t"),
         model=ModelConfig(width=200, heads=10, dropout=0.2),
         loss=LossConfig(gamma1=1.0, gamma2=1.2),
-        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", average=0.99),
+        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", average=0.9),
         train=TrainConfig(epochs=10, batch_size=8, patience=0),
     )
