@@ -3,7 +3,7 @@
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cmath_jax import compiler
@@ -89,6 +89,7 @@ def _run(arguments: list[str], spellings: dict[str, str]) -> int:
     trained = [] if experiment.measuring else [run for _, run in experiment.runs.values()]
     for source in dict.fromkeys((each.dataset, each.data) for each in (config, *trained)):
         _check_source(*source)
+    _check_models({each.model.name for each in (config, *trained)})
     if shard:
         experiment, folder = shard.of(experiment), folder / shard.folder
         if not experiment.sections:
@@ -120,6 +121,14 @@ def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> i
         tell(readable_sweep(result, folder) if experiment.sections else readable(result))
         tell(f"report: {write_report([folder])}")
     return FAILED if result.get("failed") else DONE
+
+
+def _check_models(names: Collection[str]) -> None:
+    """Says before data are loaded that there is no such model. Raises InputError."""
+    from cmath_jax.models import check_name  # only now: it takes some seconds, of which other slips need none
+
+    for name in names:
+        check_name(name)
 
 
 def _check_source(dataset: str, data: DataConfig) -> None:

@@ -17,8 +17,13 @@ MODELS: dict[str, Callable[[Config, Sizes], nn.Module]] = {
 }
 
 
+def check_name(name: str) -> None:
+    """Raises InputError for a name that is not in `MODELS`; says which one may be meant."""
+    if name not in MODELS:
+        raise InputError(not_one_of("model.name", name, MODELS))
+
+
 def make_model(config: Config, sizes: Sizes) -> nn.Module:
-    """The model that the config names. Raises InputError for a name that is not in `MODELS`."""
-    if config.model.name not in MODELS:
-        raise InputError(not_one_of("model.name", config.model.name, MODELS))
+    """Makes the model that the config names. Raises InputError for a name that is not in `MODELS`."""
+    check_name(config.model.name)
     return MODELS[config.model.name](config, sizes)
