@@ -37,7 +37,19 @@ def _print_unless_late(told: Any) -> None:
         _print(told)
 
 
+def _refusal(error: object) -> int | None:
+    """Returns the code of the system error that Orbax or TensorStore tells of by another exception; None for others."""
+    told = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(told[1]) if told else next((code for code in REFUSALS if os.strerror(code) in str(error)), None)
+
+
+def _is_awaited(record: logging.LogRecord) -> bool:
+    """Of the many arrays that a full disk refuses one is raised; the futures of the others are dropped unread."""
+    return not (record.exc_info and "never retrieved" in record.getMessage() and _refusal(record.exc_info[1]))
+
+
 logging.getLogger("absl").addFilter(_is_told_once)
+logging.getLogger("asyncio").addFilter(_is_awaited)
 _print, sys.unraisablehook = sys.unraisablehook, _print_unless_late
 
 
@@ -117,8 +129,7 @@ def _system_errors(what: str, folder: Path) -> Iterator[None]:
         except OSError:
             raise
         except Exception as error:
-            told = re.search(r"os_error_code='(\d+)'", str(error))
-            code = int(told[1]) if told else next((c for c in REFUSALS if os.strerror(c) in str(error)), None)
+            code = _refusal(error)
             if code is None:
                 raise
             raise OSError(code, os.strerror(code)) from error

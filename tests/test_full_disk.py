@@ -1,6 +1,8 @@
 """A disk that fills up: every command says so in a line that names the file, and nothing that was saved is lost."""
 
+import asyncio
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -114,3 +116,17 @@ def test_a_limit_on_files_is_told_like_a_full_disk(most: int, tmp_path: Path) ->
     assert last.startswith("error: ") and str(tmp_path / "run") in last and last.endswith("File too large"), done.stderr
     assert "Traceback" not in done.stderr
     assert most > 100 or not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [("RESOURCE_EXHAUSTED: [os_error_code='28']", False), ("No space left on device", False), ("a bug", True)],
+)
+def test_what_a_full_disk_refuses_beside_is_not_told(error: str, told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def dropped() -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(ValueError(error))
+
+    asyncio.run(dropped())
+    gc.collect()
+    assert ("never retrieved" in caplog.text) == told

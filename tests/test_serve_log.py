@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import serve_samples as samples
+from hypothesis import given
+from hypothesis import strategies as st
 from serve_samples import FORM, ask, form, predict, predict_spoken
 
 from cmath_jax.serve.log import Discreet, Sparse
@@ -120,6 +122,15 @@ def logger() -> Iterator[logging.Logger]:
     logger = logging.Logger("test")
     yield logger
     logger.handlers.clear()
+
+
+@given(st.floats(0, 1e9), st.floats(1e-3, 1e3))
+def test_the_first_of_a_place_is_written_at_any_time(now: float, seconds: float) -> None:
+    record = logging.LogRecord("test", logging.WARNING, "place.py", 1, "it happened", (), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cmath_jax.serve.log.time.monotonic", lambda: now)
+        sparse = Sparse(seconds)
+        assert sparse.filter(record) and not sparse.filter(record)
 
 
 def test_what_repeats_itself_is_counted(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:

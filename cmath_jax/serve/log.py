@@ -6,6 +6,7 @@ exception the log has the places and the kinds, but no message: it may hold what
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -70,7 +71,7 @@ class Sparse(logging.Filter):
         place = (record.name, record.pathname, record.lineno, _places(record.exc_info))
         now = time.monotonic()
         with self._lock:
-            when, more = self._written.get(place, (now - self._seconds, 0))
+            when, more = self._written.get(place, (-math.inf, 0))
             if now - when < self._seconds:
                 self._written[place] = when, more + 1
                 return False
