@@ -44,7 +44,7 @@ def _refusal(error: object) -> int | None:
 
 
 def _is_awaited(record: logging.LogRecord) -> bool:
-    """Of the many arrays that a full disk refuses one is raised; the futures of the others are dropped unread."""
+    """Passes all but the futures that a full disk refuses beside the one that is raised: they are dropped unread."""
     return not (record.exc_info and "never retrieved" in record.getMessage() and _refusal(record.exc_info[1]))
 
 

@@ -160,7 +160,10 @@ def test_features_whose_writing_fails_leave_those_that_were_there(
     assert not list(folder.glob(".*"))
 
 
-@pytest.mark.parametrize("name", ["_write_settings", "_replace", "_write_features"])
+@pytest.mark.parametrize(
+    "name",
+    ["cmath_jax.extract.folder._write_settings", "pathlib.Path.replace", "cmath_jax.extract.folder._write_features"],
+)
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_extraction_that_fails_leaves_no_trace(
     folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
@@ -169,7 +172,7 @@ def test_an_extraction_that_fails_leaves_no_trace(
         raise error
 
     before = sorted(path.name for path in folder.iterdir())
-    monkeypatch.setattr(f"cmath_jax.extract.folder.{name}", fails)
+    monkeypatch.setattr(name, fails)
     assert run(folder, f"--text={tiny}") == (2 if isinstance(error, OSError) else 130)
     assert sorted(path.name for path in folder.iterdir()) == before
     monkeypatch.undo()

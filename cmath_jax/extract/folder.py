@@ -26,6 +26,7 @@ from cmath_jax.data.stated import read_json
 from cmath_jax.data.transcripts import Transcript, read_transcripts
 from cmath_jax.errors import InputError, reason
 from cmath_jax.extract import Execution, Extractor, make_extractor
+from cmath_jax.files import whole, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -103,17 +104,14 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         first = f"; the first of {len(problems)} problems: {problems[0]}" if problems else ""
         raise InputError(f"{folder / CONVERSATIONS}: none of {utterances} utterances has {name}{first}")
     path = folder / f"{name}.npz"
-    partial = path.with_name(f".{path.name}.partial")
     try:
         with _lock(folder):
-            _write_features(partial, {t.id: x_nd for t, x_nd in zip(transcripts, found.features, strict=True)})
-            _write_settings(folder, name, None)
-            _replace(partial, path)
+            with whole(path, "wb") as file:
+                _write_features(file, {t.id: x_nd for t, x_nd in zip(transcripts, found.features, strict=True)})
+                _write_settings(folder, name, None)  # before they get their name: they never are beside old settings
             _write_settings(folder, name, extractor.settings)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {reason(error)}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return Summary(m, path, utterances, missing, extractor.dim, problems, notes)
 
 
@@ -165,8 +163,8 @@ def _check_writable(folder: Path) -> None:
         raise InputError(f"{folder}: features cannot be written there: {reason(error)}") from error
 
 
-def _write_features(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with ZipFile(path, "w") as archive:
+def _write_features(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    with ZipFile(file, "w") as archive:
         for id, x_nd in arrays.items():
             append_array(archive, id, x_nd)
 
@@ -177,15 +175,4 @@ def _write_settings(folder: Path, name: str, settings: Mapping[str, Any] | None)
     known.pop(name, None)
     if settings is not None:
         known[name] = dict(settings)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        _replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _replace(partial: Path, path: Path) -> None:
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())  # or a power cut could leave an empty file under the name
-    partial.replace(path)
+    write_whole(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
