@@ -86,17 +86,18 @@ def _run(arguments: list[str], spellings: dict[str, str]) -> int:
     folder = Path(workdir or Path("runs") / config.experiment)
     if shard and experiment.measuring:
         raise InputError("--shard splits the points of a sweep; a scaling study is measured as a whole")
+    part = shard.of(experiment) if shard else experiment
     trained = [] if experiment.measuring else [run for _, run in experiment.runs.values()]
     for source in dict.fromkeys((each.dataset, each.data) for each in (config, *trained)):
         _check_source(*source)
     _check_models({each.model.name for each in (config, *trained)})
     if shard:
-        experiment, folder = shard.of(experiment), folder / shard.folder
-        if not experiment.sections:
+        folder /= shard.folder
+        if not part.sections:
             tell(f"{folder}: there are fewer runs than parts, and none is left for this one")
             return 0
     with doing("working in --workdir", folder):
-        return _train(experiment, folder, bool(shard))
+        return _train(part, folder, bool(shard))
 
 
 def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> int:
