@@ -2,7 +2,7 @@
 
 import sys
 
-from cmath_jax.cli import main
+from cmath_jax.commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

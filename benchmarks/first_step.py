@@ -14,9 +14,9 @@ import resource
 import sys
 import time
 
-from cmath_jax import compiler
 from cmath_jax.config import from_dict
 from cmath_jax.data.load import load_corpus
+from cmath_jax.training import compiler
 
 
 def main() -> None:

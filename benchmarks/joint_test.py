@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmath_jax.statistics import SCORES, compare_models, compare_seeds, compare_utterances
+from cmath_jax.evaluation.statistics import SCORES, compare_models, compare_seeds, compare_utterances
 
 SHARES = (0.48, 0.11, 0.02, 0.08, 0.15, 0.03, 0.13)  # of the emotions, about those of MELD
 CLASSES = len(SHARES)

@@ -15,12 +15,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from cmath_jax import compiler
 from cmath_jax.config import Config, override
 from cmath_jax.data.batches import Batch, TrainingBatches
 from cmath_jax.data.packing import Shape, groups_of_epoch
-from cmath_jax.program import Program, load_configured
-from cmath_jax.step import TrainState
+from cmath_jax.training import compiler
+from cmath_jax.training.step import TrainState
+from cmath_jax.training.trainer import Program, load_configured
 
 BUCKET = 8
 SIMULATED = {"validation": 1, "test": 1, "text_dim": 1024, "visual_dim": 342}

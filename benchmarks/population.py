@@ -13,11 +13,11 @@ import jax
 import numpy as np
 
 from benchmarks.packing import SETTINGS, SHAPES
-from cmath_jax import compiler
 from cmath_jax.config import Config, override
-from cmath_jax.parallel import host_copy
-from cmath_jax.population import memory_needed
-from cmath_jax.program import Program, load_configured
+from cmath_jax.training import compiler
+from cmath_jax.training.devices import host_copy
+from cmath_jax.training.grouping import memory_needed
+from cmath_jax.training.trainer import Program, load_configured
 
 
 class Timed:

@@ -182,9 +182,9 @@ def untrained(folder: Path, extraction: Mapping[str, Mapping[str, object]], widt
 
     from cmath_jax.config import Config, override
     from cmath_jax.data.batches import Batch
-    from cmath_jax.data.scaling import Scaling
+    from cmath_jax.data.standardize import Scaling
     from cmath_jax.extract import make_extractor
-    from cmath_jax.models import make_model
+    from cmath_jax.models.registry import make_model
     from cmath_jax.prediction.trained import Facts, TrainedModel
 
     classes = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 
 from cmath_jax.config import Config
-from cmath_jax.data.conversations import Corpus
-from cmath_jax.parallel import host_copy
-from cmath_jax.program import Program
+from cmath_jax.data.corpus import Corpus
+from cmath_jax.training.devices import host_copy
+from cmath_jax.training.trainer import Program
 
 
 class Side:

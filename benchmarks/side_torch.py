@@ -9,8 +9,8 @@ import torch
 from benchmarks.torch_batches import make_loader
 from benchmarks.torch_cmath import CMATH, train_step
 from cmath_jax.config import Config
-from cmath_jax.data.conversations import MODALITIES, Corpus
-from cmath_jax.data.scaling import Scaling
+from cmath_jax.data.corpus import MODALITIES, Corpus
+from cmath_jax.data.standardize import Scaling
 
 
 class Side:

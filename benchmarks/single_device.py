@@ -5,8 +5,9 @@
 Both sides train the same CMATH on the same conversations: simulated corpora of the shapes of MELD and IEMOCAP, at the
 paper's settings. This package as `fit` does it; the other side is `benchmarks.torch_cmath`, eager PyTorch, which is
 left out where PyTorch is not installed (requirements-bench.txt). They alternate in one process; in each round the rates
-of the device are measured too (`cmath_jax.roofline`). Before that, fresh processes show how long it takes to the first
-step, with an empty compilation cache (cold) and with what that run left in it (warm), and the memory that it takes.
+of the device are measured too (`cmath_jax.scaling.roofline`). Before that, fresh processes show how long it takes to
+the first step, with an empty compilation cache (cold) and with what that run left in it (warm), and the memory that it
+takes.
 
 Prints tables, and writes `single_device.json` and `single_device.svg` into --output.
 """
@@ -32,10 +33,11 @@ import numpy as np
 
 from benchmarks import side_jax
 from benchmarks.packing import SETTINGS, SHAPES
-from cmath_jax import compiler, roofline
 from cmath_jax.config import PRECISIONS, Config, override, to_dict
-from cmath_jax.program import load_configured
-from cmath_jax.report import drawing
+from cmath_jax.pages import drawing
+from cmath_jax.scaling import roofline
+from cmath_jax.training import compiler
+from cmath_jax.training.trainer import load_configured
 
 PYTORCH = importlib.util.find_spec("torch") is not None
 MEMORY_STEPS = 3  # after the first, until the peak of memory is read

@@ -26,11 +26,11 @@ import jax
 import numpy as np
 import psutil
 
-from cmath_jax import compiler
 from cmath_jax.config import Config, override
 from cmath_jax.data.packing import groups_of_epoch, training_shape
-from cmath_jax.data.streaming import stream, stretch_steps
-from cmath_jax.program import Program, load_configured
+from cmath_jax.data.prepared.streaming import stream, stretch_steps
+from cmath_jax.training import compiler
+from cmath_jax.training.trainer import Program, load_configured
 
 GB = 1e9
 DIMS = {"text_dim": 256, "audio_dim": 64, "visual_dim": 80}  # 16 kB a conversation

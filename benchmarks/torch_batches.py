@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from cmath_jax.data.conversations import UNLABELLED, Conversation
+from cmath_jax.data.corpus import UNLABELLED, Conversation
 
 
 class PaddedBatch(NamedTuple):

@@ -1,6 +1,6 @@
 """CMATH as this field writes it: eager PyTorch, padded batches (`benchmarks.torch_batches`), Adam.
 
-The reference of `benchmarks.single_device`, for speed, and of tests/test_torch_cmath.py, for numbers: it follows
+The reference of `benchmarks.single_device`, for speed, and of tests/models/test_torch_cmath.py, for numbers: it follows
 docs/model.md and shares no code with `cmath_jax.models`. The model is the paper's full one, for any modalities; the
 teacher is stopped. `load_parameters` gives it the parameters of a Flax model.
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.torch_batches import PaddedBatch
-from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.data.corpus import UNLABELLED
 
 NORM_EPSILON = 1e-6  # of every LayerNorm, as in Flax
 SMALLEST_DEVIATION = 1e-6

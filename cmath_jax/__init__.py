@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cmath_jax.config import Config
-    from cmath_jax.data.conversations import Conversation, Corpus
+    from cmath_jax.data.corpus import Conversation, Corpus
     from cmath_jax.data.load import load_corpus
-    from cmath_jax.models.cmath import CMATH, Outputs
+    from cmath_jax.models.cmath import CMATH
+    from cmath_jax.models.outputs import Outputs
     from cmath_jax.prediction.predictor import Prediction, Predictor, predict
-    from cmath_jax.train import fit
+    from cmath_jax.training.fit import fit
 
 __all__ = [
     "CMATH",
@@ -36,12 +37,12 @@ __all__ = [
 _HOMES = {
     "CMATH": "models.cmath",
     "Config": "config",
-    "Conversation": "data.conversations",
-    "Corpus": "data.conversations",
-    "Outputs": "models.cmath",
+    "Conversation": "data.corpus",
+    "Corpus": "data.corpus",
+    "Outputs": "models.outputs",
     "Prediction": "prediction.predictor",
     "Predictor": "prediction.predictor",
-    "fit": "train",
+    "fit": "training.fit",
     "load_corpus": "data.load",
     "predict": "prediction.predictor",
 }

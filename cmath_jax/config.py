@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, TypeVar
 
-from cmath_jax.data.conversations import MODALITIES
-from cmath_jax.data.counts import COUNT_CHECKS
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.data.load import FEATURE_SET_NAMES, VALIDATIONS
-from cmath_jax.data.simulate import Simulation
+from cmath_jax.data.sources.counts import COUNT_CHECKS
+from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.errors import InputError, nearest, not_one_of, suggestion
 
 INJECTIONS = ("attention", "block", "nothing")

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from cmath_jax.command import Parser, answer, tell
+from cmath_jax.io.command import Parser, answer, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

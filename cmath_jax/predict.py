@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from cmath_jax.prediction.command import main
+from cmath_jax.commands.predict import main
 
 
 class _Function(ModuleType):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cmath_jax.config import Config
-from cmath_jax.experiment import Section
+from cmath_jax.sweeps.experiment import Section
 from experiments import settings
 
 PAPER: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ experiments/settings.py.
 from collections.abc import Sequence
 
 from cmath_jax.config import Config
-from cmath_jax.experiment import Section
+from cmath_jax.sweeps.experiment import Section
 from experiments import settings
 
 VALUES = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0)

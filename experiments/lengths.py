@@ -9,7 +9,7 @@ out; see experiments/settings.py.
 from collections.abc import Sequence
 
 from cmath_jax.config import Config
-from cmath_jax.experiment import Section
+from cmath_jax.sweeps.experiment import Section
 from experiments import main_results, settings
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cmath_jax.config import Config
 from cmath_jax.errors import InputError
-from cmath_jax.experiment import Section
+from cmath_jax.sweeps.experiment import Section
 from experiments import ablations, gammas, lengths, main_results, modalities, settings, width
 
 PARTS = "main_results,ablations,modalities,width,lengths,gammas"

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from cmath_jax.config import Config, override
 from cmath_jax.errors import InputError
-from cmath_jax.experiment import Measuring, Section
+from cmath_jax.sweeps.experiment import Measuring, Section
 from experiments import meld
 
 MELD = {

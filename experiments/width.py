@@ -8,7 +8,7 @@
 from collections.abc import Sequence
 
 from cmath_jax.config import Config
-from cmath_jax.experiment import Section
+from cmath_jax.sweeps.experiment import Section
 from experiments import settings
 
 

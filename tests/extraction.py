@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.transcripts import Transcript, Utterance, to_json
+from cmath_jax.data.sources.transcripts import Transcript, Utterance, to_json
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

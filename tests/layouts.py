@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.conversations import CLASSES, SPLITS, Conversation, Corpus
+from cmath_jax.data.corpus import CLASSES, SPLITS, Conversation, Corpus
 
 ROBERTA = "text1 text2 text3 text4"
 ORDER = {

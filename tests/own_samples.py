@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.conversations import SPLITS, UNLABELLED, Conversation, Corpus
-from cmath_jax.data.simulate import Simulation, simulate
+from cmath_jax.data.corpus import SPLITS, UNLABELLED, Conversation, Corpus
+from cmath_jax.data.sources.simulate import Simulation, simulate
 
 NAN = np.nan
 LINES: list[dict[str, Any]] = [

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.config import Config, override, to_dict
-from cmath_jax.metrics import Scores, over_seeds
-from cmath_jax.prediction.calibration import Reliability, calibrated
+from cmath_jax.evaluation.calibration import Reliability, calibrated
+from cmath_jax.evaluation.metrics import Scores, over_seeds
 
 MELD = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 IEMOCAP = ("happy", "sad", "neutral", "angry", "excited", "frustrated")

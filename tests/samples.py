@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmath_jax.checkpoint import Checkpoints
 from cmath_jax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig, override
 from cmath_jax.data.batches import Batch, Table
-from cmath_jax.data.conversations import Conversation
+from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.packing import Shape
-from cmath_jax.data.simulate import Simulation
+from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.models.cmath import CMATH
-from cmath_jax.program import Program, load_configured
+from cmath_jax.training.checkpoint import Checkpoints
+from cmath_jax.training.trainer import Program, load_configured
 
 DIMS = {"t": 5, "a": 4, "v": 3}
 SPEAKERS, CLASSES, WIDTH, HEADS = 3, 4, 6, 2

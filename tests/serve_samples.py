@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from cmath_jax.data.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.transcripts import Transcript, Utterance
 from cmath_jax.errors import InputError
-from cmath_jax.places import placed
+from cmath_jax.io.places import placed
 from cmath_jax.prediction.predictor import Prediction
 from cmath_jax.serve.limits import Limits
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cmath_jax.cli import USAGE
+from cmath_jax.commands.train import USAGE
 from cmath_jax.config import Config, flat, to_dict
-from cmath_jax.experiment import parameters
+from cmath_jax.sweeps.experiment import parameters
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "clusters.md").read_text()

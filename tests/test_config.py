@@ -9,7 +9,7 @@ from samples import tiny
 
 from cmath_jax.config import Config, flat, from_dict, override, to_dict
 from cmath_jax.errors import InputError
-from cmath_jax.experiment import load
+from cmath_jax.sweeps.experiment import load
 
 
 def test_overrides_take_values_and_their_spelling() -> None:

@@ -20,11 +20,12 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from cmath_jax import cli, experiment
-from cmath_jax.command import Parser
+from cmath_jax.commands import train
 from cmath_jax.config import Config, flat, to_dict
-from cmath_jax.data.transcripts import decoded, transcript_of
-from cmath_jax.shards import Shard
+from cmath_jax.data.sources.transcripts import decoded, transcript_of
+from cmath_jax.io.command import Parser
+from cmath_jax.sweeps import experiment
+from cmath_jax.sweeps.shards import Shard
 from docs.outputs import ROOT, commands_of, steps_of
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
@@ -113,7 +114,7 @@ def check_command(words: list[str], used: list[argparse.ArgumentParser]) -> None
 
 
 def check_launch(arguments: list[str]) -> None:
-    path, _, shard, overrides, _ = cli._parse(arguments)
+    path, _, shard, overrides, _ = train._parse(arguments)
     assert path is not None and isinstance(shard, Shard | None)
     if (ROOT / path).is_file():
         experiment.load(str(ROOT / path), overrides)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cmath_jax.data.__main__ import main
-from cmath_jax.data.conversations import SPLITS
-from cmath_jax.data.own import CONVERSATIONS, read_folder
-from cmath_jax.data.transcripts import Transcript, from_lines, read_transcripts
+from cmath_jax.data.corpus import SPLITS
+from cmath_jax.data.sources.own import CONVERSATIONS, read_folder
+from cmath_jax.data.sources.transcripts import Transcript, from_lines, read_transcripts
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TALK, GALLERY = EXAMPLES / "talk", EXAMPLES / "gallery.jsonl"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.command import Parser, answer, tell
 from cmath_jax.errors import doing
+from cmath_jax.io.command import Parser, answer, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,10 +56,10 @@ def _command(arguments: Sequence[str] | None) -> None:
 def _run(command: str, options: dict[str, Any]) -> str:
     # Imported here, so that --help and a wrong option answer at once.
     if command == "check":
-        from cmath_jax.data.check import check
+        from cmath_jax.data.tools.check import check
 
         return check(options.pop("source"), **options)
-    from cmath_jax.data.convert import convert
+    from cmath_jax.data.tools.convert import convert
 
     return "\n".join(convert(**options))
 

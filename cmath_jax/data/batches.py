@@ -15,7 +15,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from cmath_jax.data.conversations import UNLABELLED, Conversation, there
+from cmath_jax.data.corpus import UNLABELLED, Conversation, there
 from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
 from cmath_jax.errors import InputError
 

@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmath_jax.data import counts
-from cmath_jax.data.class_names import doubtful_classes
-from cmath_jax.data.conversations import Corpus
-from cmath_jax.data.download import FEATURE_SETS, DownloadError, RawFile, blob_hash
-from cmath_jax.data.near_misses import likeness
-from cmath_jax.data.own import CONVERSATIONS, read_own
-from cmath_jax.data.published import draw_validation, published12, read_published
-from cmath_jax.data.simulate import Simulation, simulate
+from cmath_jax.data.corpus import Corpus
+from cmath_jax.data.sources import counts
+from cmath_jax.data.sources.class_names import doubtful_classes
+from cmath_jax.data.sources.download import FEATURE_SETS, DownloadError, RawFile, blob_hash
+from cmath_jax.data.sources.near_misses import likeness
+from cmath_jax.data.sources.own import CONVERSATIONS, read_own
+from cmath_jax.data.sources.published import draw_validation, published12, read_published
+from cmath_jax.data.sources.simulate import Simulation, simulate
 from cmath_jax.errors import InputError, meant
 
 if TYPE_CHECKING:  # tensorflow-datasets takes a while to import, and only published files need it
-    from cmath_jax.data.builders import ConversationBuilder
+    from cmath_jax.data.prepared.builders import ConversationBuilder
 
     MakeBuilder = Callable[[str, tuple[RawFile, ...]], ConversationBuilder]
 
@@ -160,7 +160,7 @@ def _builder(
     feature_set: str,
     files: tuple[RawFile, ...],
 ) -> ConversationBuilder:
-    from cmath_jax.data import builders
+    from cmath_jax.data.prepared import builders
 
     config = builders.feature_config(feature_set, files, text_layer, check_counts)
     builder_class = {"meld": builders.Meld, "iemocap": builders.Iemocap}.get(dataset, builders.Published)
@@ -179,14 +179,14 @@ def _own(folder: Path, prepared_dir: str | Path, stream: bool, check_counts: str
 
 
 def _own_prepared(folder: Path, prepared_dir: str | Path, check_counts: str) -> Corpus:
-    from cmath_jax.data.builders import Conversations, own_config
+    from cmath_jax.data.prepared.builders import Conversations, own_config
 
     config = own_config(folder, check_counts)
     return _prepared(Conversations(config=config, data_dir=prepared_dir or None), stream=True)
 
 
 def _simulated(simulation: Simulation, prepared_dir: str | Path) -> Corpus:
-    from cmath_jax.data.builders import Simulated, simulation_config
+    from cmath_jax.data.prepared.builders import Simulated, simulation_config
 
     config = simulation_config(simulation)
     # TFDS refuses a second config of the name that the one with the default options has.
@@ -195,7 +195,7 @@ def _simulated(simulation: Simulation, prepared_dir: str | Path) -> Corpus:
 
 
 def _prepared(builder: ConversationBuilder, stream: bool) -> Corpus:
-    from cmath_jax.data.builders import corpus_of
+    from cmath_jax.data.prepared.builders import corpus_of
 
     was_there = builder.data_path.exists()
     builder.download_and_prepare()

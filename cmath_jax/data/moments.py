@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmath_jax.data.conversations import there
+from cmath_jax.data.corpus import there
 
 ROUNDINGS = 4  # of float32: a range of so few, as a constant has that was computed in several ways, is none
 _EPSILON = 2.0**-23  # of a number, the most by which float32 rounds it ...

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cmath_jax.data.conversations import MODALITIES
-from cmath_jax.data.transcripts import Transcript
+from cmath_jax.data.corpus import MODALITIES
+from cmath_jax.data.sources.transcripts import Transcript
 from cmath_jax.errors import InputError
 
 __all__ = ["Execution", "Extracted", "Extractor", "Problem", "make_extractor"]

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.command import Parser, answer, tell
-from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.errors import InputError, doing
 from cmath_jax.extract import Execution
 from cmath_jax.extract.folder import Summary, extract_folder
+from cmath_jax.io.command import Parser, answer, tell
 
 DESCRIPTION = """\
 Features from the words and recordings of DIR/conversations.jsonl, into DIR/text.npz, audio.npz and visual.npz.

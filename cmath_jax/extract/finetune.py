@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.command import Parser, tell
-from cmath_jax.data.conversations import SPLITS
-from cmath_jax.data.own import CONVERSATIONS, OwnFolder, read_folder
-from cmath_jax.data.transcripts import Transcript
+from cmath_jax.data.corpus import SPLITS
+from cmath_jax.data.sources.own import CONVERSATIONS, OwnFolder, read_folder
+from cmath_jax.data.sources.transcripts import Transcript
 from cmath_jax.errors import InputError, doing
+from cmath_jax.evaluation.metrics import Scores
 from cmath_jax.extract.encoders import FINETUNING, Encoder, is_local
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
 from cmath_jax.extract.words import texts_with_context
-from cmath_jax.metrics import Scores
-from cmath_jax.new_folder import new_folder
+from cmath_jax.io.command import Parser, tell
+from cmath_jax.io.new_folder import new_folder
 
 SORTED_TOGETHER = 50  # batches: within so many texts of like length go together, for little padding
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.errors import InputError, suggestion
 
 WEIGHTS = "CMATH_WEIGHTS"  # the folder in which files are looked for that are not at their path any more

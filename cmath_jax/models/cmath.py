@@ -4,41 +4,17 @@ Shapes: r rows, l slots of a row, d width, c classes. A row holds several conver
 Letters: t text, a audio, v visual; m any of them; k the fusion of all.
 """
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.conversations import MODALITIES, Sizes
+from cmath_jax.data.corpus import MODALITIES, Sizes
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
 from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, sinusoids, spread
-
-
-@flax.struct.dataclass
-class Outputs:
-    """All that the losses, the metrics and a curious reader need. Logits, mean, deviation and sample are float32.
-
-    Attributes:
-      logits_rlc: of the fused representation; softmax gives Y_k, argmax the prediction.
-      modality_logits: m -> [r, l, c]; softmax gives Y_m.
-      mean_rld, deviation_rld: of the fused Gaussian; a deviation of 0 where the fusion has no noise.
-      sample_rld: H'_k: a draw from it in training, its mean otherwise.
-      augmented: m -> H'_m [r, l, d].
-      reconstructions: m -> U''_m [r, l, d_m]; empty without modality reconstruction.
-      gates: central m -> modality -> the gate's weights [r, l, d]; empty where nothing is gated.
-    """
-
-    logits_rlc: jax.Array
-    modality_logits: dict[str, jax.Array]
-    mean_rld: jax.Array
-    deviation_rld: jax.Array
-    sample_rld: jax.Array
-    augmented: dict[str, jax.Array]
-    reconstructions: dict[str, jax.Array]
-    gates: dict[str, dict[str, jax.Array]]
+from cmath_jax.models.outputs import Outputs
 
 
 class CMATH(nn.Module):

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cmath_jax.circumstances import Circumstances, Features, public
 from cmath_jax.config import to_dict
-from cmath_jax.data.conversations import MODALITIES
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.extract.language import MANY, language_by_name, name_of
 from cmath_jax.prediction.trained import TrainedModel
+from cmath_jax.results.circumstances import Circumstances, Features, public
 
 # What is known of the licences of the data sets; the makers' own words decide.
 LICENSES = {

@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmath_jax.circumstances import public
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.conversations import UNLABELLED, Conversation
-from cmath_jax.data.scaling import Scaling
+from cmath_jax.data.corpus import UNLABELLED, Conversation
+from cmath_jax.data.standardize import Scaling
+from cmath_jax.io.new_folder import new_folder
 from cmath_jax.models.layers import LONGEST_SYMBOL
-from cmath_jax.new_folder import new_folder
 from cmath_jax.prediction.predictor import Predictor, predict_step
+from cmath_jax.results.circumstances import public
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -16,13 +16,13 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch, Table
-from cmath_jax.data.conversations import MODALITIES, UNLABELLED, Conversation, there
+from cmath_jax.data.corpus import MODALITIES, UNLABELLED, Conversation, there
 from cmath_jax.data.packing import Shape, rows_of_all
-from cmath_jax.data.transcripts import Transcript, transcript_of
+from cmath_jax.data.sources.transcripts import Transcript, transcript_of
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Extracted, Extractor, make_extractor
-from cmath_jax.models.cmath import Outputs
-from cmath_jax.places import placed
+from cmath_jax.io.places import placed
+from cmath_jax.models.outputs import Outputs
 from cmath_jax.prediction.trained import TrainedModel, origin
 
 Warnings = Sequence[Sequence[str]]  # of every utterance of a conversation

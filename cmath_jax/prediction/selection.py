@@ -4,12 +4,12 @@ import importlib.metadata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cmath_jax import results
 from cmath_jax.config import Config
-from cmath_jax.data.conversations import SPLITS, Corpus
-from cmath_jax.data.scaling import Scaling
+from cmath_jax.data.corpus import SPLITS, Corpus
+from cmath_jax.data.standardize import Scaling
 from cmath_jax.prediction.card import license_of
 from cmath_jax.prediction.trained import Facts, TrainedModel
+from cmath_jax.results import summary
 
 PACKAGES = ("jax", "flax", "numpy")
 
@@ -19,7 +19,7 @@ def trained_model(
     corpus: Corpus,
     scaling: Scaling,
     params: Any,
-    seeds: Sequence[results.SeedResult],
+    seeds: Sequence[summary.SeedResult],
     result: Mapping[str, Any],
 ) -> TrainedModel:
     """With everything that prediction needs.
@@ -28,7 +28,7 @@ def trained_model(
       params: of `results.best_seed(seeds)`.
       result: the content of `result.json`.
     """
-    chosen, modalities = results.best_seed(seeds), config.data.modalities
+    chosen, modalities = summary.best_seed(seeds), config.data.modalities
     scores = {"validation": chosen.validation, "test": chosen.test}
     return TrainedModel(
         config=config,
@@ -46,7 +46,7 @@ def trained_model(
             fingerprint=corpus.fingerprint(),
             utterances={split: int(corpus.class_counts(split).sum()) for split in SPLITS},
             seed=chosen.seed,
-            epoch=results.best_epoch(chosen.history),
+            epoch=summary.best_epoch(chosen.history),
             seeds=len(seeds),
             parameters=chosen.parameters,
             scores={s: {"accuracy": x.accuracy, "weighted_f1": x.weighted_f1} for s, x in scores.items()}

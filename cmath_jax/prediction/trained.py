@@ -21,10 +21,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.conversations import MODALITIES
-from cmath_jax.data.scaling import Scaling
+from cmath_jax.data.corpus import MODALITIES
+from cmath_jax.data.standardize import Scaling
 from cmath_jax.errors import InputError, doing, reason
-from cmath_jax.models import make_model
+from cmath_jax.models.registry import make_model
 
 FORMAT = 1
 RECORD, ARRAYS, CARD = "model.json", "arrays.npz", "MODEL_CARD.md"

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cmath_jax.command import Parser, answer, tell
+from cmath_jax.io.command import Parser, answer, tell
 from cmath_jax.report import write_report
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cmath_jax.data.conversations import UNLABELLED
-from cmath_jax.metrics import Scores, over_seeds
+from cmath_jax.data.corpus import UNLABELLED
+from cmath_jax.evaluation.metrics import Scores, over_seeds
+from cmath_jax.evaluation.statistics import Comparison, Interval, compare_models, compare_utterances, holm
 from cmath_jax.report import paper
 from cmath_jax.report.load import Predictions, Run, Score
 from cmath_jax.report.studies import Section, Study
 from cmath_jax.report.tables import label_of
-from cmath_jax.statistics import Comparison, Interval, compare_models, compare_utterances, holm
 
 
 @dataclass(frozen=True)

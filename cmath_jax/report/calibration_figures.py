@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.prediction.calibration import BINS, Reliability, calibrated
-from cmath_jax.report.drawing import BLUE, MUTED, ORANGE, PAGE, Graphic, canvas, drawn, finish
+from cmath_jax.evaluation.calibration import BINS, Reliability, calibrated
+from cmath_jax.pages.drawing import BLUE, MUTED, ORANGE, PAGE, Graphic, canvas, drawn, finish
 from cmath_jax.report.load import Calibration, Predictions
 
 MEANING = (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.report.load import Run
 
 SHOWN = 8

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from cmath_jax.report.drawing import (
+from cmath_jax.pages.drawing import (
     BLUE,
     INK,
     MUTED,

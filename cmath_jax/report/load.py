@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.circumstances import Circumstances
-from cmath_jax.data.conversations import UNLABELLED
+from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.errors import InputError, reason
-from cmath_jax.metrics import Scores
-from cmath_jax.prediction.calibration import BOUNDS
+from cmath_jax.evaluation.calibration import BOUNDS
+from cmath_jax.evaluation.metrics import Scores
+from cmath_jax.results.circumstances import Circumstances
 
 
 @dataclass(frozen=True)

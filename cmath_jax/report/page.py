@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from cmath_jax.errors import InputError, readable
-from cmath_jax.files import made_folders, remove_empty
+from cmath_jax.evaluation.statistics import Comparison, Interval
+from cmath_jax.io.files import made_folders, remove_empty
+from cmath_jax.pages.drawing import Graphic, css_variable, emotion_colours
+from cmath_jax.pages.web import fill, put
 from cmath_jax.report import paper
-from cmath_jax.report.drawing import Graphic, css_variable, emotion_colours
 from cmath_jax.report.load import Reference, Run, printable
 from cmath_jax.report.studies import Section, Study, load_studies
 from cmath_jax.report.tables import MEASURES, Measure, against_linear, intervals, label_of, reference_label
 from cmath_jax.report.views import View, slug, view_title, views
-from cmath_jax.report.web import fill, put
-from cmath_jax.statistics import Comparison, Interval
 
 DATA_SETS = {"meld": "MELD", "iemocap": "IEMOCAP", "simulated": "simulated conversations"}
 MOST_NAMED = 8  # runs without a result

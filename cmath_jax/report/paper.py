@@ -6,7 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from cmath_jax.circumstances import NAMES, Circumstances, modalities_in_words
+from cmath_jax.results.circumstances import NAMES, Circumstances, modalities_in_words
 
 LENGTH_GROUPS_OF_OTHERS = "meld"  # a data set that the paper does not have is cut where MELD is
 CAVEATS = {

@@ -7,9 +7,8 @@ import numpy as np
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from cmath_jax.circumstances import NAMES
-from cmath_jax.data.conversations import UNLABELLED
-from cmath_jax.report.drawing import (
+from cmath_jax.data.corpus import UNLABELLED
+from cmath_jax.pages.drawing import (
     MODALITY_COLOURS,
     PAGE,
     Graphic,
@@ -22,6 +21,7 @@ from cmath_jax.report.drawing import (
     short,
 )
 from cmath_jax.report.load import Run
+from cmath_jax.results.circumstances import NAMES
 
 FEWEST_UTTERANCES = 5  # fewer make no picture
 MOST_UTTERANCES = 3000  # drawn; of more a fixed random choice

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from cmath_jax.report.breakdowns import LengthGroup, Peak
-from cmath_jax.report.drawing import (
+from cmath_jax.pages.drawing import (
     BLUE,
     INK,
     MUTED,
@@ -22,6 +21,7 @@ from cmath_jax.report.drawing import (
     on_heat,
     seed_dots,
 )
+from cmath_jax.report.breakdowns import LengthGroup, Peak
 from cmath_jax.report.load import Run
 
 MOST_GAPS = 16

@@ -10,11 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.circumstances import NAMES, modalities_in_words
-from cmath_jax.report import paper
-from cmath_jax.report.load import Reference, Run, Score
-from cmath_jax.report.studies import Point, Section, Study
-from cmath_jax.statistics import (
+from cmath_jax.evaluation.statistics import (
     Comparison,
     Interval,
     bootstrap_interval,
@@ -24,6 +20,10 @@ from cmath_jax.statistics import (
     holm,
     t_interval,
 )
+from cmath_jax.report import paper
+from cmath_jax.report.load import Reference, Run, Score
+from cmath_jax.report.studies import Point, Section, Study
+from cmath_jax.results.circumstances import NAMES, modalities_in_words
 
 LABELS = {
     "cmath": "CMATH",

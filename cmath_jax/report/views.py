@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cmath_jax.pages.drawing import Graphic
 from cmath_jax.report import calibration_figures, conversations, figures, paper, representation_figures, sweep_figures
 from cmath_jax.report.breakdowns import LengthGroup, Peak, length_groups, named_runs, peaks
 from cmath_jax.report.conversations import Conversation
-from cmath_jax.report.drawing import Graphic
 from cmath_jax.report.load import Calibration, Run
 from cmath_jax.report.studies import Section, Study
 from cmath_jax.report.tables import ScoreTable, score_table

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from cmath_jax.report.drawing import BLUE, INK, MUTED, ORANGE, Graphic, canvas, drawn, finish
+from cmath_jax.pages.drawing import BLUE, INK, MUTED, ORANGE, Graphic, canvas, drawn, finish
 
 LOGARITHMIC_FROM = 4.0  # the ratio of the highest and the lowest value
 PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmath_jax import roofline
 from cmath_jax.config import Config
-from cmath_jax.data.conversations import Corpus
-from cmath_jax.distributed import agree
+from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, TrainingDivergedError
-from cmath_jax.experiment import Measuring
-from cmath_jax.files import sizes
-from cmath_jax.parallel import Population, host_copy
-from cmath_jax.population import free_memory
-from cmath_jax.program import Program
+from cmath_jax.io.files import sizes
+from cmath_jax.scaling import roofline
+from cmath_jax.sweeps.experiment import Measuring
+from cmath_jax.training.devices import Population, host_copy
+from cmath_jax.training.grouping import free_memory
+from cmath_jax.training.multihost import agree
+from cmath_jax.training.trainer import Program
 
 LONGEST = 120.0  # seconds; a point that takes longer has fewer repeats ...
 FEWEST = 3  # ... but not fewer than these

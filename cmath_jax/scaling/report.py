@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.errors import doing
-from cmath_jax.report.drawing import Graphic
-from cmath_jax.report.web import fill, put
+from cmath_jax.pages.drawing import Graphic
+from cmath_jax.pages.web import fill, put
 from cmath_jax.scaling.figures import si, study_figure
 
 # Kind of a study -> its title, its axis, and what a reader has to know.

@@ -24,16 +24,16 @@ import numpy as np
 import psutil
 from jax.experimental import multihost_utils
 
-from cmath_jax import distributed
 from cmath_jax.config import Config, to_dict
-from cmath_jax.data.conversations import Corpus
+from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
-from cmath_jax.experiment import Experiment, Measuring
-from cmath_jax.program import check_usable, load_configured, source_of
-from cmath_jax.roofline import processor
-from cmath_jax.run_folder import RunFolder
+from cmath_jax.io.termination import Termination
 from cmath_jax.scaling.measurement import check_counted, measure
-from cmath_jax.termination import Termination
+from cmath_jax.scaling.roofline import processor
+from cmath_jax.sweeps.experiment import Experiment, Measuring
+from cmath_jax.training import multihost
+from cmath_jax.training.run_folder import RunFolder
+from cmath_jax.training.trainer import check_usable, load_configured, source_of
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 DRAWING = {"report", "report.py", "figures.py"}  # parts of the package that no number depends on
@@ -72,9 +72,9 @@ def run_studies(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
             stamp = _stamp(config, experiment.measuring, surroundings)
             known = log.find(stamp)
             # All processes measure what one of them does not know.
-            if distributed.agree(known is None)[0]:
+            if multihost.agree(known is None)[0]:
                 known = _outcome(name, config, corpora, experiment.measuring)
-                if distributed.writes() and known["status"] == MEASURED:
+                if multihost.writes() and known["status"] == MEASURED:
                     log.write(stamp, known)
                 logger.info("point %d of %d, %s: %s", number, len(configs), name, _readable(known))
             assert known is not None

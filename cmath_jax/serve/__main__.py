@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmath_jax.command import Parser, answer, tell
 from cmath_jax.errors import InputError, Terminated, doing
+from cmath_jax.io.command import Parser, answer, tell
+from cmath_jax.io.termination import Termination
 from cmath_jax.serve.limits import Limits
-from cmath_jax.termination import Termination
 
 if TYPE_CHECKING:
     from cmath_jax.serve.batching import Predictor

@@ -18,9 +18,9 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from cmath_jax.data.transcripts import Transcript
+from cmath_jax.data.sources.transcripts import Transcript
 from cmath_jax.errors import InputError, reason
-from cmath_jax.places import placed
+from cmath_jax.io.places import placed
 from cmath_jax.serve import forms, page, requests, schema
 from cmath_jax.serve.batching import Batcher, Predictor
 from cmath_jax.serve.guard import Guard

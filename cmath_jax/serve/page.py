@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from cmath_jax.circumstances import NOT_STATED, Circumstances
-from cmath_jax.report.drawing import MODALITY_COLOURS, css_variable, css_variables, emotion_colours
-from cmath_jax.report.web import fill
+from cmath_jax.pages.drawing import MODALITY_COLOURS, css_variable, css_variables, emotion_colours
+from cmath_jax.pages.web import fill
+from cmath_jax.results.circumstances import NOT_STATED, Circumstances
 
 MODALITIES = {"t": "text", "a": "audio", "v": "video"}
 API = "The emotion of every utterance of a conversation. docs/serving.md says more."
@@ -71,7 +71,7 @@ def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 def style() -> str:
     """The style sheet: the colours, what all pages share, and what is of this page alone."""
     light, dark = css_variables(dark=False), css_variables(dark=True)
-    shared = resources.files("cmath_jax.report").joinpath("style.css").read_text(encoding="utf-8")
+    shared = resources.files("cmath_jax.pages").joinpath("style.css").read_text(encoding="utf-8")
     colours = f":root{{{light}}}\n@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}\n"
     return colours + shared + _own("serve.css")
 

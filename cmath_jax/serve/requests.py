@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.requests import Request
 
-from cmath_jax.data.transcripts import Transcript, no_constant, transcript_of
+from cmath_jax.data.sources.transcripts import Transcript, no_constant, transcript_of
 from cmath_jax.errors import InputError
-from cmath_jax.places import placed
+from cmath_jax.io.places import placed
 from cmath_jax.serve import forms
 from cmath_jax.serve.forms import CONVERSATION, Form, key
 from cmath_jax.serve.limits import Limits, Refused, TooLargeError

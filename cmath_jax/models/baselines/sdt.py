@@ -9,9 +9,8 @@ from flax import linen as nn
 
 from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.conversations import MODALITIES, Sizes
+from cmath_jax.data.corpus import MODALITIES, Sizes
 from cmath_jax.models.attention import MASKED, Attention
-from cmath_jax.models.cmath import Outputs
 from cmath_jax.models.layers import (
     Context,
     Convolution,
@@ -23,6 +22,7 @@ from cmath_jax.models.layers import (
     softmax_gate,
     spread,
 )
+from cmath_jax.models.outputs import Outputs
 
 
 class GatedBlocks(nn.Module):

@@ -1,0 +1,1 @@
+"""The command lines for training and prediction."""

@@ -1,0 +1,1 @@
+"""Corpora prepared by tensorflow-datasets, in memory or streamed from disk."""

@@ -1,0 +1,1 @@
+"""What the command line of the data does: check, convert, publish."""

@@ -1,0 +1,371 @@
+"""How sure a score is, and whether two models differ: over seeds, and over the conversations of a test split.
+
+There are two kinds of chance. `t_interval` and `compare_seeds` ask what other seeds would give on the same test split.
+`bootstrap_interval` and `compare_utterances` ask what other conversations would give to the same trained models; they
+say nothing of whether another training would come out alike. `compare_models` asks what other seeds on other
+conversations would give, and is the test of whether one model is better than another. The utterances of a conversation
+are not independent, so a conversation is always drawn, left out or swapped as a whole.
+
+Scores and their differences are in percent. k is a conversation, s a seed, d a draw.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, stats
+
+from cmath_jax.data.corpus import UNLABELLED
+from cmath_jax.errors import InputError
+
+DECIMALS = 9  # of a score in percent that mean something; what comes after them is float64 rounding
+NOTHING = 10.0 ** (-2 * DECIMALS)  # a variance below this is rounding
+SMALLEST_P = 1e-30  # a smaller one is given as this
+DRAWS_AT_ONCE = 256  # bounds the memory of many draws of many conversations
+
+
+@dataclass(frozen=True)
+class Interval:
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Model a against model b.
+
+    Attributes:
+      difference: the mean of a - b, in points of percent.
+      interval: of the difference; None where it cannot be known.
+      p_value: two-sided; None where it cannot be known.
+    """
+
+    difference: float
+    interval: Interval | None
+    p_value: float | None
+
+
+def accuracy(confusion_cc: np.ndarray) -> np.ndarray:
+    """[...] of the confusion counts [..., C, C], with a label in each of them."""
+    return 100 * np.trace(confusion_cc, axis1=-2, axis2=-1) / confusion_cc.sum((-2, -1))
+
+
+def weighted_f1(confusion_cc: np.ndarray) -> np.ndarray:
+    """[...] of the confusion counts [..., C, C], with a label in each of them; as in `metrics.Scores`."""
+    true_c, predicted_c = confusion_cc.sum(-1), confusion_cc.sum(-2)
+    f1_c = 100 * 2 * np.diagonal(confusion_cc, axis1=-2, axis2=-1) / np.maximum(true_c + predicted_c, 1)
+    return (f1_c * true_c).sum(-1) / true_c.sum(-1)
+
+
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"accuracy": accuracy, "weighted_f1": weighted_f1}
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
+    """Of the mean over seeds, by Student's t with n - 1 degrees of freedom; None for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(n)
+    reach = stats.t.ppf((1 + level) / 2, n - 1) * error
+    return Interval(float(mean - reach), float(mean + reach))
+
+
+def bootstrap_interval(
+    label_n: np.ndarray,
+    prediction_n: np.ndarray,
+    conversation_n: np.ndarray,
+    classes: int,
+    score: str = "weighted_f1",
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Of one run's score: the percentile interval of a bootstrap that draws conversations with replacement.
+
+    Unlabelled utterances are left out. A single conversation gives an interval without width.
+
+    Args:
+      label_n, prediction_n: int [N], classes; `UNLABELLED` where there is no label.
+      conversation_n: int [N], which utterances belong together; any numbers.
+      score: one of `SCORES`.
+
+    Raises:
+      InputError: without labels, or where not all are of the same utterances.
+    """
+    count_kscc = _counts(label_n, prediction_n[np.newaxis], conversation_n, classes)
+    rng = np.random.default_rng(seed)
+    score_d = [SCORES[score](_total(times_dk, count_kscc))[:, 0] for times_dk in _times(len(count_kscc), draws, rng)]
+    return _percentiles(np.concatenate(score_d), level)
+
+
+def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Comparison:
+    """The paired t-test of two models' scores with the same seeds, in the same order.
+
+    A single seed gives neither interval nor p-value. Where all differences are equal, the interval has no width and
+    the p-value is what t comes to in the limit: 1 without a difference, 0 with one.
+
+    Raises:
+      InputError: without seeds, or for different numbers of them.
+    """
+    if len(a) != len(b) or not len(a):
+        raise InputError(f"a paired test needs the scores of the same seeds, not of {len(a)} and {len(b)}")
+    difference_s = np.round(np.subtract(a, b), DECIMALS)
+    mean, n = float(difference_s.mean()), len(difference_s)
+    if n < 2:
+        return Comparison(mean, None, None)
+    if np.ptp(difference_s) == 0:
+        p_value = float(mean == 0)
+    else:
+        t = mean / (difference_s.std(ddof=1) / np.sqrt(n))
+        p_value = float(2 * stats.t.sf(abs(t), n - 1))
+    return Comparison(mean, t_interval(difference_s.tolist(), level), p_value)
+
+
+def compare_utterances(
+    label_n: np.ndarray,
+    a_sn: np.ndarray,
+    b_sn: np.ndarray,
+    conversation_n: np.ndarray,
+    classes: int,
+    score: str = "weighted_f1",
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Comparison:
+    """Two models on the same test utterances: the mean over seeds of the score of a minus that of b.
+
+    The interval is of a bootstrap over conversations, which all seeds of both models share. The p-value is of a
+    permutation test, (1 + hits) / (1 + draws): if the models are alike, either of them could have said what was said
+    in a conversation. A draw swaps them in each conversation by the toss of a coin, each seed of a with the same seed
+    of b. Models with different numbers of seeds are paired in all ways: the mean over all pairs is the same difference,
+    and every seed counts. For accuracy this is the sign-flip test of the conversations' differences. It is exact where
+    the seeds are as many, and close to it with tens of conversations where they are not.
+
+    Unlabelled utterances are left out. A single conversation says nothing of others: no interval and no p-value.
+
+    Args:
+      label_n: int [N], classes; `UNLABELLED` where there is no label.
+      a_sn, b_sn: int [S, N], predictions; S may differ.
+      conversation_n: int [N], which utterances belong together; any numbers.
+      score: one of `SCORES`.
+
+    Raises:
+      InputError: without labels, or where not all are of the same utterances.
+    """
+    a_kscc = _counts(label_n, a_sn, conversation_n, classes)
+    b_kscc = _counts(label_n, b_sn, conversation_n, classes)
+
+    def difference(a_scc: np.ndarray, b_scc: np.ndarray) -> np.ndarray:
+        return SCORES[score](a_scc).mean(-1) - SCORES[score](b_scc).mean(-1)
+
+    observed = float(difference(a_kscc.sum(0), b_kscc.sum(0)))
+    conversations = len(a_kscc)
+    if conversations < 2:
+        return Comparison(observed, None, None)
+    rng = np.random.default_rng(seed)
+    bootstrap_d = np.concatenate(
+        [
+            difference(_total(times_dk, a_kscc), _total(times_dk, b_kscc))
+            for times_dk in _times(conversations, draws, rng)
+        ]
+    )
+    if len(a_sn) != len(b_sn):
+        a_kscc, b_kscc = np.repeat(a_kscc, len(b_sn), axis=1), np.tile(b_kscc, (1, len(a_sn), 1, 1))
+    a_scc, b_scc, change_kscc = a_kscc.sum(0), b_kscc.sum(0), b_kscc - a_kscc
+    hits = 0
+    for size in _chunks(draws):
+        change_dscc = _total(rng.integers(2, size=(size, conversations)), change_kscc)
+        swapped_d = difference(a_scc + change_dscc, b_scc - change_dscc)
+        hits += int((np.abs(swapped_d) >= abs(observed) - 10**-DECIMALS).sum())
+    return Comparison(observed, _percentiles(bootstrap_d, level), (1 + hits) / (1 + draws))
+
+
+def compare_models(
+    label_n: np.ndarray,
+    a_sn: np.ndarray,
+    b_sn: np.ndarray,
+    conversation_n: np.ndarray,
+    classes: int,
+    score: str = "weighted_f1",
+    level: float = 0.95,
+    fixed: str = "",
+) -> Comparison:
+    """Compares two models over seeds and conversations together: the mean score over seeds of a minus that of b.
+
+    Both are resampled. What the conversations add to the variance of the difference is its jackknife variance: each
+    conversation is left out in turn, for all seeds of both models. What the seeds add is the sample variance of each
+    model's scores over their number, with Welch's degrees of freedom; where the numbers differ, the pooled variance if
+    that is larger. Both parts hold the interaction, seeds that err on different conversations, and so its mean square
+    is taken out of the first, but never more than the second: their sum is at least the jackknife's variance. The
+    half-width of the interval is that of Banerjee,
+
+        sqrt(t_seeds^2 * V_seeds + t_conversations^2 * V_conversations),
+
+    with a quantile of Student's t for each part, and the p-value is the level at which it ends at zero. A common t with
+    Satterthwaite's degrees of freedom would reject in 8 % at 5 % with three seeds, when those of one model differ more.
+    No random number is drawn.
+
+    The seeds are not paired: that runs of two models have the number of their seed in common makes them no more alike
+    than two runs of one model, once the shapes or the order of the parameters differ. Where they are alike all the same
+    the test is careful, not bold. The numbers of seeds may differ.
+
+    On equal recipes `benchmarks/joint_test.py` finds at most 6 % of rejections at 5 %, for 3 to 10 seeds, 30 to 280
+    conversations, and seeds that deviate by up to 2 points.
+
+    Unlabelled utterances are left out. With a single conversation, or a single seed of a model that could have had
+    others, the noise cannot be known: no interval and no p-value.
+
+    Args:
+      label_n: int [N], classes; `UNLABELLED` where there is no label.
+      a_sn, b_sn: int [S, N], predictions; S may differ.
+      conversation_n: int [N], which utterances belong together; any numbers.
+      score: one of `SCORES`.
+      fixed: "a", "b" or "ab": which of the models has no seeds, as a linear model has none. Such a model has one row.
+
+    Raises:
+      InputError: without labels, or where not all are of the same utterances.
+
+    Sources: Banerjee, On confidence interval for two-means problem based on separate estimates of variances and
+    tabulated values of t-table, Sankhya A 23, 1961. Welch, The generalization of Student's problem when several
+    different population variances are involved, Biometrika 34, 1947. Owen, The pigeonhole bootstrap, Annals of Applied
+    Statistics 1, 2007, on two crossed factors. Cameron, Gelbach and Miller, Robust inference with multiway clustering,
+    Journal of Business and Economic Statistics 29, 2011, on what both factors hold.
+    """
+    a = _spread(_counts(label_n, a_sn, conversation_n, classes), score, "a" in fixed)
+    b = _spread(_counts(label_n, b_sn, conversation_n, classes), score, "b" in fixed)
+    observed = round(a.mean - b.mean, DECIMALS)
+    conversations = len(a.influence_k)
+    if conversations < 2 or 1 in (a.seeds, b.seeds):
+        return Comparison(observed, None, None)
+    seeds = _seed_part(a, b)
+    jackknife = float(np.var(a.influence_k - b.influence_k, ddof=1)) / conversations
+    shared = min(a.interaction + b.interaction, seeds.variance)
+    parts = [seeds, _Part(max(0.0, jackknife - shared), conversations - 1)]
+    return Comparison(observed, *_interval_and_p(observed, [p for p in parts if p.variance > NOTHING], level))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the variance of a difference, and its degrees of freedom."""
+
+    variance: float
+    freedom: float
+
+
+def _interval_and_p(observed: float, parts: Sequence[_Part], level: float) -> tuple[Interval, float]:
+    """The interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
+
+    def half_width(p: float) -> float:
+        return math.sqrt(sum(float(stats.t.isf(p / 2, part.freedom)) ** 2 * part.variance for part in parts))
+
+    reach = half_width(1 - level)
+    interval = Interval(observed - reach, observed + reach)
+    if not parts or observed == 0:
+        return interval, float(observed == 0)
+    if half_width(SMALLEST_P) <= abs(observed):
+        return interval, SMALLEST_P
+    log_p = optimize.brentq(lambda x: half_width(math.exp(x)) - abs(observed), math.log(SMALLEST_P), 0.0)
+    return interval, math.exp(log_p)
+
+
+def _seed_part(a: "_Spread", b: "_Spread") -> _Part:
+    """What the seeds of both models add to the variance of the difference of their means."""
+    drawn = [model for model in (a, b) if model.seeds]
+    each = [model.variance / model.seeds for model in drawn]
+    total = sum(each)
+    if total <= NOTHING:
+        return _Part(0.0, 1.0)
+    freedom = total**2 / sum(part**2 / (model.seeds - 1) for part, model in zip(each, drawn, strict=True))
+    if len(drawn) == 2 and a.seeds != b.seeds:
+        pooled = sum(model.variance * (model.seeds - 1) for model in drawn) / (a.seeds + b.seeds - 2)
+        total = max(total, pooled / a.seeds + pooled / b.seeds)
+    return _Part(total, freedom)
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """How the mean score of a model over its seeds could have come out otherwise.
+
+    Attributes:
+      influence_k: float64 [K]: K - 1 times what the mean score loses when a conversation is left out.
+      seeds: how many there are; 0 for a model that has none.
+      variance: of the scores of single seeds.
+      interaction: the variance of the mean score that is due to seeds that err on different conversations.
+    """
+
+    mean: float
+    influence_k: np.ndarray
+    seeds: int
+    variance: float = 0.0
+    interaction: float = 0.0
+
+
+def _spread(count_kscc: np.ndarray, score: str, fixed: bool) -> _Spread:
+    total_scc = count_kscc.sum(0)
+    score_s = SCORES[score](total_scc)
+    conversations, seeds = len(count_kscc), len(score_s)
+    mean = float(score_s.mean())
+    if conversations < 2:
+        return _Spread(mean, np.zeros(conversations), 0 if fixed else seeds)
+    influence_ks = (conversations - 1) * (score_s - SCORES[score](total_scc - count_kscc))
+    influence_k = influence_ks.mean(1)
+    if fixed or seeds < 2:
+        return _Spread(mean, influence_k, 0 if fixed else seeds)
+    apart_ks = influence_ks - influence_ks.mean(0) - influence_k[:, np.newaxis] + influence_k.mean()
+    square = float((apart_ks**2).sum()) / ((seeds - 1) * (conversations - 1))
+    return _Spread(mean, influence_k, seeds, float(score_s.var(ddof=1)), square / (seeds * conversations))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjusted p-values, in the order given; None stays None and does not count.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _counts(label_n: np.ndarray, prediction_sn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
+    """float64 [K, S, C, C]: the confusion counts of each conversation that has a label, for each seed."""
+    n = len(label_n)
+    if prediction_sn.shape[1] != n or len(conversation_n) != n:
+        raise InputError(
+            f"there are {n} labels, but predictions for {prediction_sn.shape[1]} utterances and conversations for "
+            f"{len(conversation_n)}: compare runs on the same test split"
+        )
+    labelled_n = label_n != UNLABELLED
+    if not labelled_n.any():
+        raise InputError("no utterance has a label: there is nothing to score")
+    ids_k, k_n = np.unique(conversation_n[labelled_n], return_inverse=True)
+    seeds = len(prediction_sn)
+    # float64 holds such counts exactly, and BLAS adds them up: the same result on any machine.
+    count_kscc = np.zeros((len(ids_k), seeds, classes, classes))
+    np.add.at(count_kscc, (k_n, np.arange(seeds)[:, np.newaxis], label_n[labelled_n], prediction_sn[:, labelled_n]), 1)
+    return count_kscc
+
+
+def _chunks(draws: int) -> Iterator[int]:
+    for start in range(0, draws, DRAWS_AT_ONCE):
+        yield min(DRAWS_AT_ONCE, draws - start)
+
+
+def _times(conversations: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Chunks of int64 [d, K]: how many times each conversation is in each resample."""
+    for size in _chunks(draws):
+        yield rng.multinomial(conversations, np.full(conversations, 1 / conversations), size=size)
+
+
+def _total(times_dk: np.ndarray, count_kscc: np.ndarray) -> np.ndarray:
+    """float64 [d, S, C, C]."""
+    return np.tensordot(times_dk.astype(np.float64), count_kscc, axes=1)
+
+
+def _percentiles(value_d: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(value_d, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

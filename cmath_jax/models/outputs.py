@@ -1,0 +1,48 @@
+"""What every model returns, and what of it is kept of an evaluation.
+
+Shapes: r rows, l slots of a row, d width, c classes.
+"""
+
+import flax.struct
+import jax
+
+from cmath_jax.data.batches import Array
+
+
+@flax.struct.dataclass
+class Outputs:
+    """All that the losses, the metrics and a curious reader need. Logits, mean, deviation and sample are float32.
+
+    Attributes:
+      logits_rlc: of the fused representation; softmax gives Y_k, argmax the prediction.
+      modality_logits: m -> [r, l, c]; softmax gives Y_m.
+      mean_rld, deviation_rld: of the fused Gaussian; a deviation of 0 where the fusion has no noise.
+      sample_rld: H'_k: a draw from it in training, its mean otherwise.
+      augmented: m -> H'_m [r, l, d].
+      reconstructions: m -> U''_m [r, l, d_m]; empty without modality reconstruction.
+      gates: central m -> modality -> the gate's weights [r, l, d]; empty where nothing is gated.
+    """
+
+    logits_rlc: jax.Array
+    modality_logits: dict[str, jax.Array]
+    mean_rld: jax.Array
+    deviation_rld: jax.Array
+    sample_rld: jax.Array
+    augmented: dict[str, jax.Array]
+    reconstructions: dict[str, jax.Array]
+    gates: dict[str, dict[str, jax.Array]]
+
+
+@flax.struct.dataclass
+class Evaluation:
+    """What a model says of every slot of a batch, or of every utterance of a split.
+
+    Attributes:
+      probability: float32 [..., c], Y_k.
+      fused: float32 [..., d], the mean of the fused Gaussian.
+      gates: centre -> modality -> float32 [...], the mean of the gate's weights over features.
+    """
+
+    probability: Array
+    fused: Array
+    gates: dict[str, dict[str, Array]]

@@ -1,0 +1,1 @@
+"""What the pages of report, scaling and serve share."""

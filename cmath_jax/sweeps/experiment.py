@@ -1,0 +1,217 @@
+"""Experiment files: a config, and the points of a sweep around it.
+
+An experiment file defines `get_config()`, and for a sweep `sweep(config)`, which returns `Section`s. If it defines
+`scaling(config)` instead, which returns `Section`s and a `Measuring`, its points are measured and not trained.
+Parameters of these functions are options of the command line: `get_config(dataset="meld", quick=False)` is called with
+the values of `--config.dataset` and `--config.quick`.
+"""
+
+import inspect
+import json
+import re
+import runpy
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from cmath_jax.config import Config, convert, from_dict, override, to_dict
+from cmath_jax.errors import InputError
+from cmath_jax.io.files import read_text
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table or a figure.
+
+    Attributes:
+      kind: which one, for the report: main_results, ablations, modalities, width, lengths, gammas; or, of a scaling
+        study, one of `scaling.report.TITLES`.
+      points: name of a row or a point -> the options, by dotted names, in which its config differs.
+    """
+
+    kind: str
+    points: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How the points of a scaling study are measured.
+
+    Attributes:
+      repeats: of the steps of every point; medians and quartiles are over them.
+      seconds: that a repeat takes, unless a single step takes longer.
+
+    Raises:
+      InputError: on construction, for a number that is not positive.
+    """
+
+    repeats: int = 9
+    seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.repeats > 0 and 0 < self.seconds < inf):
+            raise InputError(f"repeats={self.repeats} and seconds={self.seconds} must be positive")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config and the sections around it; none for a single run.
+
+    Attributes:
+      whole: the sections of the sweep that this is a part of; () for one that is whole.
+      measuring: of a scaling study, whose points are not trained.
+
+    Raises:
+      InputError: on construction, for a point with an unknown or a wrong option.
+    """
+
+    config: Config
+    sections: tuple[Section, ...] = ()
+    whole: tuple[Section, ...] = ()
+    measuring: Measuring | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.runs
+
+    @cached_property
+    def runs(self) -> dict[tuple[str, str], tuple[str, Config]]:
+        """(kind, point) -> name and config of its run. Points of the same config share one run."""
+        names: dict[Config, str] = {self.config: self.config.model.name}
+        runs = {}
+        for section in self.sections:
+            for point, options in section.points.items():
+                try:
+                    config = override(self.config, options)
+                except InputError as error:
+                    raise InputError(f"point {point!r} of {section.kind}: {error}") from error
+                name = names.setdefault(config, f"{section.kind}_{point.replace(',', '_')}")
+                runs[section.kind, point] = name, override(config, {"experiment": name})
+        if len(set(names.values())) < len(names) or len({section.kind for section in self.sections}) < len(
+            self.sections
+        ):
+            raise InputError(
+                f"two sections, or two points of different options, share a name: {', '.join(names.values())}"
+            )
+        strange = [name for name in names.values() if not re.fullmatch(r"[\w.+-]+", name)]
+        if strange:
+            raise InputError(f"point {strange[0]!r} cannot name a folder; letters, digits and . , _ + - can")
+        return runs
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `config.json` holds it, ready for JSON."""
+        if not self.sections:
+            return to_dict(self.config)
+        whole = {"whole": _plain(self.whole)} if self.whole else {}
+        measuring = {"measuring": asdict(self.measuring)} if self.measuring else {}
+        return {"config": to_dict(self.config), "sections": _plain(self.sections), **whole, **measuring}
+
+
+def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of a file (`.py`) or of a run (`config.json`), with options changed by their dotted names.
+
+    Raises:
+      InputError: if there is no such file, nothing in it that is a config, or an option is unknown or wrong.
+    """
+    path, options = Path(path), dict(options or {})
+    _check_is_file(path)
+    if path.suffix == ".json":
+        return _from_json(path, options)
+    namespace = _blamed(path, lambda: runpy.run_path(str(path)))
+    if not callable(namespace.get("get_config")):
+        raise InputError(f"{path}: an experiment file defines get_config()")
+    arguments = _arguments(namespace, options)
+
+    def call(name: str, *first: Any) -> Any:
+        wanted = inspect.signature(namespace[name]).parameters
+        return namespace[name](*first, **{key: value for key, value in arguments.items() if key in wanted})
+
+    def get_config() -> Config:
+        config = call("get_config")
+        if not isinstance(config, Config):
+            raise InputError(f"get_config() returned {type(config).__name__}, not a Config")
+        return from_dict(to_dict(config))  # a dataclass takes a value of any type; this does not
+
+    left = {key: value for key, value in options.items() if key not in arguments}
+    config = override(_blamed(path, get_config), left, _parameters(namespace))
+    if "dataset" in arguments:
+        config = override(config, {"dataset": arguments["dataset"]})
+
+    def get_studies() -> Experiment:
+        sections, measuring = call("scaling", config)
+        return Experiment(config, tuple(sections), measuring=measuring)
+
+    if "scaling" in namespace:
+        return _blamed(path, get_studies)
+    if "sweep" not in namespace:
+        return Experiment(config)
+    return _blamed(path, lambda: Experiment(config, tuple(call("sweep", config))))
+
+
+def parameters(path: str | Path) -> dict[str, Any]:
+    """The parameters of an experiment file that are options of the command line, with their defaults."""
+    path = Path(path)
+    _check_is_file(path)
+    return {} if path.suffix == ".json" else _parameters(_blamed(path, lambda: runpy.run_path(str(path))))
+
+
+def _check_is_file(path: Path) -> None:
+    """Raises InputError that says what else a path is."""
+    if not path.is_file():
+        what = "it is a folder" if path.is_dir() else "it is a device or a pipe, not a file"
+        raise InputError(f"--config {path}: {what if path.exists() else 'there is no such file'}")
+
+
+def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    functions = [namespace[name] for name in ("get_config", "sweep", "scaling") if callable(namespace.get(name))]
+    found = [parameter for function in functions for parameter in inspect.signature(function).parameters.values()]
+    return {parameter.name: parameter.default for parameter in found if parameter.default is not parameter.empty}
+
+
+def _arguments(namespace: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are parameters of the file's functions, in the type of their defaults."""
+    defaults = _parameters(namespace)
+    return {key: convert(key, options[key], type(default)) for key, default in defaults.items() if key in options}
+
+
+def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
+    try:
+        values = json.loads(read_text(path))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds no config")
+    if "sections" not in values:
+        return Experiment(override(from_dict(values), options))
+    try:
+        sections, whole = _sections(values["sections"]), _sections(values.get("whole", ()))
+        measuring = Measuring(**values["measuring"]) if "measuring" in values else None
+        return Experiment(override(from_dict(values["config"]), options), sections, whole, measuring)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: holds no sweep: {type(error).__name__}: {error}") from error
+
+
+def _plain(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    return [{"kind": section.kind, "points": section.points} for section in sections]
+
+
+def _sections(plain: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
+    return tuple(Section(str(section["kind"]), dict(section["points"])) for section in plain)
+
+
+def _blamed(path: Path, call: Callable[[], Any]) -> Any:
+    """What the call returns; what it raises is blamed on a line of the file, as input that may raise anything."""
+    try:
+        return call()
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        what = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}{f', line {line}' if line else ''}: {what}") from error
