@@ -37,7 +37,7 @@ from cmath_jax.config import PRECISIONS, Config, override, to_dict
 from cmath_jax.pages import drawing
 from cmath_jax.scaling import roofline
 from cmath_jax.training import compiler
-from cmath_jax.training.trainer import load_configured
+from cmath_jax.training.corpora import load_configured
 
 PYTORCH = importlib.util.find_spec("torch") is not None
 MEMORY_STEPS = 3  # after the first, until the peak of memory is read
@@ -156,7 +156,7 @@ def measure(dataset: str, precision: str, members: int, steps: int, rounds: int,
 
         sides["PyTorch"] = (1, side_torch.Side(config, corpus))
 
-    batches = ours.program.batches
+    batches = ours.trainer.batches
     sizes = roofline.Sizes(corpus.dims, len(corpus.classes), corpus.speakers, batches.shape)
     stretch = min(steps, batches.steps) or batches.steps
     seconds: dict[str, list[float]] = {name: [] for name in sides}

@@ -31,7 +31,7 @@ TITLES = {
         "utterances in a conversation",
         "One device, one conversation in a step. Attention compares every utterance with every other.",
     ),
-    "population": ("Population", "runs side by side", "One device, runs with different seeds as one program."),
+    "population": ("Population", "runs side by side", "One device, runs with different seeds as one trainer."),
     "precision": ("Precision", "precision of the computation", "Parameters, losses and the update are float32."),
 }
 OVER_DEVICES = ("devices_strong", "devices_weak")

@@ -152,7 +152,7 @@ def state_bytes(config: Config, sizes: Sizes) -> int:
 
 @dataclass(frozen=True)
 class Counted:
-    """What the compiler counts in a program.
+    """What the compiler counts in a trainer.
 
     Attributes:
       flops: of matrix products and of elementwise work.

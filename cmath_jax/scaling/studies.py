@@ -32,8 +32,8 @@ from cmath_jax.scaling.measurement import check_counted, measure
 from cmath_jax.scaling.roofline import processor
 from cmath_jax.sweeps.experiment import Experiment, Measuring
 from cmath_jax.training import multihost
+from cmath_jax.training.corpora import check_usable, load_configured, source_of
 from cmath_jax.training.run_folder import RunFolder
-from cmath_jax.training.trainer import check_usable, load_configured, source_of
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 DRAWING = {"report", "report.py", "figures.py"}  # parts of the package that no number depends on

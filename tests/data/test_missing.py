@@ -22,9 +22,9 @@ from cmath_jax.data.standardize import Scaling
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.layers import Context, visible
 from cmath_jax.models.outputs import Outputs
+from cmath_jax.training.corpora import lacks
 from cmath_jax.training.fit import fit
 from cmath_jax.training.losses import LossWeights, loss_terms
-from cmath_jax.training.trainer import lacks
 
 LENGTHS, ROWS = (5, 1, 4, 7), ((0, 2), (3, 1))
 KEYS = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}

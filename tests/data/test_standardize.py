@@ -27,9 +27,9 @@ from cmath_jax.prediction.export import _scaled, program_of
 from cmath_jax.prediction.predictor import Predictor
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.report.representation_figures import tsne
-from cmath_jax.training import fit as fitting
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.fit import fit
-from cmath_jax.training.trainer import Program
+from cmath_jax.training.trainer import Trainer
 
 quickly = settings(max_examples=200, deadline=None, database=None, derandomize=True)
 SMALL = Simulation(train=20, validation=10, test=10, text_dim=6, audio_dim=5, visual_dim=4)
@@ -308,7 +308,7 @@ def test_a_run_of_an_earlier_version_goes_on_or_is_refused(
     latest, _ = final_arrays(tmp_path / "run", config)
     assert latest["scaling"]["mean"]["t"].dtype == np.float64
     assert fit(config, tmp_path / "run")["test"] == before["test"]
-    program = Program.of(config, fitting.load_configured(config))
+    program = Trainer.of(config, load_configured(config))
     assert program.scaling.differing(program.scaling.tree()) == []
 
 

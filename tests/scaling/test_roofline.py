@@ -16,7 +16,7 @@ from cmath_jax.models.cmath import CMATH
 from cmath_jax.scaling import roofline
 from cmath_jax.scaling.roofline import Rates, Sizes, Work
 from cmath_jax.training.optim import make_optimizer
-from cmath_jax.training.step import Settings, init_state, train_step
+from cmath_jax.training.step import HyperParams, init_state, train_step
 
 CLASSES, SPEAKERS = 4, 3
 SHAPE = Shape(2, 40)
@@ -56,12 +56,12 @@ def traced_step(config: Config) -> tuple[Any, Any]:
     average = config.optim.average
     state = jax.eval_shape(partial(init_state, batch=batch, model=model, tx=tx, average=average), 0)
     step = partial(train_step, model=model, tx=tx, average=average, axis=None)
-    settings = Settings.of(config, np.ones(CLASSES, np.float32))
+    settings = HyperParams.of(config, np.ones(CLASSES, np.float32))
     return jax.jit(step).trace(state, batch, settings), state
 
 
 def products_of(jaxpr: Any) -> float:
-    """FLOPs of every matrix product of a program, by the shapes of its operands."""
+    """FLOPs of every matrix product of a trainer, by the shapes of its operands."""
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":

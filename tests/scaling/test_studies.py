@@ -22,7 +22,7 @@ from cmath_jax.errors import InputError
 from cmath_jax.scaling import measurement, report, roofline, studies
 from cmath_jax.scaling.studies import FAILED, MEASURED, NOT_RUN, run_studies
 from cmath_jax.sweeps.experiment import Experiment, Measuring, Section, load
-from cmath_jax.training.trainer import load_configured
+from cmath_jax.training.corpora import load_configured
 
 ROOT = Path(__file__).parents[2]
 MEASURING = Measuring(repeats=3, seconds=0.01)

@@ -27,10 +27,11 @@ from cmath_jax.models.registry import make_model
 from cmath_jax.training import epoch, step, trainer
 from cmath_jax.training import fit as fitting
 from cmath_jax.training.checkpoint import Checkpoints
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.devices import Jit, Pmap, host_copy, make_engine
 from cmath_jax.training.losses import LossWeights, loss_terms, total_loss
 from cmath_jax.training.run_folder import RunFolder
-from cmath_jax.training.trainer import Program
+from cmath_jax.training.trainer import Trainer
 from cmath_jax.training.trial import finished
 
 # With everything that has a state of its own: averages, a schedule, clipping.
@@ -49,7 +50,7 @@ def test_run_folder(undisturbed: tuple[Path, dict[str, Any]]) -> None:
     """The files and the keys that users and tools rely on."""
     folder, result = undisturbed
     config = ONE_DEVICE
-    corpus = fitting.load_configured(config)
+    corpus = load_configured(config)
     assert json.loads((folder / "config.json").read_text()) == to_dict(config)
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["versions"]["jax"] == jax.__version__
@@ -146,7 +147,7 @@ def test_a_result_without_its_checkpoints_is_not_lost_to_another_run(
 def test_checkpoints_that_are_there_need_no_more_room(
     undisturbed: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = fitting.make_program(ONE_DEVICE, fitting.load_configured(ONE_DEVICE), 1)
+    made = fitting.make_trainer(ONE_DEVICE, load_configured(ONE_DEVICE), 1)
     model = sum(x.nbytes for x in jax.tree.leaves(made.initialize(0).params))
     monkeypatch.setattr(fitting.shutil, "disk_usage", lambda _: SimpleNamespace(free=model))
     member = SimpleNamespace(folder=RunFolder(undisturbed[0]), seed=0)
@@ -219,7 +220,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     config = ONE_DEVICE
     with pytest.raises(TrainingDivergedError) as error:
         fitting.fit(config, tmp_path)
-    made = Program.of(config, fitting.load_configured(config))
+    made = Trainer.of(config, load_configured(config))
     for word in ("epoch 2", "step 7", *made.batches.conversations(1, 2)):
         assert word in str(error.value)
     latest, _ = final_arrays(tmp_path, config)
@@ -242,21 +243,21 @@ def test_early_stopping_and_the_first_of_equals() -> None:
 @pytest.mark.parametrize(("engine", "average"), [("pmap", 0.0), ("jit", 0.9)])
 def test_a_step_on_many_devices_is_a_step_on_one(engine: str, average: float) -> None:
     """Same losses and same state after three steps, with dropout and noise, when the batch does not divide."""
-    corpus = fitting.load_configured(tiny())
+    corpus = load_configured(tiny())
     options = {"parallel__engine": engine, "optim__average": average, "loss__class_weights": True}
     results = {}
     for devices in (1, 2, 4, 8):
         # Batches of three conversations: on four devices and more some of them have nothing but padding.
-        made = Program.of(tiny(parallel__devices=devices, **options), corpus)
-        state, settings = made.engine.put([host_copy(made.initialize(0))]), made.settings([made.config])
-        plan = made.engine.put_steps([made.batches.plan(0)])
+        made = Trainer.of(tiny(parallel__devices=devices, **options), corpus)
+        state, settings = made.devices.put([host_copy(made.initialize(0))]), made.hyper_params([made.config])
+        plan = made.devices.put_steps([made.batches.plan(0)])
         with jax.transfer_guard("disallow"):
             state, _ = made.advance(state, plan, settings, 0, 1)
             state, metrics = made.advance(state, plan, settings, 1, 3)
-            losses = made.engine.get_metrics(metrics)
+            losses = made.devices.get_metrics(metrics)
         probability_nc = made.probabilities(state.evaluated, "test")[0]
         _, scores = made.score("test", probability_nc)
-        results[devices] = losses, made.engine.get(state)[0], probability_nc, scores["loss"]
+        results[devices] = losses, made.devices.get(state)[0], probability_nc, scores["loss"]
     for devices in (2, 4, 8):
         for ours, theirs in zip(results[devices], results[1], strict=True):
             chex.assert_trees_all_close(ours, theirs, rtol=2e-5, atol=2e-5)
@@ -295,12 +296,12 @@ def test_random_streams_are_addressed() -> None:
 def test_the_average_follows_the_parameters() -> None:
     """By the weights of `optim.average`, from the first step on, and without the initial ones."""
     config = tiny(optim__average=0.7, parallel__devices=1)
-    made = Program.of(config, fitting.load_configured(config))
+    made = Trainer.of(config, load_configured(config))
     state = made.initialize(0)
-    plan = made.engine.put_steps([made.batches.plan(0)])
+    plan = made.devices.put_steps([made.batches.plan(0)])
     passed: list[Any] = []
     for number in range(3):
-        state, _ = made.advance(state, plan, made.settings([config]), number, number + 1)
+        state, _ = made.advance(state, plan, made.hyper_params([config]), number, number + 1)
         passed.append(jax.tree.map(np.array, state.params))
         weights = 0.7 ** np.arange(len(passed))[::-1]
         expected = jax.tree.map(lambda *x, w=weights: sum(w * x for w, x in zip(w / w.sum(), x, strict=True)), *passed)
@@ -311,8 +312,8 @@ def test_the_average_follows_the_parameters() -> None:
 def test_a_step_is_adam_on_the_loss_of_the_reference_tests() -> None:
     """The loss and its gradient are those that test_model.py compares with the reference; the rest is optax."""
     config = tiny(parallel__devices=1, loss__gamma1=0.7, loss__class_weights=True, optim__clip_norm=1.0)
-    corpus = fitting.load_configured(config)
-    made = Program.of(config, corpus)
+    corpus = load_configured(config)
+    made = Trainer.of(config, corpus)
     state = made.initialize(0)
     params = jax.tree.map(jnp.copy, state.params)
     batch = next(made.batches.epoch(0))
@@ -328,8 +329,8 @@ def test_a_step_is_adam_on_the_loss_of_the_reference_tests() -> None:
     loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
     tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(config.optim.learning_rate))
     updates, _ = tx.update(grads, tx.init(params), params)
-    plan = made.engine.put_steps([made.batches.plan(0)])
-    state, metrics = made.advance(state, plan, made.settings([config]), 0, 1)
+    plan = made.devices.put_steps([made.batches.plan(0)])
+    state, metrics = made.advance(state, plan, made.hyper_params([config]), 0, 1)
     assert float(metrics["loss"][0]) == pytest.approx(float(loss), rel=1e-5)
     assert float(metrics["gradient_norm"][0]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-4)
     chex.assert_trees_all_close(state.params, optax.apply_updates(params, updates), rtol=1e-4, atol=1e-4)
@@ -353,7 +354,7 @@ def test_each_step_is_compiled_once(devices: int, tmp_path: Path) -> None:
 
 
 def test_parameters_that_are_not_finite_have_no_score() -> None:
-    made = Program.of(ONE_DEVICE, fitting.load_configured(ONE_DEVICE))
+    made = Trainer.of(ONE_DEVICE, load_configured(ONE_DEVICE))
     params = jax.tree.map(lambda x: x * np.nan, made.initialize(0).params)
     with pytest.raises(TrainingDivergedError, match="no longer finite"):
         made.score("validation", made.probabilities(params, "validation")[0])
@@ -412,11 +413,11 @@ def test_a_split_without_labels_is_refused_at_the_door(split: str) -> None:
     for conversation in corpus.splits[split]:
         conversation.labels[:] = -1
     with pytest.raises(InputError, match=f"{split} split of simulated has no labelled utterance"):
-        Program.of(tiny(), corpus)
+        Trainer.of(tiny(), corpus)
 
 
 def test_class_weights_are_inverse_frequencies_of_training() -> None:
-    corpus = fitting.load_configured(tiny())
+    corpus = load_configured(tiny())
     weights, counts = trainer.class_weights(corpus), corpus.class_counts("train")
     there = counts > 0
     np.testing.assert_allclose((weights * counts)[there], counts.sum() / len(counts), rtol=1e-5)
@@ -428,7 +429,7 @@ def test_missing_modalities_are_refused() -> None:
         for conversation in corpus.splits[split]:
             del conversation.features["a"]  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="has only"):
-        Program.of(tiny(), corpus)
+        Trainer.of(tiny(), corpus)
 
 
 def test_a_profile_is_a_trace_of_some_steps(
