@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from samples import rows, tiny
+from single import ONE_DEVICE
 from stopping import stop_after
 
 from cmath_jax.config import Config, override
@@ -17,7 +18,6 @@ from cmath_jax.results.summary import References
 from cmath_jax.training import fit as fitting
 from cmath_jax.training import grouping
 from cmath_jax.training.corpora import load_configured
-from cmath_jax.training.devices import Population
 from cmath_jax.training.grouping import structure
 from cmath_jax.training.run_folder import RunFolder
 from cmath_jax.training.trainer import Trainer
@@ -87,14 +87,14 @@ def test_a_member_is_the_run_alone(devices: int, alone: Path, tmp_path: Path, mo
     made: list[Trainer] = []
     real = Trainer.of.__func__  # type: ignore[attr-defined]
 
-    def of(config: Config, corpus: Any, members: int = 1) -> Trainer:
-        made.append(real(Trainer, config, corpus, members))
+    def of(config: Config, corpus: Any, trials: int = 1) -> Trainer:
+        made.append(real(Trainer, config, corpus, trials))
         return made[-1]
 
     monkeypatch.setattr(grouping.Trainer, "of", of)
     train_together(variants(parallel__devices=devices), tmp_path)
     (trainer,) = made
-    assert trainer.devices.members == 6
+    assert trainer.devices.trials == 6
     assert len(trainer.devices.devices) == devices
     assert_same_runs(tmp_path, alone, tolerance=2e-3)
     if devices > 1:
@@ -201,9 +201,9 @@ def test_a_population_that_would_not_fit_is_split(tmp_path: Path, monkeypatch: p
     for members, size in sizes.items():
         assert members * of_state < size < members * of_state + 64e6
     monkeypatch.setattr(grouping, "free_memory", lambda devices: (sizes[2] + sizes[3]) / 2 / grouping.SHARE)
-    assert grouping.make_trainer(config, corpus, 3).devices.members == 2
+    assert grouping.make_trainer(config, corpus, 3).devices.trials == 2
     monkeypatch.setattr(grouping, "free_memory", lambda devices: 0)
-    assert grouping.make_trainer(config, corpus, 2).devices.members == 1
+    assert grouping.make_trainer(config, corpus, 2).devices.trials == 1
     # Nobody is forgotten: 3 in crews of 2.
     monkeypatch.setattr(grouping, "free_memory", lambda devices: (sizes[2] + sizes[3]) / 2 / grouping.SHARE)
     result = fitting.fit(override(config, {"seeds": 3}), tmp_path)
@@ -217,16 +217,27 @@ def test_the_option_limits_the_population(monkeypatch: pytest.MonkeyPatch) -> No
     corpus = load_configured(BASE)
     for limit, members in {1: 1, 2: 2, 3: 3, 4: 3}.items():  # 6 in crews of 4 and 2 would leave the last half empty
         assert (
-            grouping.make_trainer(override(BASE, {"parallel.population": limit}), corpus, 6).devices.members == members
+            grouping.make_trainer(override(BASE, {"parallel.population": limit}), corpus, 6).devices.trials == members
         )
-    assert isinstance(grouping.make_trainer(BASE, corpus, 6).devices, Population)
     # By itself a processor takes one after another, and anything else as many as memory holds.
     free = override(BASE, {"parallel.population": 0})
-    assert grouping.make_trainer(free, corpus, 6).devices.members == 1
+    assert grouping.make_trainer(free, corpus, 6).devices.trials == 1
 
 
 def test_a_full_disk_is_seen_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting.shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
+    monkeypatch.setattr(grouping.shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
     with pytest.raises(InputError, match=r"checkpoints of 2 runs need up to [0-9.]+ kB, and there are 10.0 kB"):
         fitting.fit(override(BASE, {"seeds": 2}), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_checkpoints_that_are_there_need_no_more_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = grouping.make_trainer(ONE_DEVICE, load_configured(ONE_DEVICE), 1)
+    model = sum(x.nbytes for x in jax.tree.leaves(made.initialize(0).params))
+    monkeypatch.setattr(grouping.shutil, "disk_usage", lambda _: SimpleNamespace(free=model))
+    trial: Any = SimpleNamespace(folder=RunFolder(tmp_path), seed=0)
+    monkeypatch.setattr(RunFolder, "steps_saved", lambda _, seed: [4, 8] if seed == 0 else [])
+    grouping.check_disk(made, [trial])
+    trial.seed = 1  # of which nothing is saved
+    with pytest.raises(InputError, match="left on the disk"):
+        grouping.check_disk(made, [trial])

@@ -38,7 +38,7 @@ from cmath_jax.training.optim import make_optimizer
 from cmath_jax.prediction.predictor import predict_step
 from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.trainer import Trainer
-from cmath_jax.training.step import eval_step, train_step
+from cmath_jax.training.step import HyperParams, eval_step, train_step
 variants = ({}, {"model__name": "sdt"}, {"precision": "bfloat16"}, {"model__inject": "block", "model__causal": True})
 for options in variants:
     config = tiny(parallel__devices=1, optim__average=0.9, optim__schedule="linear", optim__clip_norm=1.0, **options)
@@ -47,11 +47,11 @@ for options in variants:
     tx = make_optimizer(config.optim, trainer.batches.steps, config.train.epochs)
     state, batch = jax.eval_shape(trainer.initialize, 0), next(trainer.batches.epoch(0))
     step = partial(train_step, model=model, tx=tx, average=0.9, axis=None)
-    trained = jax.eval_shape(step, state, batch, trainer.hyper_params([config]))
+    trained = jax.eval_shape(step, state, batch, HyperParams.of(config, trainer.class_weight_c))
     classes = len(corpus.classes)
     numbers = np.float32(1), np.zeros((8, classes), np.float32)
     told = jax.eval_shape(partial(predict_step, model=model), state.params, batch, *numbers)
-    split = trainer.evaluation["test"][0][1], trainer.features["test"]
+    split = trainer.evaluator.plans["test"][0][1], trainer.evaluator.features["test"]
     evaluated = jax.eval_shape(partial(eval_step, model=model), state.params, *split)
     kinds = {x.dtype.name for x in jax.tree.leaves((state, trained, told, evaluated))}
     assert kinds == {"float32", "int32"}, kinds
