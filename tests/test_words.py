@@ -13,36 +13,30 @@ PACKAGE = ROOT / "cmath_jax"
 # Rooms and files that are still to be gone through.
 TODO = {"__init__.py", "config.py", "commands", "extract", "pages", "prediction", "report", "results", "scaling"}
 TODO |= {"serve", "sweeps", "training"}
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PACKAGE).parts[0] not in TODO]
+TODO |= {"data/sources/own.py", "data/sources/stated.py", "data/sources/transcripts.py"}
+FILES = [
+    path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if not TODO & {path.relative_to(PACKAGE).parts[0], str(path.relative_to(PACKAGE))}
+]
 each_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
 
 # Endings without a vowel that are no axes.
 ORDINARY = {"csv", "fn", "npz", "ns"}
 # What a function does, as its docstring begins.
-VERBS = {
-    *re.findall(
-        r"\w+",
-        """
-    Adds Aligns Answers Applies Averages Builds Calls Checks Clears Closes Combines Compares Compiles Computes Convolves
-    Converts Copies Counts Decodes Describes Downloads Draws Drops Embeds Encodes Ends Evaluates Extracts Fetches Fills
-    Finds Fits Gathers Gives Goes Groups Holds Joins Keeps Labels Lets Lists Loads Logs Makes Maps Marks Measures Moves
-    Multiplies Names Normalizes Notes Opens Orders Packs Parses Plans Plots Prints Puts Raises Reads Refuses Removes
-    Repeats Replaces Reports Respells Returns Runs Samples Saves Says Scores Sends Sets Shifts Shows Simulates Skips
-    Sorts Splits Spreads Standardizes Starts Stops Streams Sums Swaps Takes Tells Tests Trains Turns Updates Waits Warns
-    Watches Writes Yields
-""",
-    )
-}
+VERBS = (
+    "Adds Aligns Answers Applies Averages Builds Calls Checks Clears Closes Combines Compares Compiles Computes "
+    "Converts Copies Counts Decodes Describes Downloads Draws Drops Embeds Encodes Ends Evaluates Extracts Fetches "
+    "Fills Finds Fits Gathers Gives Groups Holds Joins Keeps Labels Lists Loads Logs Makes Maps Marks Measures Moves "
+    "Multiplies Names Notes Opens Orders Packs Parses Pickles Plots Prints Puts Raises Reads Refuses Releases "
+    "Removes Repeats Replaces Reports Returns Runs Samples Saves Says Scores Sends Sets Shows Simulates Skips Sorts "
+    "Splits Spreads Standardizes Starts Stops Sums Swaps Takes Tells Trains Turns Updates Waits Warns Writes Yields"
+)
 # A noun phrase that begins so does not say what it is a phrase about.
-POINTING = {
-    *re.findall(
-        r"\w+",
-        """
-    As At Before Beside Both By During Each For From If In Into Like Of On One Or Other Out Same See That Their
-    Then Them There These They This Those Through To Under Until When Where With Without
-""",
-    )
-}
+POINTING = (
+    "As At Before Beside Both By During Each For From If In Into Like Of On One Or Other Out Same See That Their Then "
+    "Them There These They This Those Through To Under Until What When Where Which With Without"
+)
 
 
 def table(title: str) -> list[list[str]]:
@@ -99,14 +93,14 @@ def documented(tree: ast.AST) -> Iterator[tuple[int, bool, str]]:
 def fault(text: str, verb: bool) -> str:
     """Returns what is wrong with the first paragraph of a docstring; "" where it is as docs/style.md wants it."""
     first = " ".join(text.split("\n\n")[0].split())
-    begin = first.split()[0]
+    begin = first.split()[0].strip(",:")
     if not first.endswith((".", ":")):
         return "its first paragraph does not end with a full stop"
-    if begin == "Whether" or begin in VERBS:
+    if begin == "Whether" or begin in VERBS.split():
         return "" if len(first.split()) > 1 else "it has no object"
     if verb:
         return f"it begins with {begin!r}, which is no verb of tests/test_words.py, and not with `Whether`"
-    if begin.strip(",:") in POINTING:
+    if begin in POINTING.split():
         return f"it begins with {begin!r}, which does not say what it is"
     return "" if len(first.split()) > 2 else "it is no phrase of three words"
 

@@ -50,7 +50,7 @@ class Batch:
 
 
 def with_features(plan: Batch, features: Mapping[str, Array]) -> Batch:
-    """The batch of a plan; `features` are `Table.padded_features`, on the device or on the host."""
+    """Makes the batch of a plan; `features` are `Table.padded_features`, on the device or on the host."""
     return replace(plan, features={m: x_nd[plan.utterance_rl] for m, x_nd in features.items()})
 
 
@@ -72,7 +72,7 @@ class Table:
 
     @classmethod
     def of(cls, conversations: Sequence[Conversation], modalities: str, masked: bool = False) -> "Table":
-        """`masked` says to mark what is present even if nothing is missing, as other splits may need it."""
+        """Makes the table of a split; `masked` marks what is present even if nothing is missing here."""
         if not conversations:
             raise InputError("a split without conversations cannot be batched")
         features = {m: np.concatenate([c.features[m] for c in conversations]) for m in modalities}
@@ -94,15 +94,14 @@ class Table:
         return np.cumsum(self.length_b) - self.length_b
 
     def padded_features(self, utterances: int = 0) -> dict[str, np.ndarray]:
-        """m -> float32 [n + 1, d_m], n the utterances of the table or more: the last row is 0, so that `PADDING` as an
-        index finds it."""
+        """Returns m -> float32 [n + 1, d_m], n its utterances or more; the last row, for `PADDING`, is 0."""
         rows = 1 + max(utterances - len(self.label_n), 0)
         return {
             m: np.concatenate([x_nd, np.zeros((rows, x_nd.shape[1]), np.float32)]) for m, x_nd in self.features.items()
         }
 
     def plan(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
-        """The conversations of each row, packed into a plan of the given shape; missing rows stay empty."""
+        """Packs the conversations of each row into a plan of the given shape; missing rows stay empty."""
         utterance_rl = np.full(shape, PADDING, np.int32)
         position_rl = np.zeros(shape, np.int32)
         segment_rl = np.zeros(shape, np.int32)
@@ -127,7 +126,7 @@ class Table:
         )
 
     def batch(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
-        """As `plan`, with features."""
+        """Packs the conversations of each row into a batch: the plan and its features."""
         plan = self.plan(rows, shape)
         filled_rl = plan.utterance_rl != PADDING
         features = {m: np.zeros((*shape, x_nd.shape[1]), np.float32) for m, x_nd in self.features.items()}
@@ -160,31 +159,31 @@ class TrainingBatches:
         return -(-len(self.table.length_b) // self.size)
 
     def conversations(self, epoch: int, step: int) -> list[str]:
-        """The ids of the conversations of a step, for messages."""
+        """Returns the ids of the conversations of a step, for messages."""
         return [self.table.ids[b] for row in self.rows(epoch, step) for b in row]
 
     def slots(self, epoch: int) -> int:
-        """How long the rows of an epoch are."""
+        """Returns how long the rows of an epoch are."""
         return max(self.shape.slots, slots_needed(self.table.length_b, self.groups(epoch), self.shape.rows))
 
     def plan(self, epoch: int, slots: int | None = None) -> Batch:
-        """All steps of an epoch, arrays [s, r, l]; in longer rows than it needs, if `slots` says so."""
+        """Returns all steps of an epoch, arrays [s, r, l]; in longer rows than it needs, if `slots` says so."""
         shape = Shape(self.shape.rows, slots or self.slots(epoch))
         plans = [self.table.plan(self.rows(epoch, step), shape) for step in range(self.steps)]
         return jax.tree.map(lambda *x: np.stack(x), *plans)
 
     def epoch(self, epoch: int, first: int = 0, slots: int | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, from step `first` on, with features; `slots` as for `plan`."""
+        """Yields the batches of an epoch, from step `first` on, with features; `slots` as for `plan`."""
         shape = Shape(self.shape.rows, slots or self.slots(epoch))
         for step in range(first, self.steps):
             yield self.table.batch(self.rows(epoch, step), shape)
 
     def rows(self, epoch: int, step: int) -> list[np.ndarray]:
-        """The conversations of each row of a step."""
+        """Returns the conversations of each row of a step."""
         return rows_of_group(self.table.length_b, self.groups(epoch)[step], self.shape.rows)
 
     def groups(self, epoch: int) -> list[np.ndarray]:
-        """The conversations of each step."""
+        """Returns the conversations of each step."""
         if epoch not in self._epochs:
             self._epochs.clear()
             self._epochs[epoch] = groups_of_epoch(self.table.length_b, self.size, self.seed, epoch)
@@ -192,14 +191,14 @@ class TrainingBatches:
 
 
 def evaluation_shape(tables: Sequence[Table], devices: int = 1) -> Shape:
-    """One shape for the evaluation of all tables; its rows are a multiple of the devices."""
+    """Returns one shape for the evaluation of all tables; its rows are a multiple of the devices."""
     slots = max(64, max(int(table.length_b.max()) for table in tables))
     rows = max(1, EVALUATION_SLOTS // slots)
     return Shape(-(-rows // devices) * devices, slots)
 
 
 def evaluation_plans(table: Table, shape: Shape) -> Iterator[Batch]:
-    """Plans that hold every utterance of the table exactly once."""
+    """Yields plans that hold every utterance of the table exactly once."""
     rows = rows_of_all(table.length_b, shape.slots)
     for first in range(0, len(rows), shape.rows):
         yield table.plan(rows[first : first + shape.rows], shape)

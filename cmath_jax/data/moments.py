@@ -59,11 +59,11 @@ class Moments:
         return Moments(count, mean, squares, lowest, highest)
 
     def deviation(self, m: str) -> np.ndarray:
-        """float64 [d_m]: the standard deviation; 0 for a modality that no utterance has."""
+        """Returns the standard deviation of each feature, float64 [d_m]; 0 for a modality that no utterance has."""
         return np.sqrt(self.squares[m] / max(self.count[m], 1))
 
     def varies(self, m: str) -> np.ndarray:
-        """bool [d_m]: whether a feature varies by more than float32 rounds it, whatever its unit."""
+        """Returns whether each feature varies by more than float32 rounds it, bool [d_m], whatever its unit."""
         if not self.count[m]:
             return np.zeros(len(self.mean[m]), bool)
         size_d = np.maximum(np.abs(self.lowest[m]), np.abs(self.highest[m]))

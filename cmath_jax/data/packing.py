@@ -1,4 +1,4 @@
-"""Which conversations share a step and which share a row: integers only, pure functions of the lengths and a seed.
+"""The conversations that share a step or a row: integers only, pure functions of the lengths and a seed.
 
 A step holds a fixed number of conversations, of ragged lengths, in an array of fixed shape [rows, slots]. The groups
 are drawn at random and then mended by a few swaps, so that no group is much longer than the mean: that keeps the
@@ -23,14 +23,14 @@ PROBED_CONVERSATIONS = 10_000  # so many are spread over rows to find the longes
 
 
 class Shape(NamedTuple):
-    """Of a batch: how many rows, and how many utterances fit into one."""
+    """The shape of a batch: how many rows, and how many utterances fit into one."""
 
     rows: int
     slots: int
 
 
 def groups_of_epoch(length_b: np.ndarray, size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The conversations of every step of an epoch: each conversation once, `size` a step (fewer in the last one).
+    """Draws the conversations of every step of an epoch: each conversation once, `size` a step (fewer in the last one).
 
     A pure function of its arguments: a run that is resumed or moved to other devices sees the same groups.
     """
@@ -60,7 +60,7 @@ def rows_of_group(length_b: np.ndarray, group: Sequence[int] | np.ndarray, rows:
 
 
 def _loads(length_b: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
-    """int64 [s]: the utterances of each group."""
+    """Counts the utterances of each group, int64 [s]."""
     return np.array([length_b[group].sum() for group in groups])
 
 
@@ -90,7 +90,7 @@ def _lightest_first(load_s: np.ndarray) -> Iterator[int]:
 
 
 def slots_needed(length_b: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> int:
-    """The longest row of any of the groups, each spread over so many rows.
+    """Returns the length of the longest row of any of the groups, each spread over so many rows.
 
     Of very many groups some are only bounded, and the result may be some slots too long.
     """
@@ -105,12 +105,12 @@ def slots_needed(length_b: np.ndarray, groups: Sequence[np.ndarray], rows: int) 
 
 
 def longest_row(length_b: np.ndarray, rows_s: Iterable[Sequence[np.ndarray]]) -> int:
-    """How many utterances the longest row of any step has."""
+    """Counts the utterances of the longest row of any step."""
     return max(int(length_b[row].sum()) for rows in rows_s for row in rows)
 
 
 def _longest_unmended(length_b: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """int64 [s]: the longest row of each group before the swaps of `rows_of_group`, which never lengthen it."""
+    """Returns the longest row of each group, int64 [s], before the swaps of `rows_of_group`, which lengthen none."""
     size = max(map(len, groups))
     length_sb = np.zeros((len(groups), size), np.int64)
     for s, group in enumerate(groups):
@@ -124,7 +124,7 @@ def _longest_unmended(length_b: np.ndarray, groups: Sequence[np.ndarray], rows: 
 
 @functools.lru_cache(maxsize=8)
 def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1) -> Shape:
-    """The cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
+    """Finds the cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
     length_b = np.array(lengths, np.int64)
     epochs = max(1, min(PROBED_EPOCHS, PROBED_GROUPS * size // len(length_b)))
     probes = [group for epoch in range(epochs) for group in groups_of_epoch(length_b, size, 0, epoch)]

@@ -33,7 +33,7 @@ class Standardizer:
 
     @classmethod
     def of(cls, corpus: Corpus, standardize: bool) -> "Standardizer":
-        """Returns that of the training split; the identity if not wanted."""
+        """Makes that of the training split, which changes nothing if `standardize` is False."""
         dims, train = corpus.dims, corpus.splits["train"]
         if not standardize:
             mean, deviation = ({m: np.full(d, x) for m, d in dims.items()} for x in (0.0, 1.0))
@@ -45,17 +45,17 @@ class Standardizer:
 
     @classmethod
     def by(cls, moments: Moments) -> "Standardizer":
-        """Returns the one after which these features have mean 0 and deviation 1, those that vary."""
+        """Makes the one after which these features have mean 0 and deviation 1, those that vary."""
         deviation = {m: np.where(moments.varies(m), moments.deviation(m), np.inf) for m in moments.mean}
         return cls(moments.mean, deviation)
 
     @classmethod
     def read(cls, tree: Mapping[str, Mapping[str, np.ndarray]], standardize: bool) -> "Standardizer":
-        """Returns what `tree` gave; features that are not to be standardized are not cut off either."""
+        """Makes that of a `tree`; features that are not to be standardized are not cut off either."""
         return cls(tree["mean"], tree["deviation"], FARTHEST if standardize else np.inf)
 
     def features(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """m -> float32 [n, d_m], standardized, for the modalities given. NaN, which says that one is missing, stays."""
+        """Standardizes m -> [n, d_m] to float32, for the modalities given. NaN, where one is missing, stays."""
         return {m: self._standardized(m, x_nd) for m, x_nd in features.items()}
 
     def _standardized(self, m: str, x_nd: np.ndarray) -> np.ndarray:
@@ -69,20 +69,20 @@ class Standardizer:
         return np.clip(standardized_nd, -self.farthest, self.farthest, out=standardized_nd)
 
     def apply(self, conversations: Sequence[Conversation]) -> list[Conversation]:
-        """Returns the same conversations with scaled features."""
+        """Returns the same conversations with standardized features."""
         return [replace(c, features=self.features(c.features)) for c in conversations]
 
     def only(self, modalities: str) -> "Standardizer":
-        """Returns that of some modalities."""
+        """Returns the part of some modalities."""
         mean, deviation = ({m: x_d for m, x_d in x.items() if m in modalities} for x in (self.mean, self.deviation))
         return replace(self, mean=mean, deviation=deviation)
 
     def tree(self) -> dict[str, dict[str, np.ndarray]]:
-        """Returns it as a checkpoint holds it."""
+        """Returns the arrays as a checkpoint holds them."""
         return {"mean": dict(self.mean), "deviation": dict(self.deviation)}
 
     def differing(self, tree: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-        """Returns the features, as `t17`, that a scaling saved as `tree` makes other numbers of, beyond rounding.
+        """Returns the features, as `t17`, that a standardizer saved as `tree` makes other numbers of, beyond rounding.
 
         Those that do not vary in training are left out: no scaling has let a model learn of them.
         """

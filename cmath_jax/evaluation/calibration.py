@@ -2,7 +2,7 @@
 
 Guo et al., On Calibration of Modern Neural Networks, 2017. The order of the classes does not change.
 
-Shapes: n utterances, c classes, b bins.
+Shapes: n utterances, c classes, j bins.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ SMALLEST = 1e-30  # a probability that float32 rounds to 0 still has a logarithm
 
 
 def calibrated(probability_nc: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(logits / temperature), float64 [n, c], from the softmax of the logits."""
+    """Returns softmax(logits / temperature), float64 [n, c], from the softmax of the logits."""
     log_nc = np.log(np.maximum(probability_nc.astype(np.float64), SMALLEST)) / temperature
     return np.exp(log_nc - logsumexp(log_nc, axis=-1, keepdims=True))
 
 
 def fit_temperature(probability_nc: np.ndarray, label_n: np.ndarray) -> float:
-    """The temperature with the lowest cross-entropy on labelled utterances."""
+    """Fits the temperature with the lowest cross-entropy on labelled utterances."""
     known_n = label_n != UNLABELLED
     log_nc = np.log(np.maximum(probability_nc[known_n].astype(np.float64), SMALLEST))
     of_label_n = log_nc[np.arange(len(log_nc)), label_n[known_n]]
@@ -84,7 +84,7 @@ class Calibration:
 
     @classmethod
     def of(cls, probability: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> "Calibration":
-        """Of splits, `validation` among them: split -> float32 [n, c] and int32 [n]."""
+        """Fits the temperature on `validation` and measures all splits: split -> float32 [n, c] and int32 [n]."""
         temperature = fit_temperature(probability["validation"], labels["validation"])
         error = {
             split: {

@@ -1,4 +1,4 @@
-"""What any model has to beat: the most frequent emotion, and a linear model that sees one utterance at a time."""
+"""Reference points that any model has to beat: the most frequent emotion, and a linear model of single utterances."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,8 @@ MOST_ITERATIONS = 5000
 
 
 def majority(corpus: Corpus) -> dict[str, float]:
-    """`accuracy` and `weighted_f1` in percent on the test split of always predicting training's commonest emotion.
+    """Scores the prediction of training's most frequent emotion on the test split: `accuracy`, `weighted_f1` in
+    percent.
 
     Raises:
       InputError: for a training or test split without labels.
@@ -29,7 +30,7 @@ def majority(corpus: Corpus) -> dict[str, float]:
 
 
 def fit_linear(corpus: Corpus, modalities: str) -> tuple[dict[str, float], np.ndarray]:
-    """The same scores of a logistic regression on the features of one utterance, with its `C`, and its predictions.
+    """Fits a logistic regression on the features of one utterance; returns test scores with its `C`, and predictions.
 
     Features of `modalities` (letters, as in "tav") are standardized by the training split, as those of the model are
     (`Standardizer`), and concatenated. C is the one with the best weighted F1 on the validation split, the smallest
@@ -66,12 +67,12 @@ def fit_linear(corpus: Corpus, modalities: str) -> tuple[dict[str, float], np.nd
 
 
 def linear(corpus: Corpus, modalities: str) -> dict[str, float]:
-    """The scores of `fit_linear` alone."""
+    """Returns the scores of `fit_linear` alone."""
     return fit_linear(corpus, modalities)[0]
 
 
 def _labelled(corpus: Corpus, split: str, modalities: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """m -> float32 [n, d_m], and int32 [n]: features and labels of the labelled utterances of a split."""
+    """Returns the features m -> float32 [n, d_m] and the labels int32 [n] of the labelled utterances of a split."""
     label_n = corpus.labels(split)
     known_n = label_n != UNLABELLED
     if not known_n.any():

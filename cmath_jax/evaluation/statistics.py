@@ -1,4 +1,4 @@
-"""How sure a score is, and whether two models differ: over seeds, and over the conversations of a test split.
+"""Uncertainty of a score, and tests of whether two models differ: over seeds, and over conversations of a test split.
 
 There are two kinds of chance. `t_interval` and `compare_seeds` ask what other seeds would give on the same test split.
 `bootstrap_interval` and `compare_utterances` ask what other conversations would give to the same trained models; they
@@ -6,7 +6,9 @@ say nothing of whether another training would come out alike. `compare_models` a
 conversations would give, and is the test of whether one model is better than another. The utterances of a conversation
 are not independent, so a conversation is always drawn, left out or swapped as a whole.
 
-Scores and their differences are in percent. k is a conversation, s a seed, d a draw.
+Scores and their differences are in percent.
+
+Shapes: n utterances, b conversations, t trials (seeds), c classes, z draws.
 """
 
 import math
@@ -33,7 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Model a against model b.
+    """A comparison of model a with model b.
 
     Attributes:
       difference: the mean of a - b, in points of percent.
@@ -47,12 +49,12 @@ class Comparison:
 
 
 def accuracy(confusion_cc: np.ndarray) -> np.ndarray:
-    """[...] of the confusion counts [..., C, C], with a label in each of them."""
+    """Computes the accuracy in percent, [...], of confusion counts [..., c, c], with a label in each of them."""
     return 100 * np.trace(confusion_cc, axis1=-2, axis2=-1) / confusion_cc.sum((-2, -1))
 
 
 def weighted_f1(confusion_cc: np.ndarray) -> np.ndarray:
-    """[...] of the confusion counts [..., C, C], with a label in each of them; as in `metrics.Scores`."""
+    """Computes `metrics.Scores.weighted_f1`, [...], of confusion counts [..., c, c], with a label in each of them."""
     true_c, predicted_c = confusion_cc.sum(-1), confusion_cc.sum(-2)
     f1_c = 100 * 2 * np.diagonal(confusion_cc, axis1=-2, axis2=-1) / np.maximum(true_c + predicted_c, 1)
     return (f1_c * true_c).sum(-1) / true_c.sum(-1)
@@ -62,7 +64,7 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"accuracy": accuracy, "
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Of the mean over seeds, by Student's t with n - 1 degrees of freedom; None for fewer than two values."""
+    """Computes the interval of a mean over seeds by Student's t with n - 1 degrees of freedom; None for one seed."""
     n = len(values)
     if n < 2:
         return None
@@ -81,13 +83,13 @@ def bootstrap_interval(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Of one run's score: the percentile interval of a bootstrap that draws conversations with replacement.
+    """Computes the percentile interval of one run's score by a bootstrap that draws conversations with replacement.
 
     Unlabelled utterances are left out. A single conversation gives an interval without width.
 
     Args:
-      label_n, prediction_n: int [N], classes; `UNLABELLED` where there is no label.
-      conversation_n: int [N], which utterances belong together; any numbers.
+      label_n, prediction_n: int [n], classes; `UNLABELLED` where there is no label.
+      conversation_n: int [n], which utterances belong together; any numbers.
       score: one of `SCORES`.
 
     Raises:
@@ -100,7 +102,7 @@ def bootstrap_interval(
 
 
 def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Comparison:
-    """The paired t-test of two models' scores with the same seeds, in the same order.
+    """Compares two models' scores with the same seeds, in the same order, by the paired t-test.
 
     A single seed gives neither interval nor p-value. Where all differences are equal, the interval has no width and
     the p-value is what t comes to in the limit: 1 without a difference, 0 with one.
@@ -133,7 +135,7 @@ def compare_utterances(
     seed: int = 0,
     level: float = 0.95,
 ) -> Comparison:
-    """Two models on the same test utterances: the mean over seeds of the score of a minus that of b.
+    """Compares two models on the same test utterances: the mean over seeds of the score of a minus that of b.
 
     The interval is of a bootstrap over conversations, which all seeds of both models share. The p-value is of a
     permutation test, (1 + hits) / (1 + draws): if the models are alike, either of them could have said what was said
@@ -145,9 +147,9 @@ def compare_utterances(
     Unlabelled utterances are left out. A single conversation says nothing of others: no interval and no p-value.
 
     Args:
-      label_n: int [N], classes; `UNLABELLED` where there is no label.
-      a_tn, b_tn: int [S, N], predictions; S may differ.
-      conversation_n: int [N], which utterances belong together; any numbers.
+      label_n: int [n], classes; `UNLABELLED` where there is no label.
+      a_tn, b_tn: int [t, n], predictions; t may differ.
+      conversation_n: int [n], which utterances belong together; any numbers.
       score: one of `SCORES`.
 
     Raises:
@@ -217,9 +219,9 @@ def compare_models(
     others, the noise cannot be known: no interval and no p-value.
 
     Args:
-      label_n: int [N], classes; `UNLABELLED` where there is no label.
-      a_tn, b_tn: int [S, N], predictions; S may differ.
-      conversation_n: int [N], which utterances belong together; any numbers.
+      label_n: int [n], classes; `UNLABELLED` where there is no label.
+      a_tn, b_tn: int [t, n], predictions; t may differ.
+      conversation_n: int [n], which utterances belong together; any numbers.
       score: one of `SCORES`.
       fixed: "a", "b" or "ab": which of the models has no seeds, as a linear model has none. Such a model has one row.
 
@@ -254,7 +256,7 @@ class _Variance:
 
 
 def _interval_and_p(observed: float, parts: Sequence[_Variance], level: float) -> tuple[Interval, float]:
-    """The interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
+    """Returns the interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
 
     def half_width(p: float) -> float:
         return math.sqrt(sum(float(stats.t.isf(p / 2, part.freedom)) ** 2 * part.variance for part in parts))
@@ -270,7 +272,7 @@ def _interval_and_p(observed: float, parts: Sequence[_Variance], level: float) -
 
 
 def _seed_part(a: "_Variation", b: "_Variation") -> _Variance:
-    """What the seeds of both models add to the variance of the difference of their means."""
+    """Returns what the seeds of both models add to the variance of the difference of their means."""
     drawn = [model for model in (a, b) if model.seeds]
     each = [model.variance / model.seeds for model in drawn]
     total = sum(each)
@@ -285,10 +287,10 @@ def _seed_part(a: "_Variation", b: "_Variation") -> _Variance:
 
 @dataclass(frozen=True)
 class _Variation:
-    """How the mean score of a model over its seeds could have come out otherwise.
+    """The ways in which the mean score of a model over its seeds could have come out otherwise.
 
     Attributes:
-      influence_b: float64 [K]: K - 1 times what the mean score loses when a conversation is left out.
+      influence_b: float64 [b]: b - 1 times what the mean score loses when a conversation is left out.
       seeds: how many there are; 0 for a model that has none.
       variance: of the scores of single seeds.
       interaction: the variance of the mean score that is due to seeds that err on different conversations.
@@ -318,7 +320,7 @@ def _variation(count_btcc: np.ndarray, score: str, fixed: bool) -> _Variation:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p-values, in the order given; None stays None and does not count.
+    """Computes Holm's step-down adjusted p-values, in the order given; None stays None and does not count.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
     """
@@ -332,7 +334,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _counts(label_n: np.ndarray, prediction_tn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
-    """float64 [K, S, C, C]: the confusion counts of each conversation that has a label, for each seed."""
+    """Counts the confusions of each conversation that has a label, for each seed: float64 [b, t, c, c]."""
     n = len(label_n)
     if prediction_tn.shape[1] != n or len(conversation_n) != n:
         raise InputError(
@@ -360,13 +362,13 @@ def _chunks(draws: int) -> Iterator[int]:
 
 
 def _times(conversations: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Chunks of int64 [d, K]: how many times each conversation is in each resample."""
+    """Yields int64 [z, b] in chunks: how many times each conversation is in each resample."""
     for size in _chunks(draws):
         yield rng.multinomial(conversations, np.full(conversations, 1 / conversations), size=size)
 
 
 def _total(times_zb: np.ndarray, count_btcc: np.ndarray) -> np.ndarray:
-    """float64 [d, S, C, C]."""
+    """Sums the confusion counts of each resample: float64 [z, t, c, c]."""
     return np.tensordot(times_zb.astype(np.float64), count_btcc, axes=1)
 
 

@@ -1,7 +1,8 @@
 """The cross-modality augmented transformers of all central modalities (section 4.2 of the paper, eqs 9-14).
 
-All of them have the same shapes, and are computed together: c is the central modality, x the one that it attends to.
-Both count the modalities present in their order; where x = c it attends to itself, else x is an auxiliary.
+They have the same shapes, and are computed together: of the axes [m, m, ...] the first is the central modality (c
+in the equations), the second the one that it attends to (x). Both count the modalities present in their order; on the
+diagonal a modality attends to itself, elsewhere to an auxiliary.
 """
 
 import jax
@@ -43,7 +44,7 @@ class CMATransformer(nn.Module):
 
     @nn.compact
     def __call__(self, h_mrld: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
-        """H'_c [c, r, l, d], and the gate's weights [c, x, r, l, d]: 1 where there is a single modality."""
+        """Returns H'_m [m, r, l, d], and the gate's weights [m, m, r, l, d]: 1 where there is a single modality."""
         m, width = h_mrld.shape[0], h_mrld.shape[-1]
         h_mmrld = repeat_along(h_mrld, 1, m)
         block = Block((m, m), self.dtype, name="block")
@@ -69,7 +70,7 @@ class CMATransformer(nn.Module):
         if m == 1:
             return z_mmrld[:, 0], jnp.ones_like(z_mmrld)
 
-        # Eq. 12: a softmax over x, feature by feature, through one matrix for each centre.
+        # Eq. 12: a softmax over the second axis, feature by feature, through one matrix for each centre.
         score_mmrld = Dense((width,), (m,), use_bias=False, dtype=self.dtype, name="gate")(z_mmrld)
         if heard_mrld is not None:
             score_mmrld = jnp.where(heard_mrld[None], score_mmrld, MASKED)

@@ -20,7 +20,7 @@ from cmath_jax.models.outputs import Outputs
 class CMATH(nn.Module):
     """The whole model. `CMATH(...).apply(variables, batch, train=False)` returns `Outputs`.
 
-    Training draws from the streams `dropout` and `noise`: `apply(..., train=True, rngs={"dropout": k, "noise": k})`.
+    Training draws from two rng keys: `apply(..., train=True, rngs={"dropout": rng_key, "noise": rng_key})`.
 
     Attributes:
       classes: number of emotions C.
@@ -54,7 +54,7 @@ class CMATH(nn.Module):
 
     @classmethod
     def of(cls, config: Config, sizes: Sizes) -> "CMATH":
-        """The model of a config, sized by the data."""
+        """Makes the model of a config, sized by the data."""
         return cls(
             classes=len(sizes.classes),
             speakers=sizes.speakers,
@@ -73,7 +73,7 @@ class CMATH(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
-        """With `dropout` as the rate of this call, which may be traced; None takes the attribute."""
+        """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
         present = [m for m in MODALITIES if m in self.modalities]
         rate = self.dropout if dropout is None else dropout
         context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)

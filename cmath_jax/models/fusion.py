@@ -36,7 +36,7 @@ class Gaussians(nn.Module):
 
 
 def average(x_mrld: jax.Array, context: Context) -> jax.Array:
-    """The plain average over the modalities present (eq. 16), [r, l, d].
+    """Averages the modalities that are present (eq. 16): [m, r, l, d] -> [r, l, d].
 
     An utterance that has none of them is told by those that it hears of.
     """
@@ -46,9 +46,9 @@ def average(x_mrld: jax.Array, context: Context) -> jax.Array:
     return total(jnp.where(told_mrld, x_mrld, 0.0), 0) / jnp.maximum(told_mrld.sum(0), 1)
 
 
-def sample(mean_rld: jax.Array, deviation_rld: jax.Array, key: jax.Array, context: Context) -> jax.Array:
-    """mu + eps * sigma with eps ~ N(0, I), drawn per utterance and feature (eq. 17)."""
+def sample(mean_rld: jax.Array, deviation_rld: jax.Array, rng_key: jax.Array, context: Context) -> jax.Array:
+    """Draws mu + eps * sigma with eps ~ N(0, I), per utterance and feature (eq. 17)."""
     address = aligned(context.utterance_rl[..., None], jnp.arange(mean_rld.shape[-1]))
     # Drawn once: without a barrier it would be drawn again wherever the sample is used.
-    noise_rld = jax.lax.optimization_barrier(standard_normal(random_bits(key, *address)))
+    noise_rld = jax.lax.optimization_barrier(standard_normal(random_bits(rng_key, *address)))
     return mean_rld + noise_rld * deviation_rld

@@ -3,7 +3,7 @@
 Layers of equal shape are computed together: their parameters lie in one array, whose leading axes, the `stack`, say
 whose they are. A layer with the stack () is a single one.
 
-Shapes: s the axes of the stack; r rows, l slots of a row, n all slots of all rows, d width.
+Shapes: g the axes of the stack; r rows, l slots of a row, n all slots of all rows, d width, v speakers.
 """
 
 import functools
@@ -24,7 +24,7 @@ LONGEST_SYMBOL = 512  # how long a row can be at most if its length is a symbol
 
 @flax.struct.dataclass
 class Context:
-    """What every layer needs to know of a batch.
+    """The facts of a batch that every layer needs to know.
 
     Attributes:
       utterance_rl: int32, the number of the utterance in its split; addresses its random draws.
@@ -48,7 +48,7 @@ class Context:
     def of(
         cls, batch: Batch, modalities: Sequence[str], *, dropout: jax.Array | float, train: bool, causal: bool
     ) -> "Context":
-        """Of a batch, for a model that takes these modalities, in this order."""
+        """Makes the context of a batch, for a model that takes these modalities, in this order."""
         present_mrl = jnp.stack([batch.present[m] for m in modalities]) if batch.present else None
         return cls(batch.utterance_rl, batch.position_rl, batch.segment_rl, present_mrl, dropout, train, causal)
 
@@ -81,7 +81,7 @@ class Context:
 
 
 def visible(asking: Context, answering: Context) -> jax.Array:
-    """bool [m, r, q, k]: whether q of the asking utterances may hear modality m of k of the answering ones.
+    """Returns whether q of the asking utterances may hear modality m of k of the answering ones, bool [m, r, q, k].
 
     They are of one conversation, k has the modality, and if causal is not after q. Padding sees padding. m is of
     length 1 where nothing is missing.
@@ -94,13 +94,13 @@ def visible(asking: Context, answering: Context) -> jax.Array:
 
 
 def drop(x: jax.Array, bits: jax.Array, rate: jax.Array | float) -> jax.Array:
-    """Inverted dropout: 0 with probability `rate`, else x / (1 - rate). Integers are compared: no rounding, no cost."""
+    """Applies inverted dropout: 0 with probability `rate`, else x / (1 - rate). Integers are compared."""
     keep = bits >= (jnp.float32(rate) * 2.0**32).astype(jnp.uint32)
     return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
 class Dropout(nn.Module):
-    """Inverted dropout on [*s, r, l, d], drawn per utterance, layer of the stack and feature."""
+    """Inverted dropout on [*g, r, l, d], drawn per utterance, layer of the stack and feature."""
 
     @nn.compact
     def __call__(self, x_grld: jax.Array, context: Context) -> jax.Array:
@@ -114,15 +114,15 @@ class Dropout(nn.Module):
 
 
 def aligned(*x: jax.Array) -> list[jax.Array]:
-    """The arrays with axes of length 1 put before theirs, so that all have as many."""
+    """Returns the arrays with axes of length 1 put before theirs, so that all have as many."""
     rank = max(one.ndim for one in x)
     return [one.reshape((1,) * (rank - one.ndim) + one.shape) for one in x]
 
 
 class Dense(nn.Module):
-    """y = x W + b for each layer of a stack: [*s, ..., d_in] -> [*s, ..., *features].
+    """y = x W + b for each layer of a stack: [*g, ..., d_in] -> [*g, ..., *features].
 
-    `kernel` is [*s, d_in, *features], `bias` [*s, *features]. One product, of as few axes as it can have: XLA
+    `kernel` is [*g, d_in, *features], `bias` [*g, *features]. One product, of as few axes as it can have: XLA
     transposes before a product over the slots of [r, l], and not before one over those of [n].
     """
 
@@ -147,7 +147,7 @@ class Dense(nn.Module):
 
 @jax.custom_vjp
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The product of [*s, n, i] and [*s, i, o]. Its gradients are computed as x and y lie: nothing is transposed."""
+    """Multiplies [*g, n, i] by [*g, i, o]. Its gradients are computed as x and y lie: nothing is transposed."""
     return jnp.matmul(x, y)
 
 
@@ -163,12 +163,12 @@ product.defvjp(lambda x, y: (product(x, y), (x, y)), _product_gradients)
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x Phi(x). By erf: the usual erfc, more exact only where the result is next to nothing, costs twice as much."""
+    """Computes x Phi(x) by erf: the usual erfc, more exact only where the result is next to 0, costs twice as much."""
     return 0.5 * x * (1.0 + jax.lax.erf(x / math.sqrt(2.0)))
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm over the features of [*s, r, l, d], `scale` and `bias` [*s, d]; computed in float32."""
+    """LayerNorm over the features of [*g, r, l, d], `scale` and `bias` [*g, d]; computed in float32."""
 
     stack: tuple[int, ...]
     dtype: jnp.dtype
@@ -217,7 +217,7 @@ class Convolution(nn.Module):
 
 
 def _shift(x_rld: jax.Array, segment_rl: jax.Array, offset: int) -> jax.Array:
-    """x[i + offset] where that utterance belongs to the conversation of utterance i, else 0."""
+    """Returns x[i + offset] where that utterance belongs to the conversation of utterance i, else 0."""
     if offset == 0:
         return x_rld
     slots, reach = x_rld.shape[1], abs(offset)
@@ -250,7 +250,7 @@ class SpeakerEmbedding(nn.Module):
 
 
 def softmax_gate(score_mrld: jax.Array, z_mrld: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The sum over an axis of z weighted feature by feature, and the weights, float32: a softmax of the score."""
+    """Sums z over an axis, weighted feature by feature by a softmax of the score; returns the float32 weights too."""
     score_mrld = score_mrld.astype(jnp.float32)
     size = score_mrld.shape[axis]
     highest = functools.reduce(jnp.maximum, jnp.unstack(jax.lax.stop_gradient(score_mrld), axis=axis))
@@ -261,13 +261,13 @@ def softmax_gate(score_mrld: jax.Array, z_mrld: jax.Array, axis: int) -> tuple[j
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def total(x: jax.Array, axis: int) -> jax.Array:
-    """The sum over a short axis, slice by slice: a reduction over an axis before the last is slow on a CPU."""
+    """Sums over a short axis, slice by slice: a reduction over an axis before the last is slow on a CPU."""
     return functools.reduce(jnp.add, jnp.unstack(x, axis=axis))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def repeat_along(x: jax.Array, axis: int, size: int) -> jax.Array:
-    """x, again and again along a new axis; the gradient is a `total`, whose gradient is this."""
+    """Repeats x along a new axis of that size; the gradient is a `total`, whose gradient is this."""
     shape = list(x.shape)
     shape.insert(axis, size)
     return jnp.broadcast_to(jnp.expand_dims(x, axis), shape)
@@ -280,7 +280,7 @@ repeat_along.defvjp(
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:
-    """float32 [length, width]: P of eqs 6, 7; an odd width ends with a sine.
+    """Returns P of eqs 6, 7, float32 [length, width]; an odd width ends with a sine.
 
     For a length that is a symbol, as `jax.export` has it, as many rows as it can be.
     """

@@ -31,7 +31,8 @@ class Records:
     dims: Mapping[str, int]
 
     def features(self, record: int, length: int) -> dict[str, np.ndarray]:
-        """m -> float32 [n, d_m] of conversation `record`, which has so many utterances; read-only.
+        """Reads m -> float32 [n, d_m] of conversation `record`, which has `length` utterances; the arrays are
+        read-only.
 
         Raises:
           InputError: the file cannot be read, or holds something else.

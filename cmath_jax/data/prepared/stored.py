@@ -46,7 +46,7 @@ class StoredFeatures(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class StoredConversation(Conversation):
-    """One with `StoredFeatures`.
+    """A conversation with `StoredFeatures`.
 
     Attributes:
       stored_digest: its `digest`, for which the features need not be read.
@@ -81,7 +81,7 @@ class Index:
         self._moments = self._moments.plus(conversation.features)
 
     def save(self, folder: Path) -> None:
-        """Writes the file into the folder of the prepared data set."""
+        """Writes the index into the folder of the prepared data set."""
         none = np.zeros(0, np.int32)
         columns: dict[str, np.ndarray] = {
             "ids": np.frombuffer(json.dumps(self._ids).encode(), np.uint8),
@@ -100,7 +100,7 @@ class Index:
 
 @dataclass(frozen=True)
 class StoredSplit(Sequence[Conversation]):
-    """The conversations of a split, without sentences and names of utterances; see the module.
+    """The conversations of a split on disk, without sentences and names of utterances.
 
     Attributes:
       digest_bx: uint8, `Conversation.digest` of each.
@@ -119,7 +119,7 @@ class StoredSplit(Sequence[Conversation]):
 
     @classmethod
     def open(cls, folder: Path, records: Records) -> StoredSplit:
-        """Raises OSError, ValueError or LookupError for an index that is gone or damaged."""
+        """Opens a split; raises OSError, ValueError or LookupError for an index that is gone or damaged."""
         with open(folder / INDEX, "rb") as file, np.load(file) as columns:
             small = [columns[name] for name in ("length_c", "speaker_n", "label_n", "digest_ck")]
             *moments, present = ({m: columns[f"{name}_{m}"] for m in records.dims} for name in (*MOMENTS, "present"))

@@ -53,7 +53,7 @@ class StreamedTable(Table):
     def stored(
         cls, conversations: Sequence[Conversation], modalities: str, standardizer: Standardizer, masked: bool = False
     ) -> StreamedTable:
-        """Of conversations of one `StoredSplit`; `masked` as for `Table.of`."""
+        """Makes the table of conversations of one `StoredSplit`; `masked` is that of `Table.of`."""
         if not conversations:
             raise InputError("a split without conversations cannot be batched")
         stored = [cast(StoredFeatures, c.features) for c in conversations]
@@ -75,11 +75,11 @@ class StreamedTable(Table):
         )
 
     def batch(self, rows: Rows, shape: Shape) -> Batch:
-        """As `Table.batch`."""
+        """Reads the features of a batch and packs it, equal to `Table.batch`."""
         return jax.tree.map(lambda x_srl: x_srl[0], self.chunk([rows], 1, shape))
 
     def chunk(self, rows_s: Sequence[Rows], steps: int, shape: Shape, share: slice = slice(None)) -> Batch:
-        """The batches of so many steps, arrays [s, r, l, ...]; those that are not in `rows_s` stay empty.
+        """Reads the batches of so many steps, arrays [s, r, l, ...]; those that are not in `rows_s` stay empty.
 
         Args:
           share: the rows whose features are wanted; those of the others are not read, and are 0.
@@ -108,7 +108,7 @@ class StreamedTable(Table):
 
 
 def chunk_steps(batches: TrainingBatches) -> int:
-    """How many steps go into a chunk."""
+    """Returns the number of steps of a chunk."""
     table = cast(StreamedTable, batches.table)
     step_bytes = 4 * batches.shape.rows * batches.shape.slots * sum(table.records.dims[m] for m in table.modalities)
     return max(1, min(batches.steps, CHUNK_BYTES // step_bytes))
@@ -117,7 +117,7 @@ def chunk_steps(batches: TrainingBatches) -> int:
 def stream(
     batches: TrainingBatches, epoch: int, first: int, slots: int, steps: int, share: slice = slice(None)
 ) -> Generator[Batch]:
-    """The batches of an epoch from step `first` on, in chunks of `steps`: arrays [s, r, l, ...].
+    """Yields the batches of an epoch from step `first` on, in chunks of `steps`: arrays [s, r, l, ...].
 
     All chunks have one shape; steps after the end of the epoch are empty. The threads end with the iterator.
 
@@ -145,7 +145,7 @@ def stream(
 
 
 def one_ahead(items: Iterator[Item]) -> Generator[Item]:
-    """The same items, each when the next is made: a transfer that an item starts goes on while another is in use."""
+    """Yields the same items, each when the next is made, so that a transfer which it starts goes on meanwhile."""
     held: list[Item] = []
     for item in items:
         yield from held

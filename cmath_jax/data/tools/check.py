@@ -1,4 +1,4 @@
-"""What is in a folder of conversations or in a published file, once all of it is found to be sound."""
+"""A summary of a folder of conversations or of a published file, once all of it is found to be sound."""
 
 import contextlib
 import itertools
@@ -33,7 +33,7 @@ class _Checked:
 
 
 def check(path: Path, text_layer: int = 1, check_counts: str = "error") -> str:
-    """A summary, in lines. Raises InputError, as `read_own` and `read_published`, for what is not sound."""
+    """Checks a folder or a file and returns a summary, in lines. Raises InputError for what is not sound."""
     if path.is_file() or (path.suffix == ".pkl" and not path.is_dir()):
         corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
         return _summary(_checked(corpus))
@@ -91,7 +91,7 @@ def _not_yet(checked: _Checked) -> Iterator[str]:
 
 
 def _lacking_for_training(checked: _Checked) -> Iterator[str]:
-    """What training would refuse, with the default options of the data."""
+    """Yields what training would refuse, with the default options of the data."""
     corpus = Corpus(checked.name, checked.classes, checked.splits, checked.speakers, lazy=True)  # is checked already
     if not corpus.splits["validation"]:
         # Nothing is drawn of too few; then it is empty below.
@@ -138,7 +138,7 @@ def _rows(checked: _Checked) -> Iterator[list[str]]:
 
 
 def _lacking(conversations: Sequence[Conversation], m: str, whole: bool) -> int:
-    """How many utterances, or whole conversations, lack a modality."""
+    """Counts the utterances, or the whole conversations, that lack a modality."""
     missing = [~is_present(c.features[m]) for c in conversations]
     return sum(int(missing_n.all() if whole else missing_n.sum()) for missing_n in missing)
 
@@ -156,7 +156,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _repeated(splits: Mapping[str, Sequence[Conversation]]) -> Iterator[str]:
-    """Texts that would tell a model of one split about another."""
+    """Counts texts that would tell a model of one split about another."""
     texts = {
         split: {text for c in splits[split] for text in c.sentences if len(text.split()) >= LONG} for split in SPLITS
     }

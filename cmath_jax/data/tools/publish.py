@@ -129,7 +129,7 @@ def _content(corpus: Corpus, dataset: str) -> tuple[Any, ...]:
 
 
 def _for_every_numpy(content: tuple[Any, ...]) -> bytes:
-    """A pickle that versions 1 and 2 of numpy read: it names a function by its place in 1, where 2 finds it too."""
+    """Pickles for versions 1 and 2 of numpy: a function is named by its place in 1, where 2 finds it too."""
     # Protocol 3 names it once, as text, before the first array.
     new, old = (f"cnumpy{core}.multiarray\n_reconstruct\n".encode() for core in ("._core", ".core"))
     return pickle.dumps(content, protocol=3).replace(new, old, 1)
