@@ -27,8 +27,8 @@ ORDINARY = {"csv", "fn", "npz", "ns"}
 VERBS = (
     "Adds Aligns Answers Applies Averages Builds Calls Checks Clears Closes Combines Compares Compiles Computes "
     "Converts Copies Counts Decodes Describes Downloads Draws Drops Embeds Encodes Ends Evaluates Extracts Fetches "
-    "Fills Finds Fits Gathers Gives Groups Holds Joins Keeps Labels Lists Loads Logs Makes Maps Marks Measures Moves "
-    "Multiplies Names Notes Opens Orders Packs Parses Pickles Plots Prints Puts Raises Reads Refuses Releases "
+    "Fills Finds Fits Gathers Gives Groups Holds Joins Keeps Labels Lets Lists Loads Logs Makes Maps Marks Measures "
+    "Moves Multiplies Names Notes Opens Orders Packs Parses Pickles Plots Prints Puts Raises Reads Refuses Releases "
     "Removes Repeats Replaces Reports Returns Runs Samples Saves Says Scores Sends Sets Shows Simulates Skips Sorts "
     "Splits Spreads Standardizes Starts Stops Sums Swaps Takes Tells Trains Turns Updates Waits Warns Writes Yields"
 )
