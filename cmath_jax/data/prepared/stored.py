@@ -121,11 +121,12 @@ class StoredSplit(Sequence[Conversation]):
     def open(cls, folder: Path, records: Records) -> StoredSplit:
         """Opens a split; raises OSError, ValueError or LookupError for an index that is gone or damaged."""
         with open(folder / INDEX, "rb") as file, np.load(file) as columns:
-            small = [columns[name] for name in ("length_c", "speaker_n", "label_n", "digest_ck")]
+            stored_names = ("length_c", "speaker_n", "label_n", "digest_ck")
+            length_b, speaker_n, label_n, digest_bx = (columns[name] for name in stored_names)
             *moments, present = ({m: columns[f"{name}_{m}"] for m in records.dims} for name in (*MOMENTS, "present"))
             count = {m: int(columns[f"count_{m}"]) for m in records.dims}
             ids = tuple(json.loads(columns["ids"].tobytes()))
-        return cls(records, ids, *small, moments=Moments(count, *moments), present=present)
+        return cls(records, ids, length_b, speaker_n, label_n, digest_bx, Moments(count, *moments), present)
 
     @cached_property
     def _start_b(self) -> np.ndarray:
