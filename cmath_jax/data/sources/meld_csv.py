@@ -86,16 +86,16 @@ def read_meld_csv(folder: Path, clips: Path | None = None, target: Path | None =
         for number in rows
     )
     for name, part in _PARTS.items():
-        for number, rows in sorted(conversations[name].items()):
+        for conversation, rows in sorted(conversations[name].items()):
             utterances = []
             for number, (where, row) in sorted(rows.items()):
-                stem = f"dia{number}_utt{number}"
+                stem = f"dia{conversation}_utt{number}"
                 recording: dict[str, Any] = _span(row, where)
                 if clips is not None:
                     clip = clips / part.clips / f"{stem}.mp4"
                     recording = {"video": os.path.relpath(clip, target) if target else str(clip)}
                 utterances.append(Utterance(row["Speaker"], row["Utterance"], _label(row, where), stem, **recording))
-            id = str(number + part.offset) if room else f"{name}_{number}"
+            id = str(conversation + part.offset) if room else f"{name}_{conversation}"
             yield Transcript(id, tuple(utterances), part.split)
 
 
