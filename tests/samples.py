@@ -92,6 +92,6 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 def final_arrays(folder: Path, config: Config) -> tuple[Any, Any]:
     """The arrays of the latest and of the best checkpoint of seed 0."""
     trainer = Trainer.of(config, load_configured(config))
-    like = {"state": jax.eval_shape(trainer.initialize, 0), "scaling": trainer.scaling.tree()}
+    like = {"state": jax.eval_shape(trainer.initialize, 0), "scaling": trainer.standardizer.tree()}
     with Checkpoints(folder / "checkpoints" / "seed_0") as checkpoints:
         return checkpoints.latest(like), checkpoints.best(like)

@@ -20,7 +20,7 @@ import numpy as np
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import UNLABELLED, Conversation
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.io.new_folder import new_folder
 from cmath_jax.models.layers import LONGEST_SYMBOL
 from cmath_jax.prediction.predictor import Predictor, predict_step
@@ -64,8 +64,9 @@ def program_of(predictor: Predictor) -> Any:
     return predict
 
 
-def _scaled(x_bld: jax.Array, scaling: Scaling, m: str) -> jax.Array:
-    """As `Scaling.features`, in float32: the mean is subtracted in two parts, the second what rounds off the first.
+def _scaled(x_bld: jax.Array, scaling: Standardizer, m: str) -> jax.Array:
+    """As `Standardizer.features`, in float32: the mean is subtracted in two parts, the second what rounds off the
+    first.
 
     Before that every feature is brought near to 1 by a power of two, which is exact: a compiler divides by multiplying
     with the reciprocal, and a device may take that of a large deviation, or a small deviation, for 0.
@@ -127,8 +128,8 @@ def _check(exported: Any, predictor: Predictor) -> None:
         features[m] = (trained.scaling.mean[m] + deviation_d * x_nd).astype(np.float32)
     conversation = Conversation("check", features, speakers_n, np.full(CHECKED, UNLABELLED, np.int32))
     live = [[*p.probabilities.values()] for p in predictor.predict_features([conversation])[0]]
-    there_bl = np.ones((1, CHECKED), bool)
-    told, _ = exported.call({m: x_nd[None] for m, x_nd in features.items()}, speakers_n[None], there_bl)
+    present_bl = np.ones((1, CHECKED), bool)
+    told, _ = exported.call({m: x_nd[None] for m, x_nd in features.items()}, speakers_n[None], present_bl)
     off = float(np.abs(np.asarray(told)[0] - live).max())
     if not off <= TOLERANCE[trained.config.precision]:
         raise RuntimeError(f"the exported program is off by {off:.2g} in a probability; nothing is written")

@@ -6,7 +6,7 @@ from typing import Any
 
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import SPLITS, Corpus
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.prediction.card import license_of
 from cmath_jax.prediction.trained import Facts, TrainedModel
 from cmath_jax.results import summary
@@ -17,7 +17,7 @@ PACKAGES = ("jax", "flax", "numpy")
 def trained_model(
     config: Config,
     corpus: Corpus,
-    scaling: Scaling,
+    scaling: Standardizer,
     params: Any,
     seeds: Sequence[summary.SeedResult],
     result: Mapping[str, Any],

@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError, doing, reason
 from cmath_jax.models.registry import make_model
 
@@ -93,7 +93,7 @@ class TrainedModel:
     speakers: int
     dims: Mapping[str, int]
     extraction: Mapping[str, Mapping[str, Any]]
-    scaling: Scaling
+    scaling: Standardizer
     temperature: float
     facts: Facts
     params: Mapping[str, Any]
@@ -166,7 +166,7 @@ class TrainedModel:
                 speakers=int(record["speakers"]),
                 dims={m: int(d) for m, d in record["dims"].items()},
                 extraction={m: dict(settings) for m, settings in record["extraction"].items()},
-                scaling=Scaling.read(tree["scaling"], config.data.standardize),
+                scaling=Standardizer.read(tree["scaling"], config.data.standardize),
                 temperature=float(record["temperature"]),
                 facts=Facts(**record["facts"]),
                 params=tree["params"],

@@ -5,13 +5,13 @@ from sklearn.decomposition import PCA
 
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import Corpus
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.results.summary import SeedResult
 
 MOST_COMPONENTS = 50  # of the input features; a map of the plane needs no more
 
 
-def representations(corpus: Corpus, scaling: Scaling, config: Config, seed: SeedResult) -> dict[str, np.ndarray]:
+def representations(corpus: Corpus, scaling: Standardizer, config: Config, seed: SeedResult) -> dict[str, np.ndarray]:
     """Arrays with a row per test utterance, in the order of `predictions.jsonl`, all of them float32.
 
     Returns:

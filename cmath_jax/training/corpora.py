@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from cmath_jax.config import Config
-from cmath_jax.data.corpus import SPLITS, Corpus, there
+from cmath_jax.data.corpus import SPLITS, Corpus, is_present
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.prepared.stored import StoredConversation, StoredSplit
 from cmath_jax.errors import InputError
@@ -56,6 +56,6 @@ def lacks(corpus: Corpus, modalities: str) -> bool:
             yield conversations.present[m]
         else:
             for c in conversations:
-                yield c.present[m] if isinstance(c, StoredConversation) else there(c.features[m])
+                yield c.present[m] if isinstance(c, StoredConversation) else is_present(c.features[m])
 
-    return not all(there_n.all() for split in SPLITS for m in modalities for there_n in present(split, m))
+    return not all(present_n.all() for split in SPLITS for m in modalities for present_n in present(split, m))

@@ -58,9 +58,9 @@ def write_outcome(trainer: Trainer, trials: Sequence[Trial], references: summary
     result = summary.summarize(config, corpus, seeds, reference)
     folder.sort_metrics()
     folder.write_predictions(summary.predictions(corpus, seeds, reference[1]))
-    folder.write_representations(representations(corpus, trainer.scaling, config, seeds[0]))
+    folder.write_representations(representations(corpus, trainer.standardizer, config, seeds[0]))
     chosen = summary.best_seed(seeds)
     params = trials[chosen.seed].best_state(trainer).evaluated
-    folder.write_model(trained_model(config, corpus, trainer.scaling, params, seeds, result))
+    folder.write_model(trained_model(config, corpus, trainer.standardizer, params, seeds, result))
     folder.write_result(result)
     return result

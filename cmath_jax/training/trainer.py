@@ -13,8 +13,8 @@ import numpy as np
 from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch, Table, TrainingBatches
 from cmath_jax.data.corpus import SPLITS, Corpus
-from cmath_jax.data.prepared.streaming import StreamedTable, one_ahead, stream, stretch_steps
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.prepared.streaming import StreamedTable, chunk_steps, one_ahead, stream
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 from cmath_jax.models.registry import make_model
 from cmath_jax.training.compiler import Compiled
@@ -38,7 +38,7 @@ class Trainer:
 
     config: Config
     corpus: Corpus
-    scaling: Scaling
+    standardizer: Standardizer
     batches: TrainingBatches
     features: Mapping[str, Any]
     class_weight_c: np.ndarray
@@ -52,9 +52,9 @@ class Trainer:
         """Makes the trainer of a config and its corpus. Raises InputError if they do not go together."""
         check_usable(config, corpus)
         devices = make_devices(config.parallel, config.train.batch_size, trials)
-        scaling = Scaling.of(corpus, config.data.standardize)
+        standardizer = Standardizer.of(corpus, config.data.standardize)
         masked = lacks(corpus, config.data.modalities)
-        tables = {split: _table(config, corpus, split, scaling, masked) for split in SPLITS}
+        tables = {split: _table(config, corpus, split, standardizer, masked) for split in SPLITS}
         batches = TrainingBatches(tables["train"], config.train.batch_size, 0, devices.rows)
         model = make_model(config, corpus)
         tx = make_optimizer(config.optim, batches.steps, config.train.epochs)
@@ -64,7 +64,7 @@ class Trainer:
         return cls(
             config=config,
             corpus=corpus,
-            scaling=scaling,
+            standardizer=standardizer,
             batches=batches,
             features=devices.put(tables["train"].padded_features(), EVERYWHERE),
             class_weight_c=class_weights(corpus),
@@ -121,7 +121,7 @@ class Trainer:
         if self.features:
             yield range(self.batches.steps), [order.plan(epoch, slots) for order, epoch in orders]
             return
-        count, share = stretch_steps(self.batches), self.devices.share(self.batches.shape.rows)
+        count, share = chunk_steps(self.batches), self.devices.share(self.batches.shape.rows)
         with ExitStack() as stack:
             streams = [
                 stack.enter_context(closing(stream(order, epoch, first, slots, count, share)))
@@ -132,11 +132,11 @@ class Trainer:
 
     def saved_like(self) -> dict[str, Any]:
         """Returns what a checkpoint holds, as shapes."""
-        return {"state": jax.eval_shape(self.initialize, 0), "scaling": self.scaling.tree()}
+        return {"state": jax.eval_shape(self.initialize, 0), "scaling": self.standardizer.tree()}
 
     def saved(self, state: TrainState) -> dict[str, Any]:
         """Returns what a checkpoint holds, of a state on the host."""
-        return {"state": state, "scaling": self.scaling.tree()}
+        return {"state": state, "scaling": self.standardizer.tree()}
 
     def checked_state(self, saved: Mapping[str, Any], folder: Path) -> TrainState:
         """Returns the state of a checkpoint.
@@ -144,7 +144,7 @@ class Trainer:
         Raises:
           InputError: for one that was trained on features that were standardized otherwise, as an earlier version did.
         """
-        differing = self.scaling.differing(saved["scaling"])
+        differing = self.standardizer.differing(saved["scaling"])
         if differing:
             raise InputError(
                 f"{folder} holds a run of an earlier version, which standardized {len(differing)} of the features "
@@ -159,7 +159,7 @@ class Trainer:
         return replace(self.batches, seed=seed).conversations(epoch, step)
 
 
-def _table(config: Config, corpus: Corpus, split: str, scaling: Scaling, masked: bool) -> Table:
+def _table(config: Config, corpus: Corpus, split: str, standardizer: Standardizer, masked: bool) -> Table:
     if split == "train" and config.data.stream:
-        return StreamedTable.stored(corpus.splits[split], config.data.modalities, scaling, masked)
-    return Table.of(scaling.apply(corpus.splits[split]), config.data.modalities, masked)
+        return StreamedTable.stored(corpus.splits[split], config.data.modalities, standardizer, masked)
+    return Table.of(standardizer.apply(corpus.splits[split]), config.data.modalities, masked)
