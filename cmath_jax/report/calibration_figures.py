@@ -1,4 +1,4 @@
-"""Whether a model knows how sure it can be: reliability diagram and errors, before and after calibration.
+"""Draws whether a model knows how sure it can be: reliability diagram and errors, before and after calibration.
 
 Shapes: s seeds, n test utterances, c classes, b bins of confidence, which is the highest probability of a prediction.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 from cmath_jax.evaluation.calibration import BINS, Reliability, calibrated
 from cmath_jax.pages.drawing import BLUE, MUTED, ORANGE, PAGE, Graphic, canvas, drawn, finish
-from cmath_jax.report.load import Calibration, Predictions
+from cmath_jax.report.load import CalibrationScores, Predictions
 
 MEANING = (
     "Of the predictions that a well calibrated model is 70 % sure of, 70 % are right. Calibration divides the logits "
@@ -22,9 +22,9 @@ FEW = 10  # utterances of a bin, whose accuracy says little
 TOLERANCE = 0.5  # points between the error of the table and of the rounded probabilities that need no word
 
 
-def outcome(calibrations: Sequence[Calibration]) -> str:
-    """What calibration did to the error on the test split, in a sentence."""
-    changes = [(c.error["test"]["before"].mean, c.error["test"]["after"].mean) for c in calibrations]
+def outcome(calibrations: Sequence[CalibrationScores]) -> str:
+    """Returns a sentence on what calibration did to the error on the test split."""
+    changes = [(each.error["test"]["before"].mean, each.error["test"]["after"].mean) for each in calibrations]
     if len(changes) > 1:
         better = sum(after < before for before, after in changes)
         return f"The error on the test split is smaller after calibration for {better} of {len(changes)} models."
@@ -33,18 +33,21 @@ def outcome(calibrations: Sequence[Calibration]) -> str:
     return f"The error on the test split {verb} from {before:.2f} to {after:.2f} points."
 
 
-def table(calibrations: Mapping[str, Calibration]) -> list[list[Any]]:
-    """Header and rows; errors in percent."""
+def table(calibrations: Mapping[str, CalibrationScores]) -> list[list[Any]]:
+    """Returns header and rows; errors in percent."""
     columns = ("temperature", *(f"{split} {when}" for split in ("validation", "test") for when in LOOK))
     rows = []
-    for label, c in calibrations.items():
-        scores = (c.temperature, *(c.error[split][when] for split in ("validation", "test") for when in LOOK))
+    for label, calibration in calibrations.items():
+        scores = (
+            calibration.temperature,
+            *(calibration.error[split][when] for split in ("validation", "test") for when in LOOK),
+        )
         rows.append([label, *(value for score in scores for value in (score.mean, score.std))])
     return [["run", *(f"{column} {part}" for column in columns for part in ("mean", "std"))], *rows]
 
 
-def apart(predictions: Predictions, calibration: Calibration) -> float:
-    """The largest gap, in points, between a test error of a seed and what the probabilities at hand give.
+def apart(predictions: Predictions, calibration: CalibrationScores) -> float:
+    """Returns the largest gap, in points, between a test error of a seed and what the probabilities at hand give.
 
     0 within `TOLERANCE`. A file of rounded probabilities has lost the small ones, which a high temperature would raise.
     """
@@ -58,8 +61,8 @@ def apart(predictions: Predictions, calibration: Calibration) -> float:
 
 
 @drawn
-def reliability(predictions: Predictions, calibration: Calibration, label: str, name: str) -> Graphic:
-    """Accuracy over confidence on the labelled test utterances of all seeds together, and how many have which."""
+def reliability(predictions: Predictions, calibration: CalibrationScores, label: str, name: str) -> Graphic:
+    """Draws accuracy over confidence on the labelled test utterances of all seeds together, and how many have which."""
     seeds = len(calibration.temperature.values)
     label_n = np.tile(predictions.label_n, seeds)
     figure, axes = canvas(height=4.4)
@@ -104,8 +107,8 @@ def reliability(predictions: Predictions, calibration: Calibration, label: str, 
     )
 
 
-def _probabilities(predictions: Predictions, calibration: Calibration) -> dict[str, np.ndarray]:
-    """[S, N, C] `before` and `after` each seed is calibrated with its temperature."""
+def _probabilities(predictions: Predictions, calibration: CalibrationScores) -> dict[str, np.ndarray]:
+    """Returns the probabilities, [s, n, c], `before` and `after` each seed is calibrated with its temperature."""
     before_snc = predictions.probability_snc
     pairs = zip(before_snc, calibration.temperature.values, strict=True)
     return {"before": before_snc, "after": np.stack([calibrated(*pair) for pair in pairs])}

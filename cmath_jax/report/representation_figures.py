@@ -1,4 +1,7 @@
-"""Figures of what the model holds inside: t-SNE of the representations (Figure 3 of the paper), and the gates."""
+"""Draws what the model holds inside: t-SNE of the representations (Figure 3 of the paper), and the gates.
+
+Shapes: n test utterances, d features, r directions, c emotions.
+"""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +38,7 @@ SPACES = {
 
 
 def can_embed(run: Run, space: str) -> bool:
-    """Whether there are enough different utterances with a label for a picture."""
+    """Returns whether there are enough different utterances with a label for a picture."""
     x_nd = run.representations.get(space)
     if x_nd is None:
         return False
@@ -44,7 +47,7 @@ def can_embed(run: Run, space: str) -> bool:
 
 @drawn
 def embedding(run: Run, space: str, label: str, name: str) -> Graphic:
-    """t-SNE of the labelled test utterances in one of `SPACES`, coloured by emotion."""
+    """Draws t-SNE of the labelled test utterances in one of `SPACES`, coloured by emotion."""
     shown_n = _shown(run)
     at_n2 = tsne(run.representations[space][shown_n])
     label_n = run.predictions.label_n[shown_n]
@@ -81,7 +84,10 @@ def embedding(run: Run, space: str, label: str, name: str) -> Graphic:
 
 
 def tsne(x_nd: np.ndarray) -> np.ndarray:
-    """float32 [n, 2]; equal input, equal output: one thread, since the order of sums matters to the last digit."""
+    """Returns the places of t-SNE, float32 [n, 2]; equal input gives equal output.
+
+    One thread computes, since the order of sums matters to the last digit.
+    """
     x_nd = x_nd - x_nd.mean(0, dtype=np.float64)
     # The picture does not depend on the scale, but squares of large numbers are more than float32 can hold.
     largest = np.abs(x_nd).max()
@@ -109,7 +115,7 @@ def _shown(run: Run) -> np.ndarray:
 
 
 def gate_weights(run: Run) -> dict[str, dict[str, np.ndarray]]:
-    """Centre -> modality -> [1 + C]: its mean weight over all labelled utterances, then over those of each emotion.
+    """Returns centre -> modality -> [1 + c]: its mean weight over all labelled utterances, then by emotion.
 
     An emotion without utterances has NaN. A gate is whole or left out: weights of some modalities would mislead.
     """
@@ -129,7 +135,7 @@ def gate_weights(run: Run) -> dict[str, dict[str, np.ndarray]]:
 
 @drawn
 def gate(run: Run, centre: str, weights: Mapping[str, np.ndarray], label: str, name: str) -> Graphic:
-    """The mean weight of each modality in one gate, for all utterances and for those of each emotion."""
+    """Draws the mean weight of each modality in one gate, for all utterances and for those of each emotion."""
     rows = ["all", *run.classes]
     figure, axes = canvas(height=0.75 + 0.33 * len(rows))
     left = np.zeros(len(rows))
