@@ -1,4 +1,4 @@
-"""One point of a scaling study: the steps of a config as `fit` runs them, timed, beside the rates of the device."""
+"""Measures one point of a scaling study: the steps of a config as `fit` runs them, beside the rates of the device."""
 
 import gc
 import math
@@ -27,12 +27,12 @@ COUNTED_MODEL = "cmath"  # the one whose FLOPs the roofline has a formula for
 
 
 class DoesNotFitError(InputError):
-    """A step needs more memory than the devices have left."""
+    """The error of a step that needs more memory than the devices have left."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a point came to: of all members on all devices, unless said otherwise.
+    """The numbers of a point: of all members on all devices, unless said otherwise.
 
     Attributes:
       engine: jit, pmap or population.
@@ -73,7 +73,7 @@ class Measurement:
     bound: float
 
     def summary(self) -> dict[str, Any]:
-        """All of it, and what follows from it: medians and quartiles, rates, shares; ready for JSON.
+        """Returns all of it, with what follows from it: medians and quartiles, rates, shares; ready for JSON.
 
         `peak_share` is the achieved FLOP/s of the products over that of plain ones on as many devices, `bound_share`
         the roofline's time over the measured one, `counted_share` the compiler's FLOPs over those of the formula.
@@ -135,7 +135,7 @@ def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring)
     # Rows are dealt out to the devices, or whole members.
     is_population = isinstance(engine, Population)
     shares = 1 if is_population else devices
-    sizes = roofline.Sizes(
+    sizes = roofline.WorkloadSizes(
         corpus.dims, len(corpus.classes), corpus.speakers, batches.shape._replace(rows=rows // shares, slots=slots)
     )
     places = -(-members // devices) if is_population else 1
@@ -159,14 +159,14 @@ def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring)
         flops=work.products * shares * members,
         counted_flops=counted.flops * devices,
         counted_bytes=counted.bytes * devices,
-        product_rate=rates.product,
-        copy_rate=rates.copy,
+        product_rate=rates.flops,
+        copy_rate=rates.bytes,
         bound=(work * places).seconds(rates),
     )
 
 
 def _memory(executable: Any, program: Program) -> int:
-    """Bytes that compiled steps, whose arguments are there already, need on each device.
+    """Returns the bytes that compiled steps, whose arguments are there already, need on each device.
 
     Raises:
       DoesNotFitError: if so much is not left.
@@ -184,7 +184,7 @@ def _memory(executable: Any, program: Program) -> int:
 def _timed(
     program: Program, state: Any, plan: Any, settings: Any, count: int, measuring: Measuring
 ) -> tuple[int, list[float]]:
-    """How many steps a repeat has, and the seconds of a step for each repeat. The state is used up."""
+    """Returns the number of steps of a repeat, and the seconds of a step for each repeat. The state is used up."""
 
     def run(state: Any, steps: int) -> tuple[Any, float]:
         began = time.perf_counter()
