@@ -1,4 +1,4 @@
-"""Sound files and sound tracks -> samples. Shapes: n samples, c channels.
+"""Reads the samples of sound files and sound tracks. Shapes: n samples, c channels.
 
 soundfile reads what libsndfile knows (wav, flac, ogg, mp3, aiff), PyAV all else (mp4, m4a, mkv, webm).
 """
@@ -13,7 +13,7 @@ import numpy as np
 from cmath_jax.errors import reason
 from cmath_jax.extract.containers import duration, frames_from
 from cmath_jax.extract.packages import package
-from cmath_jax.extract.recordings import Part, Span, UnreadableError, ending
+from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError, ending
 from cmath_jax.extract.soundfiles import blocks, surveyed
 
 LOOKBACK = 1.0  # seconds: compressed sound is decoded from a little before the span, until the decoder has settled
@@ -41,7 +41,7 @@ class Heard:
     notes: tuple[str, ...]
 
 
-def read_sound(span: Span, rate: int) -> Part:
+def read_sound(span: Span, rate: int) -> SpanContent:
     """Reads a span as float32 [n], the mean of all channels, in -1..1, so many samples a second.
 
     Raises:
@@ -54,11 +54,11 @@ def read_sound(span: Span, rate: int) -> Part:
         raise UnreadableError(f"there are samples that are no numbers {_where(span)}")
     factor, said = scale(heard.peak)
     x_n = resampled(factor * heard.x_n, heard.rate, rate)
-    return Part(x_n / max(float(np.abs(x_n).max()), 1.0), (*heard.notes, *said))
+    return SpanContent(x_n / max(float(np.abs(x_n).max()), 1.0), (*heard.notes, *said))
 
 
 def scale(peak: float) -> tuple[float, tuple[str, ...]]:
-    """Returns by what a recording with this peak is multiplied to stay within full scale, 1, and what to say of it.
+    """Returns the factor that brings a recording of this peak within full scale, 1, and what to say of it.
 
     Raises:
       UnreadableError: it is louder than integers of 32 bits.
@@ -75,7 +75,7 @@ def scale(peak: float) -> tuple[float, tuple[str, ...]]:
 
 
 def resampled(x_n: np.ndarray, native: int, rate: int) -> np.ndarray:
-    """float32 [n]: the same sound with another number of samples a second."""
+    """Returns the same sound with another number of samples a second, float32 [n]."""
     from scipy.signal import resample_poly
 
     if native != rate:
@@ -117,7 +117,7 @@ def _by_soundfile(span: Span) -> Heard | None:
 def _by_av(span: Span) -> Heard:
     av = package("av")
     start, end = span.start or 0.0, math.inf if span.end is None else span.end
-    rate, first, there = 0, 0, 0.0
+    rate, first, read_to = 0, 0, 0.0
     form: tuple[Any, ...] = ()
     floats: Any = None
     kept: list[np.ndarray] = []
@@ -126,7 +126,7 @@ def _by_av(span: Span) -> Heard:
         for begins, frame in frames_from(span, "audio", LOOKBACK):
             if begins >= end + SLACK:
                 break
-            there = begins + frame.samples / _checked(frame.sample_rate)
+            read_to = begins + frame.samples / _checked(frame.sample_rate)
             rate = rate or frame.sample_rate
             pieces: list[Any] = []
             if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # they may change in the middle
@@ -141,13 +141,13 @@ def _by_av(span: Span) -> Heard:
             if kept or first < len(x_n):
                 kept.append(x_n)
         else:
-            notes = ending(span, there, duration(span.path, "audio"), "its container names")
+            notes = ending(span, read_to, duration(span.path, "audio"), "its container names")
     except av.error.FFmpegError as error:  # of the resampler
         raise UnreadableError(f"it is broken ({error.strerror})") from error
     except UnreadableError as error:
         if not kept or not error.lasting:
             raise
-        notes = (f"it is broken after {there:.2f} s; what comes before is used",)
+        notes = (f"it is broken after {read_to:.2f} s; what comes before is used",)
     if not kept:
         raise UnreadableError(f"there is no sound {_where(span)}")
     # Counted from the start: times are rounded, in some containers to a millisecond, which would add up.
@@ -158,7 +158,7 @@ def _by_av(span: Span) -> Heard:
 
 
 def _mean(pieces: Sequence[Any]) -> np.ndarray:
-    """Returns float64 [n]: frames of packed floats, one after the other, the mean of their channels."""
+    """Returns the mean of the channels of frames of packed floats, one after the other, float64 [n]."""
     parts = (piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(1, dtype=np.float64) for piece in pieces)
     return np.concatenate([np.zeros(0), *parts])
 
