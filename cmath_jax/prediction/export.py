@@ -1,4 +1,4 @@
-"""A trained model as one program of StableHLO, which runs with JAX alone: no code of this project, no Flax, no data.
+"""Exports a trained model as one program of StableHLO, which runs with JAX alone: no code of ours, no Flax, no data.
 
 Batch and length are symbols, so that one artefact serves all conversations. What `TrainedModel.save` keeps beside the
 parameters is inside it: standardization, calibration, the draws of the uncertainty.
@@ -34,7 +34,7 @@ PROGRAM, RECORD, EXAMPLE = "model.stablehlo", "model.json", "example.py"
 
 
 def program_of(predictor: Predictor) -> Any:
-    """(features, speaker, valid) -> (probability, uncertainty), a pure function of arrays.
+    """Returns (features, speaker, valid) -> (probability, uncertainty), a pure function of arrays.
 
     features: m -> float32 [b, l, d_m], unscaled, a row of NaN where the modality is missing; speaker: int32 [b, l];
     valid: bool [b, l], False for padding. Probability: float32 [b, l, c]; uncertainty: float32 [b, l].

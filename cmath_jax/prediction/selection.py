@@ -1,4 +1,4 @@
-"""What of a finished run becomes its model: the best epoch of the best seed, both by the validation score."""
+"""Makes the model of a finished run: that of the best epoch of the best seed, both by the validation score."""
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def trained_model(
     seeds: Sequence[summary.SeedResult],
     result: Mapping[str, Any],
 ) -> TrainedModel:
-    """With everything that prediction needs.
+    """Returns the model with everything that prediction needs.
 
     Args:
       params: of `results.best_seed(seeds)`.

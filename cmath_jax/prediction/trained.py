@@ -1,4 +1,4 @@
-"""A trained model as a folder that holds all it takes to predict: `model/` of a run folder.
+"""Keeps a trained model as a folder that holds all it takes to predict: `model/` of a run folder.
 
 `arrays.npz` (parameters, and the standardization of the features), `model.json` (all else) and `MODEL_CARD.md`. It
 needs neither the data nor the checkpoints that it came from, and can be moved and given away.
@@ -33,7 +33,7 @@ DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, Overflow
 
 @dataclass(frozen=True)
 class Facts:
-    """Where a model comes from and what it is worth; for people.
+    """The origin of a model and what it is worth; for people.
 
     Attributes:
       name: of the experiment.
@@ -67,14 +67,14 @@ class Facts:
 
 
 def origin(facts: Facts) -> str:
-    """The data of a model in a few words: their source, without the options of a corpus that was made up."""
+    """Returns the data of a model in a few words: their source, without the options of a corpus that was made up."""
     made_up = re.match(r"(\w+)\(\w+=", facts.source)  # as a dataclass shows itself
     return f"{facts.dataset}, the built-in corpus" if made_up else f"{facts.dataset}, {facts.source}"
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Everything that prediction needs.
+    """A model with everything that prediction needs.
 
     Attributes:
       config: with which it was trained.
@@ -100,11 +100,11 @@ class TrainedModel:
 
     @property
     def modalities(self) -> str:
-        """The letters of those that it takes, in the order of `MODALITIES`."""
+        """Returns the letters of those that it takes, in the order of `MODALITIES`."""
         return "".join(m for m in MODALITIES if m in self.config.data.modalities)
 
     def module(self) -> nn.Module:
-        """The model without its parameters."""
+        """Returns the model without its parameters."""
         return make_model(self.config, self)
 
     def save(self, folder: Path, card: str) -> None:
@@ -145,7 +145,7 @@ class TrainedModel:
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainedModel":
-        """The model of a run folder, or of the folder `model` in it.
+        """Returns the model of a run folder, or of the folder `model` in it.
 
         Raises:
           InputError: there is none, or it is damaged or of another version.
