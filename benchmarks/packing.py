@@ -36,8 +36,8 @@ SETTINGS = {
 
 def bucketed(batches: TrainingBatches, step: int) -> Batch:
     """The conversations of a step of epoch 0, a row each."""
-    group = groups_of_epoch(batches.table.length_c, batches.size, batches.seed, epoch=0)[step]
-    longest = int(batches.table.length_c[group].max())
+    group = groups_of_epoch(batches.table.length_b, batches.size, batches.seed, epoch=0)[step]
+    longest = int(batches.table.length_b[group].max())
     return batches.table.plan([[c] for c in group], Shape(batches.size, -(-longest // BUCKET) * BUCKET))
 
 

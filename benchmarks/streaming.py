@@ -28,7 +28,7 @@ import psutil
 
 from cmath_jax.config import Config, override
 from cmath_jax.data.packing import groups_of_epoch, training_shape
-from cmath_jax.data.prepared.streaming import stream, stretch_steps
+from cmath_jax.data.prepared.streaming import chunk_steps, stream
 from cmath_jax.training import compiler
 from cmath_jax.training.trainer import Program, load_configured
 
@@ -119,16 +119,16 @@ def large(config: Config, epochs: int) -> None:
 
     began = time.perf_counter()
     corpus = load_configured(config)
-    length_c = np.array([len(c) for c in corpus.splits["train"]], np.int64)
-    print(f"opened: {time.perf_counter() - began:.1f} s, {len(length_c)} conversations, {length_c.sum()} utterances")
+    length_b = np.array([len(c) for c in corpus.splits["train"]], np.int64)
+    print(f"opened: {time.perf_counter() - began:.1f} s, {len(length_b)} conversations, {length_b.sum()} utterances")
     began = time.perf_counter()
-    training_shape(tuple(length_c.tolist()), config.train.batch_size)
+    training_shape(tuple(length_b.tolist()), config.train.batch_size)
     shaped = time.perf_counter() - began
-    groups_of_epoch(length_c, config.train.batch_size, 0, 1)
+    groups_of_epoch(length_b, config.train.batch_size, 0, 1)
     print(f"shape of a batch: {shaped:.1f} s; order of an epoch: {time.perf_counter() - began - shaped:.1f} s")
 
     program, state, settings = started(config)
-    batches, k = program.batches, stretch_steps(program.batches)
+    batches, k = program.batches, chunk_steps(program.batches)
     print(f"{batches.steps} steps an epoch, {k} to a stretch, shape {tuple(batches.shape)}")
     read, began = stream(batches, 0, 0, batches.slots(0), k), time.perf_counter()
     stretches = min(10, batches.steps // k)
@@ -149,7 +149,7 @@ def large(config: Config, epochs: int) -> None:
             f"{measured.first:.2f} s for the first stretch); memory in fifths of the epoch: {fifths} GB",
             flush=True,
         )
-    print(f"peak memory {max(peaks) / GB:.2f} GB, features alone {length_c.sum() * 4 * sum(DIMS.values()) / GB:.2f} GB")
+    print(f"peak memory {max(peaks) / GB:.2f} GB, features alone {length_b.sum() * 4 * sum(DIMS.values()) / GB:.2f} GB")
 
 
 def small(name: str, config: Config, steps: int, rounds: int) -> None:

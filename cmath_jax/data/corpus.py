@@ -135,7 +135,7 @@ class Corpus:
         return digest.hexdigest()[:16]
 
 
-def there(x_nd: np.ndarray) -> np.ndarray:
+def is_present(x_nd: np.ndarray) -> np.ndarray:
     """bool [n]: which utterances have a modality, of which these are the features."""
     lacking_n = np.isnan(x_nd[..., :1]).all(axis=-1)
     if lacking_n.any():  # rarely: the first feature alone tells that nothing is missing
@@ -175,7 +175,7 @@ def _check_conversation(c: Conversation, where: str, dims: dict[str, int], class
             raise InputError(f"{where}: {name} has shape {x_nd.shape}, but there are labels for {n} utterances")
         if x_nd.shape[1] != dims.setdefault(m, x_nd.shape[1]):
             raise InputError(f"{where}: {name} has {x_nd.shape[1]} features, the conversations before have {dims[m]}")
-        wrong_nd = ~np.isfinite(x_nd) & there(x_nd)[:, None]
+        wrong_nd = ~np.isfinite(x_nd) & is_present(x_nd)[:, None]
         if wrong_nd.any():
             utterance, feature = np.argwhere(wrong_nd)[0]
             raise InputError(f"{where}, utterance {utterance}: {name} feature {feature} is {x_nd[utterance, feature]}")

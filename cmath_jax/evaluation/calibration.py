@@ -44,13 +44,13 @@ class Reliability:
     """How often predictions of a confidence are right. Bins are of equal width.
 
     Attributes:
-      count_b: int64, predictions whose highest probability falls into the bin.
-      confidence_b, accuracy_b: their mean highest probability, and the share that is right; 0 where there are none.
+      count_j: int64, predictions whose highest probability falls into the bin.
+      confidence_j, accuracy_j: their mean highest probability, and the share that is right; 0 where there are none.
     """
 
-    count_b: np.ndarray
-    confidence_b: np.ndarray
-    accuracy_b: np.ndarray
+    count_j: np.ndarray
+    confidence_j: np.ndarray
+    accuracy_j: np.ndarray
 
     @classmethod
     def of(cls, probability_nc: np.ndarray, label_n: np.ndarray, bins: int = BINS) -> "Reliability":
@@ -58,16 +58,16 @@ class Reliability:
         confidence_n = probability_nc[known_n].max(-1).astype(np.float64)
         right_n = probability_nc[known_n].argmax(-1) == label_n[known_n]
         bin_n = np.minimum((confidence_n * bins).astype(np.int64), bins - 1)
-        count_b = np.bincount(bin_n, minlength=bins)
+        count_j = np.bincount(bin_n, minlength=bins)
         sums = (np.bincount(bin_n, weights=x_n, minlength=bins) for x_n in (confidence_n, right_n))
-        confidence_b, accuracy_b = (sum_b / np.maximum(count_b, 1) for sum_b in sums)
-        return cls(count_b, confidence_b, accuracy_b)
+        confidence_j, accuracy_j = (sum_j / np.maximum(count_j, 1) for sum_j in sums)
+        return cls(count_j, confidence_j, accuracy_j)
 
     @property
     def error(self) -> float:
         """The expected calibration error in percent: the mean gap between confidence and accuracy."""
-        gap_b = np.abs(self.confidence_b - self.accuracy_b)
-        return float(100 * (self.count_b * gap_b).sum() / max(self.count_b.sum(), 1))
+        gap_j = np.abs(self.confidence_j - self.accuracy_j)
+        return float(100 * (self.count_j * gap_j).sum() / max(self.count_j.sum(), 1))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from cmath_jax.data.corpus import SPLITS, UNLABELLED, Corpus
 from cmath_jax.data.moments import Moments
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression, chosen on the validation split
@@ -32,8 +32,8 @@ def fit_linear(corpus: Corpus, modalities: str) -> tuple[dict[str, float], np.nd
     """The same scores of a logistic regression on the features of one utterance, with its `C`, and its predictions.
 
     Features of `modalities` (letters, as in "tav") are standardized by the training split, as those of the model are
-    (`Scaling`), and concatenated. C is the one with the best weighted F1 on the validation split, the smallest among
-    equals. Unlabelled utterances are left out everywhere.
+    (`Standardizer`), and concatenated. C is the one with the best weighted F1 on the validation split, the smallest
+    among equals. Unlabelled utterances are left out everywhere.
 
     Raises:
       InputError: for modalities that the corpus lacks, a split without labels, or a single emotion in training.
@@ -44,10 +44,10 @@ def fit_linear(corpus: Corpus, modalities: str) -> tuple[dict[str, float], np.nd
     train_n, validation_n, test_n = labels
     if len(np.unique(train_n)) < 2:
         raise InputError(f"{corpus.name} train: a linear model needs two emotions, and there is one")
-    scaling = Scaling.by(Moments.of(features[:1], {m: corpus.dims[m] for m in modalities}))
+    standardizer = Standardizer.by(Moments.of(features[:1], {m: corpus.dims[m] for m in modalities}))
 
     def scaled(features: Mapping[str, np.ndarray]) -> np.ndarray:
-        x = scaling.features(features)
+        x = standardizer.features(features)
         return np.nan_to_num(np.concatenate([x[m] for m in modalities], axis=1))  # what is missing gets the mean
 
     x_train_nd, x_validation_nd, x_test_nd = map(scaled, features)

@@ -93,10 +93,10 @@ def bootstrap_interval(
     Raises:
       InputError: without labels, or where not all are of the same utterances.
     """
-    count_kscc = _counts(label_n, prediction_n[np.newaxis], conversation_n, classes)
+    count_btcc = _counts(label_n, prediction_n[np.newaxis], conversation_n, classes)
     rng = np.random.default_rng(seed)
-    score_d = [SCORES[score](_total(times_dk, count_kscc))[:, 0] for times_dk in _times(len(count_kscc), draws, rng)]
-    return _percentiles(np.concatenate(score_d), level)
+    score_z = [SCORES[score](_total(times_zb, count_btcc))[:, 0] for times_zb in _times(len(count_btcc), draws, rng)]
+    return _percentiles(np.concatenate(score_z), level)
 
 
 def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Comparison:
@@ -110,22 +110,22 @@ def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -
     """
     if len(a) != len(b) or not len(a):
         raise InputError(f"a paired test needs the scores of the same seeds, not of {len(a)} and {len(b)}")
-    difference_s = np.round(np.subtract(a, b), DECIMALS)
-    mean, n = float(difference_s.mean()), len(difference_s)
+    difference_t = np.round(np.subtract(a, b), DECIMALS)
+    mean, n = float(difference_t.mean()), len(difference_t)
     if n < 2:
         return Comparison(mean, None, None)
-    if np.ptp(difference_s) == 0:
+    if np.ptp(difference_t) == 0:
         p_value = float(mean == 0)
     else:
-        t = mean / (difference_s.std(ddof=1) / np.sqrt(n))
+        t = mean / (difference_t.std(ddof=1) / np.sqrt(n))
         p_value = float(2 * stats.t.sf(abs(t), n - 1))
-    return Comparison(mean, t_interval(difference_s.tolist(), level), p_value)
+    return Comparison(mean, t_interval(difference_t.tolist(), level), p_value)
 
 
 def compare_utterances(
     label_n: np.ndarray,
-    a_sn: np.ndarray,
-    b_sn: np.ndarray,
+    a_tn: np.ndarray,
+    b_tn: np.ndarray,
     conversation_n: np.ndarray,
     classes: int,
     score: str = "weighted_f1",
@@ -146,45 +146,45 @@ def compare_utterances(
 
     Args:
       label_n: int [N], classes; `UNLABELLED` where there is no label.
-      a_sn, b_sn: int [S, N], predictions; S may differ.
+      a_tn, b_tn: int [S, N], predictions; S may differ.
       conversation_n: int [N], which utterances belong together; any numbers.
       score: one of `SCORES`.
 
     Raises:
       InputError: without labels, or where not all are of the same utterances.
     """
-    a_kscc = _counts(label_n, a_sn, conversation_n, classes)
-    b_kscc = _counts(label_n, b_sn, conversation_n, classes)
+    a_btcc = _counts(label_n, a_tn, conversation_n, classes)
+    b_btcc = _counts(label_n, b_tn, conversation_n, classes)
 
-    def difference(a_scc: np.ndarray, b_scc: np.ndarray) -> np.ndarray:
-        return SCORES[score](a_scc).mean(-1) - SCORES[score](b_scc).mean(-1)
+    def difference(a_tcc: np.ndarray, b_tcc: np.ndarray) -> np.ndarray:
+        return SCORES[score](a_tcc).mean(-1) - SCORES[score](b_tcc).mean(-1)
 
-    observed = float(difference(a_kscc.sum(0), b_kscc.sum(0)))
-    conversations = len(a_kscc)
+    observed = float(difference(a_btcc.sum(0), b_btcc.sum(0)))
+    conversations = len(a_btcc)
     if conversations < 2:
         return Comparison(observed, None, None)
     rng = np.random.default_rng(seed)
-    bootstrap_d = np.concatenate(
+    bootstrap_z = np.concatenate(
         [
-            difference(_total(times_dk, a_kscc), _total(times_dk, b_kscc))
-            for times_dk in _times(conversations, draws, rng)
+            difference(_total(times_zb, a_btcc), _total(times_zb, b_btcc))
+            for times_zb in _times(conversations, draws, rng)
         ]
     )
-    if len(a_sn) != len(b_sn):
-        a_kscc, b_kscc = np.repeat(a_kscc, len(b_sn), axis=1), np.tile(b_kscc, (1, len(a_sn), 1, 1))
-    a_scc, b_scc, change_kscc = a_kscc.sum(0), b_kscc.sum(0), b_kscc - a_kscc
+    if len(a_tn) != len(b_tn):
+        a_btcc, b_btcc = np.repeat(a_btcc, len(b_tn), axis=1), np.tile(b_btcc, (1, len(a_tn), 1, 1))
+    a_tcc, b_tcc, change_btcc = a_btcc.sum(0), b_btcc.sum(0), b_btcc - a_btcc
     hits = 0
     for size in _chunks(draws):
-        change_dscc = _total(rng.integers(2, size=(size, conversations)), change_kscc)
-        swapped_d = difference(a_scc + change_dscc, b_scc - change_dscc)
-        hits += int((np.abs(swapped_d) >= abs(observed) - 10**-DECIMALS).sum())
-    return Comparison(observed, _percentiles(bootstrap_d, level), (1 + hits) / (1 + draws))
+        change_ztcc = _total(rng.integers(2, size=(size, conversations)), change_btcc)
+        swapped_z = difference(a_tcc + change_ztcc, b_tcc - change_ztcc)
+        hits += int((np.abs(swapped_z) >= abs(observed) - 10**-DECIMALS).sum())
+    return Comparison(observed, _percentiles(bootstrap_z, level), (1 + hits) / (1 + draws))
 
 
 def compare_models(
     label_n: np.ndarray,
-    a_sn: np.ndarray,
-    b_sn: np.ndarray,
+    a_tn: np.ndarray,
+    b_tn: np.ndarray,
     conversation_n: np.ndarray,
     classes: int,
     score: str = "weighted_f1",
@@ -218,7 +218,7 @@ def compare_models(
 
     Args:
       label_n: int [N], classes; `UNLABELLED` where there is no label.
-      a_sn, b_sn: int [S, N], predictions; S may differ.
+      a_tn, b_tn: int [S, N], predictions; S may differ.
       conversation_n: int [N], which utterances belong together; any numbers.
       score: one of `SCORES`.
       fixed: "a", "b" or "ab": which of the models has no seeds, as a linear model has none. Such a model has one row.
@@ -232,28 +232,28 @@ def compare_models(
     Statistics 1, 2007, on two crossed factors. Cameron, Gelbach and Miller, Robust inference with multiway clustering,
     Journal of Business and Economic Statistics 29, 2011, on what both factors hold.
     """
-    a = _spread(_counts(label_n, a_sn, conversation_n, classes), score, "a" in fixed)
-    b = _spread(_counts(label_n, b_sn, conversation_n, classes), score, "b" in fixed)
+    a = _variation(_counts(label_n, a_tn, conversation_n, classes), score, "a" in fixed)
+    b = _variation(_counts(label_n, b_tn, conversation_n, classes), score, "b" in fixed)
     observed = round(a.mean - b.mean, DECIMALS)
-    conversations = len(a.influence_k)
+    conversations = len(a.influence_b)
     if conversations < 2 or 1 in (a.seeds, b.seeds):
         return Comparison(observed, None, None)
     seeds = _seed_part(a, b)
-    jackknife = float(np.var(a.influence_k - b.influence_k, ddof=1)) / conversations
+    jackknife = float(np.var(a.influence_b - b.influence_b, ddof=1)) / conversations
     shared = min(a.interaction + b.interaction, seeds.variance)
-    parts = [seeds, _Part(max(0.0, jackknife - shared), conversations - 1)]
+    parts = [seeds, _Variance(max(0.0, jackknife - shared), conversations - 1)]
     return Comparison(observed, *_interval_and_p(observed, [p for p in parts if p.variance > NOTHING], level))
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Variance:
     """A part of the variance of a difference, and its degrees of freedom."""
 
     variance: float
     freedom: float
 
 
-def _interval_and_p(observed: float, parts: Sequence[_Part], level: float) -> tuple[Interval, float]:
+def _interval_and_p(observed: float, parts: Sequence[_Variance], level: float) -> tuple[Interval, float]:
     """The interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
 
     def half_width(p: float) -> float:
@@ -269,52 +269,52 @@ def _interval_and_p(observed: float, parts: Sequence[_Part], level: float) -> tu
     return interval, math.exp(log_p)
 
 
-def _seed_part(a: "_Spread", b: "_Spread") -> _Part:
+def _seed_part(a: "_Variation", b: "_Variation") -> _Variance:
     """What the seeds of both models add to the variance of the difference of their means."""
     drawn = [model for model in (a, b) if model.seeds]
     each = [model.variance / model.seeds for model in drawn]
     total = sum(each)
     if total <= NOTHING:
-        return _Part(0.0, 1.0)
+        return _Variance(0.0, 1.0)
     freedom = total**2 / sum(part**2 / (model.seeds - 1) for part, model in zip(each, drawn, strict=True))
     if len(drawn) == 2 and a.seeds != b.seeds:
         pooled = sum(model.variance * (model.seeds - 1) for model in drawn) / (a.seeds + b.seeds - 2)
         total = max(total, pooled / a.seeds + pooled / b.seeds)
-    return _Part(total, freedom)
+    return _Variance(total, freedom)
 
 
 @dataclass(frozen=True)
-class _Spread:
+class _Variation:
     """How the mean score of a model over its seeds could have come out otherwise.
 
     Attributes:
-      influence_k: float64 [K]: K - 1 times what the mean score loses when a conversation is left out.
+      influence_b: float64 [K]: K - 1 times what the mean score loses when a conversation is left out.
       seeds: how many there are; 0 for a model that has none.
       variance: of the scores of single seeds.
       interaction: the variance of the mean score that is due to seeds that err on different conversations.
     """
 
     mean: float
-    influence_k: np.ndarray
+    influence_b: np.ndarray
     seeds: int
     variance: float = 0.0
     interaction: float = 0.0
 
 
-def _spread(count_kscc: np.ndarray, score: str, fixed: bool) -> _Spread:
-    total_scc = count_kscc.sum(0)
-    score_s = SCORES[score](total_scc)
-    conversations, seeds = len(count_kscc), len(score_s)
-    mean = float(score_s.mean())
+def _variation(count_btcc: np.ndarray, score: str, fixed: bool) -> _Variation:
+    total_tcc = count_btcc.sum(0)
+    score_t = SCORES[score](total_tcc)
+    conversations, seeds = len(count_btcc), len(score_t)
+    mean = float(score_t.mean())
     if conversations < 2:
-        return _Spread(mean, np.zeros(conversations), 0 if fixed else seeds)
-    influence_ks = (conversations - 1) * (score_s - SCORES[score](total_scc - count_kscc))
-    influence_k = influence_ks.mean(1)
+        return _Variation(mean, np.zeros(conversations), 0 if fixed else seeds)
+    influence_bt = (conversations - 1) * (score_t - SCORES[score](total_tcc - count_btcc))
+    influence_b = influence_bt.mean(1)
     if fixed or seeds < 2:
-        return _Spread(mean, influence_k, 0 if fixed else seeds)
-    apart_ks = influence_ks - influence_ks.mean(0) - influence_k[:, np.newaxis] + influence_k.mean()
-    square = float((apart_ks**2).sum()) / ((seeds - 1) * (conversations - 1))
-    return _Spread(mean, influence_k, seeds, float(score_s.var(ddof=1)), square / (seeds * conversations))
+        return _Variation(mean, influence_b, 0 if fixed else seeds)
+    apart_bt = influence_bt - influence_bt.mean(0) - influence_b[:, np.newaxis] + influence_b.mean()
+    square = float((apart_bt**2).sum()) / ((seeds - 1) * (conversations - 1))
+    return _Variation(mean, influence_b, seeds, float(score_t.var(ddof=1)), square / (seeds * conversations))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -331,23 +331,27 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _counts(label_n: np.ndarray, prediction_sn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
+def _counts(label_n: np.ndarray, prediction_tn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
     """float64 [K, S, C, C]: the confusion counts of each conversation that has a label, for each seed."""
     n = len(label_n)
-    if prediction_sn.shape[1] != n or len(conversation_n) != n:
+    if prediction_tn.shape[1] != n or len(conversation_n) != n:
         raise InputError(
-            f"there are {n} labels, but predictions for {prediction_sn.shape[1]} utterances and conversations for "
+            f"there are {n} labels, but predictions for {prediction_tn.shape[1]} utterances and conversations for "
             f"{len(conversation_n)}: compare runs on the same test split"
         )
     labelled_n = label_n != UNLABELLED
     if not labelled_n.any():
         raise InputError("no utterance has a label: there is nothing to score")
-    ids_k, k_n = np.unique(conversation_n[labelled_n], return_inverse=True)
-    seeds = len(prediction_sn)
+    ids_b, index_n = np.unique(conversation_n[labelled_n], return_inverse=True)
+    seeds = len(prediction_tn)
     # float64 holds such counts exactly, and BLAS adds them up: the same result on any machine.
-    count_kscc = np.zeros((len(ids_k), seeds, classes, classes))
-    np.add.at(count_kscc, (k_n, np.arange(seeds)[:, np.newaxis], label_n[labelled_n], prediction_sn[:, labelled_n]), 1)
-    return count_kscc
+    count_btcc = np.zeros((len(ids_b), seeds, classes, classes))
+    np.add.at(
+        count_btcc,
+        (index_n, np.arange(seeds)[:, np.newaxis], label_n[labelled_n], prediction_tn[:, labelled_n]),
+        1,
+    )
+    return count_btcc
 
 
 def _chunks(draws: int) -> Iterator[int]:
@@ -361,11 +365,11 @@ def _times(conversations: int, draws: int, rng: np.random.Generator) -> Iterator
         yield rng.multinomial(conversations, np.full(conversations, 1 / conversations), size=size)
 
 
-def _total(times_dk: np.ndarray, count_kscc: np.ndarray) -> np.ndarray:
+def _total(times_zb: np.ndarray, count_btcc: np.ndarray) -> np.ndarray:
     """float64 [d, S, C, C]."""
-    return np.tensordot(times_dk.astype(np.float64), count_kscc, axes=1)
+    return np.tensordot(times_zb.astype(np.float64), count_btcc, axes=1)
 
 
-def _percentiles(value_d: np.ndarray, level: float) -> Interval:
-    low, high = np.quantile(value_d, [(1 - level) / 2, (1 + level) / 2])
+def _percentiles(value_z: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(value_z, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))

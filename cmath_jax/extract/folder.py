@@ -18,7 +18,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from cmath_jax.data.corpus import MODALITIES, there
+from cmath_jax.data.corpus import MODALITIES, is_present
 from cmath_jax.data.sources.arrays import append_array
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.own import CONVERSATIONS, EXTRACTION
@@ -99,7 +99,7 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         [problem.line(transcripts) for problem in found.problems if problem.used == used] for used in (False, True)
     )
     utterances = sum(len(transcript) for transcript in transcripts)
-    missing = utterances - sum(int(there(x_nd).sum()) for x_nd in found.features)
+    missing = utterances - sum(int(is_present(x_nd).sum()) for x_nd in found.features)
     if missing == utterances:
         first = f"; the first of {len(problems)} problems: {problems[0]}" if problems else ""
         raise InputError(f"{folder / CONVERSATIONS}: none of {utterances} utterances has {name}{first}")

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.models.draws import random_bits, standard_normal
-from cmath_jax.models.layers import Context, Dense, aligned, spread, total
+from cmath_jax.models.layers import Context, Dense, aligned, repeat_along, total
 
 SMALLEST_DEVIATION = 1e-6
 
@@ -24,7 +24,9 @@ class Gaussians(nn.Module):
         modalities, *_, width = h_mrld.shape
         moments = 2 if self.noisy else 1
         stack = (modalities, moments)
-        hidden_mprld = nn.relu(Dense((width,), stack, dtype=self.dtype, name="hidden")(spread(h_mrld, 1, moments)))
+        hidden_mprld = nn.relu(
+            Dense((width,), stack, dtype=self.dtype, name="hidden")(repeat_along(h_mrld, 1, moments))
+        )
         output_mprld = Dense((width,), stack, dtype=self.dtype, name="output")(hidden_mprld).astype(jnp.float32)
         mean_mrld, *raw = jnp.unstack(output_mprld, axis=1)
         if not self.noisy:

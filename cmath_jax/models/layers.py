@@ -68,10 +68,10 @@ class Context:
             last_mrl = jax.lax.cummax(jnp.where(self.present_mrl, slot_l[None], -1), axis=2)
             return last_mrl >= (slot_l - self.position_rl)[None]
         # Of each conversation of the row, whether anybody has it.
-        row_r1 = jnp.arange(rows)[:, None]
-        anybody_mrs = jnp.zeros((len(self.present_mrl), rows, slots + 1), bool)
-        anybody_mrs = anybody_mrs.at[:, row_r1, self.segment_rl].max(self.present_mrl)
-        return anybody_mrs[:, row_r1, self.segment_rl]
+        row_r = jnp.arange(rows)[:, None]
+        anybody_mrb = jnp.zeros((len(self.present_mrl), rows, slots + 1), bool)
+        anybody_mrb = anybody_mrb.at[:, row_r, self.segment_rl].max(self.present_mrl)
+        return anybody_mrb[:, row_r, self.segment_rl]
 
     @property
     def told_mrl(self) -> jax.Array:
@@ -103,14 +103,14 @@ class Dropout(nn.Module):
     """Inverted dropout on [*s, r, l, d], drawn per utterance, layer of the stack and feature."""
 
     @nn.compact
-    def __call__(self, x_srld: jax.Array, context: Context) -> jax.Array:
+    def __call__(self, x_grld: jax.Array, context: Context) -> jax.Array:
         if not context.drops:
-            return x_srld
-        *stack, _, _, width = x_srld.shape
-        layer_srld = jnp.arange(math.prod(stack)).reshape(*stack, 1, 1, 1)
+            return x_grld
+        *stack, _, _, width = x_grld.shape
+        layer_grld = jnp.arange(math.prod(stack)).reshape(*stack, 1, 1, 1)
         utterance_rld = context.utterance_rl[..., None]
-        bits_srld = random_bits(self.make_rng("dropout"), *aligned(utterance_rld, layer_srld, jnp.arange(width)))
-        return drop(x_srld, bits_srld, context.dropout)
+        bits_grld = random_bits(self.make_rng("dropout"), *aligned(utterance_rld, layer_grld, jnp.arange(width)))
+        return drop(x_grld, bits_grld, context.dropout)
 
 
 def aligned(*x: jax.Array) -> list[jax.Array]:
@@ -137,8 +137,8 @@ class Dense(nn.Module):
         outputs = tuple(range(depth + 1, depth + 1 + len(self.features)))
         initializer = nn.initializers.lecun_normal(depth, outputs[-1], (*range(depth), *outputs[:-1]))
         kernel = self.param("kernel", initializer, (*self.stack, d_in, *self.features), jnp.float32).astype(self.dtype)
-        x_snd = x.astype(self.dtype).reshape(*self.stack, -1, d_in)
-        y = product(x_snd, kernel.reshape(*self.stack, d_in, -1))
+        x_gnd = x.astype(self.dtype).reshape(*self.stack, -1, d_in)
+        y = product(x_gnd, kernel.reshape(*self.stack, d_in, -1))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (*self.stack, *self.features), jnp.float32)
             y += bias.astype(self.dtype).reshape(*self.stack, 1, -1)
@@ -175,15 +175,15 @@ class LayerNorm(nn.Module):
     epsilon: float = 1e-6
 
     @nn.compact
-    def __call__(self, x_srld: jax.Array) -> jax.Array:
-        shape = (*self.stack, x_srld.shape[-1])
-        scale_sd = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        bias_sd = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        x_srld = x_srld.astype(jnp.float32)
-        centred_srld = x_srld - x_srld.mean(-1, keepdims=True)
-        variance_srl = jnp.square(centred_srld).mean(-1, keepdims=True)
-        normed_srld = centred_srld * jax.lax.rsqrt(variance_srl + self.epsilon)
-        return (normed_srld * scale_sd[..., None, None, :] + bias_sd[..., None, None, :]).astype(self.dtype)
+    def __call__(self, x_grld: jax.Array) -> jax.Array:
+        shape = (*self.stack, x_grld.shape[-1])
+        scale_gd = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias_gd = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        x_grld = x_grld.astype(jnp.float32)
+        centred_grld = x_grld - x_grld.mean(-1, keepdims=True)
+        variance_grl = jnp.square(centred_grld).mean(-1, keepdims=True)
+        normed_grld = centred_grld * jax.lax.rsqrt(variance_grl + self.epsilon)
+        return (normed_grld * scale_gd[..., None, None, :] + bias_gd[..., None, None, :]).astype(self.dtype)
 
 
 class Convolution(nn.Module):
@@ -243,10 +243,10 @@ class SpeakerEmbedding(nn.Module):
     @nn.compact
     def __call__(self, speaker_rl: jax.Array) -> jax.Array:
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
-        embedding_sd = self.param("embedding", init, (self.speakers, self.width), jnp.float32)
-        one_hot_rls = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
+        embedding_vd = self.param("embedding", init, (self.speakers, self.width), jnp.float32)
+        one_hot_rlv = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
         # At the highest precision a look-up is exact on every device.
-        return jnp.matmul(one_hot_rls, embedding_sd.astype(self.dtype), precision="highest")
+        return jnp.matmul(one_hot_rlv, embedding_vd.astype(self.dtype), precision="highest")
 
 
 def softmax_gate(score_mrld: jax.Array, z_mrld: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
@@ -255,7 +255,7 @@ def softmax_gate(score_mrld: jax.Array, z_mrld: jax.Array, axis: int) -> tuple[j
     size = score_mrld.shape[axis]
     highest = functools.reduce(jnp.maximum, jnp.unstack(jax.lax.stop_gradient(score_mrld), axis=axis))
     power_mrld = jnp.exp(score_mrld - jnp.expand_dims(highest, axis))
-    alpha_mrld = power_mrld / spread(total(power_mrld, axis), axis, size)
+    alpha_mrld = power_mrld / repeat_along(total(power_mrld, axis), axis, size)
     return total(alpha_mrld.astype(z_mrld.dtype) * z_mrld, axis), alpha_mrld
 
 
@@ -266,15 +266,17 @@ def total(x: jax.Array, axis: int) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def spread(x: jax.Array, axis: int, size: int) -> jax.Array:
+def repeat_along(x: jax.Array, axis: int, size: int) -> jax.Array:
     """x, again and again along a new axis; the gradient is a `total`, whose gradient is this."""
     shape = list(x.shape)
     shape.insert(axis, size)
     return jnp.broadcast_to(jnp.expand_dims(x, axis), shape)
 
 
-total.defvjp(lambda x, axis: (total(x, axis), x.shape[axis]), lambda axis, size, g: (spread(g, axis, size),))
-spread.defvjp(lambda x, axis, size: (spread(x, axis, size), None), lambda axis, size, _, g: (total(g, axis),))
+total.defvjp(lambda x, axis: (total(x, axis), x.shape[axis]), lambda axis, size, g: (repeat_along(g, axis, size),))
+repeat_along.defvjp(
+    lambda x, axis, size: (repeat_along(x, axis, size), None), lambda axis, size, _, g: (total(g, axis),)
+)
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:

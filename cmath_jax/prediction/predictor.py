@@ -16,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch, Table
-from cmath_jax.data.corpus import MODALITIES, UNLABELLED, Conversation, there
+from cmath_jax.data.corpus import MODALITIES, UNLABELLED, Conversation, is_present
 from cmath_jax.data.packing import Shape, rows_of_all
 from cmath_jax.data.sources.transcripts import Transcript, transcript_of
 from cmath_jax.errors import InputError
@@ -201,10 +201,10 @@ class Predictor:
                 self._check(conversation, said_n)
         used = [_with(each, {m: each.features[m] for m in self.modalities}) for each in conversations]
         table = Table.of(
-            [_with(each, self.trained.scaling.features(each.features)) for each in used], self.modalities, masked=True
+            [_with(each, self.trained.standardizer.features(each.features)) for each in used], self.modalities, masked=True
         )
-        slots = max(LEAST_SLOTS, 1 << (int(table.length_c.max()) - 1).bit_length())
-        rows = rows_of_all(table.length_c, slots)
+        slots = max(LEAST_SLOTS, 1 << (int(table.length_b.max()) - 1).bit_length())
+        rows = rows_of_all(table.length_b, slots)
         most = max(1, MOST_SLOTS // slots)
         told: list[Prediction | None] = [None] * len(table.label_n)
         for first in range(0, len(rows), most):
@@ -216,7 +216,7 @@ class Predictor:
             for place in np.argwhere(batch.utterance_rl >= 0):
                 at = (int(place[0]), int(place[1]))
                 told[batch.utterance_rl[at]] = self._prediction(arrays, batch, at)
-        starts = [int(start) for start in table.start_c]
+        starts = [int(start) for start in table.start_b]
         found = [
             cast(list[Prediction], told[first : first + len(each)])
             for first, each in zip(starts, conversations, strict=True)
@@ -262,10 +262,10 @@ class Predictor:
                 raise InputError(f"{where}: it has no {MODALITIES[m]} features, which the model takes")
             if x_nd.shape != wanted:
                 raise InputError(f"{where}: {MODALITIES[m]} has shape {x_nd.shape}; the model takes {wanted}")
-            there_n = there(x_nd)
-            if not np.isfinite(x_nd[there_n]).all():
+            present_n = is_present(x_nd)
+            if not np.isfinite(x_nd[present_n]).all():
                 raise InputError(f"{where}: {MODALITIES[m]} has features that are not finite")
-            known_n |= there_n
+            known_n |= present_n
         if not known_n.any():
             names = " or ".join(MODALITIES[m] for m in self.modalities)
             nothing = f"no utterance has any {names}, which is what the model goes by"

@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError, doing, reason
 from cmath_jax.models.registry import make_model
 
@@ -82,7 +82,7 @@ class TrainedModel:
       speakers: how many speaker indices it knows.
       dims: m -> d_m of the features that it takes.
       extraction: m -> the settings of the extractor that makes them; nothing where unknown.
-      scaling: of the features.
+      standardizer: of the features.
       temperature: of the calibration.
       facts: for people.
       params: of the model, on the host.
@@ -93,7 +93,7 @@ class TrainedModel:
     speakers: int
     dims: Mapping[str, int]
     extraction: Mapping[str, Mapping[str, Any]]
-    scaling: Scaling
+    standardizer: Standardizer
     temperature: float
     facts: Facts
     params: Mapping[str, Any]
@@ -122,7 +122,7 @@ class TrainedModel:
 
     def _write(self, partial: Path, card: str) -> None:
         partial.mkdir(parents=True)
-        tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.scaling.tree().items()}}
+        tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.standardizer.tree().items()}}
         arrays = {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
         with open(partial / ARRAYS, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
@@ -166,7 +166,7 @@ class TrainedModel:
                 speakers=int(record["speakers"]),
                 dims={m: int(d) for m, d in record["dims"].items()},
                 extraction={m: dict(settings) for m, settings in record["extraction"].items()},
-                scaling=Scaling.read(tree["scaling"], config.data.standardize),
+                standardizer=Standardizer.read(tree["scaling"], config.data.standardize),
                 temperature=float(record["temperature"]),
                 facts=Facts(**record["facts"]),
                 params=tree["params"],
@@ -193,7 +193,7 @@ class TrainedModel:
             differing = sorted({name for name in {**shapes, **found} if shapes.get(name) != found.get(name)})
             raise InputError(f"the parameters are not those of the model of {RECORD}: {differing[0]}")
         for m in self.modalities:
-            for x_d in (self.scaling.mean[m], self.scaling.deviation[m]):
+            for x_d in (self.standardizer.mean[m], self.standardizer.deviation[m]):
                 if x_d.shape != (self.dims[m],):
                     raise InputError(f"the standardization of {MODALITIES[m]} is not that of {self.dims[m]} features")
 

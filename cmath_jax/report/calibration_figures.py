@@ -75,19 +75,19 @@ def reliability(predictions: Predictions, calibration: CalibrationScores, label:
         found = Reliability.of(np.concatenate(probability_snc), label_n)
         errors[when] = found.error
         colour, marker = LOOK[when]
-        share_b = 100 * found.count_b / max(found.count_b.sum(), 1)
+        share_b = 100 * found.count_j / max(found.count_j.sum(), 1)
         left_b = edge_b + (0.1 + 0.4 * i) * width
         axes.bar(left_b, share_b, 0.4 * width, align="edge", color=colour, alpha=0.3, linewidth=0)
-        x_b, y_b = 100 * found.confidence_b, 100 * found.accuracy_b
-        few_b = (found.count_b > 0) & (found.count_b < FEW)
+        x_b, y_b = 100 * found.confidence_j, 100 * found.accuracy_j
+        few_b = (found.count_j > 0) & (found.count_j < FEW)
         pale |= bool(few_b.any())
         filled: dict[str, Any] = {"color": colour, "marker": marker, "clip_on": False, "in_layout": False}
         filled["markerfacecolor"] = PAGE if when == "before" else colour
         axes.plot(x_b[few_b], y_b[few_b], **filled, linestyle="none", markersize=4, alpha=0.5)
-        axes.plot(x_b, np.where(found.count_b >= FEW, y_b, np.nan), **filled, markersize=5, label=when)
+        axes.plot(x_b, np.where(found.count_j >= FEW, y_b, np.nan), **filled, markersize=5, label=when)
         for b in range(BINS):
-            means = [float(x_b[b]), float(y_b[b])] if found.count_b[b] else [None, None]
-            data.append([when, edge_b[b], edge_b[b] + width, int(found.count_b[b]), share_b[b], *means])
+            means = [float(x_b[b]), float(y_b[b])] if found.count_j[b] else [None, None]
+            data.append([when, edge_b[b], edge_b[b] + width, int(found.count_j[b]), share_b[b], *means])
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
     axes.set_box_aspect(1)

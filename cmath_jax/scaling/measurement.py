@@ -149,7 +149,7 @@ def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring)
         parameters=roofline.parameter_count(config, sizes),
         rows=rows,
         slots=slots,
-        conversations=members * len(batches.table.length_c) / batches.steps,
+        conversations=members * len(batches.table.length_b) / batches.steps,
         utterances=members * len(batches.table.label_n) / batches.steps,
         padding=1 - len(batches.table.label_n) / slots_of_epoch,
         steps=steps,

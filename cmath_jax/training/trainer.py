@@ -11,11 +11,11 @@ import numpy as np
 
 from cmath_jax.config import Config
 from cmath_jax.data.batches import PADDING, Batch, Table, TrainingBatches, evaluation_plans, evaluation_shape
-from cmath_jax.data.corpus import SPLITS, UNLABELLED, Corpus, there
+from cmath_jax.data.corpus import SPLITS, UNLABELLED, Corpus, is_present
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.prepared.stored import StoredConversation, StoredSplit
-from cmath_jax.data.prepared.streaming import StreamedTable, one_ahead, stream, stretch_steps
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.prepared.streaming import StreamedTable, chunk_steps, one_ahead, stream
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError, TrainingDivergedError
 from cmath_jax.evaluation.metrics import Scores
 from cmath_jax.io.command import respelled
@@ -35,7 +35,7 @@ class Program:
 
     config: Config
     corpus: Corpus
-    scaling: Scaling
+    scaling: Standardizer
     batches: TrainingBatches  # of seed 0; every seed has its own order and the same shape
     features: Mapping[str, Any]  # split -> what its plans refer to, on the devices
     evaluation: Mapping[str, list[tuple[np.ndarray, Batch]]]  # split -> utterance_rl and the plan on the devices
@@ -50,7 +50,7 @@ class Program:
         """Raises InputError for options and data that do not go together."""
         check_usable(config, corpus)
         engine = make_engine(config.parallel, config.train.batch_size, members)
-        scaling = Scaling.of(corpus, config.data.standardize)
+        scaling = Standardizer.of(corpus, config.data.standardize)
         masked = lacks(corpus, config.data.modalities)
         tables = {split: _table(config, corpus, split, scaling, masked) for split in SPLITS}
         batches = TrainingBatches(tables["train"], config.train.batch_size, 0, engine.row_multiple)
@@ -107,7 +107,7 @@ class Program:
     def blocks(self, seeds: Sequence[int], epochs: Sequence[int], first: int) -> Generator[tuple[range, Any]]:
         """The steps of an epoch of each member, from step `first` on: their numbers, and their plans on the devices.
 
-        Those of a whole epoch at once; or, if features are streamed, a stretch of batches after the other, of which the
+        Those of a whole epoch at once; or, if features are streamed, a chunk of batches after the other, of which the
         next is on its way while one is in use.
         """
         return one_ahead((steps, self.engine.put_steps(plans)) for steps, plans in self.plans(seeds, epochs, first))
@@ -119,7 +119,7 @@ class Program:
         if self.features["train"]:
             yield range(self.batches.steps), [order.plan(epoch, slots) for order, epoch in orders]
             return
-        count = stretch_steps(self.batches)
+        count = chunk_steps(self.batches)
         share = self.engine.share(self.batches.shape.rows)
         starts = range(first, self.batches.steps, count)
         with ExitStack() as stack:
@@ -149,10 +149,10 @@ class Program:
     def _rows(self, split: str, parts: Sequence[jax.Array]) -> np.ndarray:
         """[members, N, ...]: rows of batches, [r, l, ...] for each member, in the order of the utterances."""
         utterances = [utterance_rl for utterance_rl, _ in self.evaluation[split]]
-        there = [utterance_rl != PADDING for utterance_rl in utterances]
-        utterance_n = np.concatenate([x_rl[there_rl] for x_rl, there_rl in zip(utterances, there, strict=True)])
+        filled = [utterance_rl != PADDING for utterance_rl in utterances]
+        utterance_n = np.concatenate([x_rl[filled_rl] for x_rl, filled_rl in zip(utterances, filled, strict=True)])
         hosts = [self.engine.get_rows(part) for part in parts]
-        value_mn = np.concatenate([x_mrl[:, there_rl] for x_mrl, there_rl in zip(hosts, there, strict=True)], axis=1)
+        value_mn = np.concatenate([x_mrl[:, filled_rl] for x_mrl, filled_rl in zip(hosts, filled, strict=True)], axis=1)
         return value_mn[:, np.argsort(utterance_n)]
 
     def score(self, split: str, probability_nc: np.ndarray) -> tuple[Scores, dict[str, float]]:
@@ -176,7 +176,7 @@ class Program:
         return scores, row
 
 
-def _table(config: Config, corpus: Corpus, split: str, scaling: Scaling, masked: bool) -> Table:
+def _table(config: Config, corpus: Corpus, split: str, scaling: Standardizer, masked: bool) -> Table:
     if split == "train" and config.data.stream:
         return StreamedTable.stored(corpus.splits[split], config.data.modalities, scaling, masked)
     return Table.of(scaling.apply(corpus.splits[split]), config.data.modalities, masked)
@@ -191,9 +191,9 @@ def lacks(corpus: Corpus, modalities: str) -> bool:
             yield conversations.present[m]
         else:
             for c in conversations:
-                yield c.present[m] if isinstance(c, StoredConversation) else there(c.features[m])
+                yield c.present[m] if isinstance(c, StoredConversation) else is_present(c.features[m])
 
-    return not all(there_n.all() for split in SPLITS for m in modalities for there_n in present(split, m))
+    return not all(present_n.all() for split in SPLITS for m in modalities for present_n in present(split, m))
 
 
 def check_usable(config: Config, corpus: Corpus) -> None:

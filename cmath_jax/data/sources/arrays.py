@@ -17,7 +17,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
-from cmath_jax.data.corpus import there
+from cmath_jax.data.corpus import is_present
 from cmath_jax.errors import InputError
 from cmath_jax.io.files import unreadable
 
@@ -56,13 +56,13 @@ class FeatureTable:
             total = sum(n for _, _, n in places)
             _check_array(self._x_nd, total, str(path), f"the lines of conversations.jsonl have {total} utterances")
             self.dim = self._x_nd.shape[1]
-            self._start_c = np.cumsum([0, *(n for _, _, n in places)])
+            self._start_b = np.cumsum([0, *(n for _, _, n in places)])
 
     def __getitem__(self, c: int) -> np.ndarray:
         """float32 [n, d]: of a conversation; rows of NaN where it lacks the modality. Raises InputError."""
         where, n = self._where(c), self._places[c][2]
         if self._archive is None:
-            return _matrix(self._x_nd[self._start_c[c] : self._start_c[c] + n], n, where)
+            return _matrix(self._x_nd[self._start_b[c] : self._start_b[c] + n], n, where)
         if self._places[c][1] not in self._names:
             return np.full((n, self.dim), np.nan, np.float32)
         x_nd = _matrix(self._member(c), n, where)
@@ -113,7 +113,7 @@ def _matrix(array: Any, n: int, where: str) -> np.ndarray:
     _check_array(array, n, where, f"the conversation has {n} utterances")
     with np.errstate(over="ignore"):  # what float32 cannot hold turns into inf, which is refused by its place
         x_nd = np.array(array, np.float32)
-    wrong_nd = ~np.isfinite(x_nd) & there(x_nd)[:, None]
+    wrong_nd = ~np.isfinite(x_nd) & is_present(x_nd)[:, None]
     if wrong_nd.any():
         utterance, feature = np.argwhere(wrong_nd)[0]
         raise InputError(

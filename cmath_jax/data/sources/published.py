@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.corpus import CLASSES, MODALITIES, SPLITS, Conversation, Corpus, there
+from cmath_jax.data.corpus import CLASSES, MODALITIES, SPLITS, Conversation, Corpus, is_present
 from cmath_jax.data.sources import counts, values
 from cmath_jax.data.sources.layouts import TEXTS, FeatureFile, first_utterance, recognize
 from cmath_jax.errors import InputError
@@ -162,8 +162,10 @@ def _check_nothing_missing(corpus: Corpus, path: str) -> None:
     for split in SPLITS:
         for c in corpus.splits[split]:
             for m, x_nd in c.features.items():
-                if not there(x_nd).all():
-                    where = f"{path}: {corpus.name} {split}, conversation {c.id!r}, utterance {there(x_nd).argmin()}"
+                if not is_present(x_nd).all():
+                    where = (
+                        f"{path}: {corpus.name} {split}, conversation {c.id!r}, utterance {is_present(x_nd).argmin()}"
+                    )
                     raise InputError(f"{where}: {MODALITIES[m]} feature 0 is nan")
 
 

@@ -162,10 +162,10 @@ def conversation(simulation: Simulation, split: str, index: int) -> Conversation
     features = {}
     for m, (dim, strength) in _modalities(s).items():
         clarity_n1 = rng.uniform(0.4, 1.6, (n, 1))
-        person_sc = world.roles[m] + rng.normal(size=(s.max_speakers, s.classes))
-        evidence_nc = strength * clarity_n1 * world.prototypes_cc[labels] + s.speaker_strength * person_sc[speakers]
-        signal_nl = np.concatenate([evidence_nc, echoes[m], signs[m][:, None]], axis=1)
-        features[m] = (signal_nl @ world.bases[m] + rng.normal(size=(n, dim))).astype(np.float32)
+        person_vc = world.roles[m] + rng.normal(size=(s.max_speakers, s.classes))
+        evidence_nc = strength * clarity_n1 * world.prototypes_cc[labels] + s.speaker_strength * person_vc[speakers]
+        signal_nx = np.concatenate([evidence_nc, echoes[m], signs[m][:, None]], axis=1)
+        features[m] = (signal_nx @ world.bases[m] + rng.normal(size=(n, dim))).astype(np.float32)
     return Conversation(f"{split}-{index}", features, speakers, labels)
 
 

@@ -51,17 +51,17 @@ def letters(item: object, where: str) -> np.ndarray:
 
 def one_hot(item: object, where: str, speakers: int) -> np.ndarray:
     """int32 [n] from n one-hot vectors of length `speakers`; `InputError` for anything else."""
-    rows_ns = features(item, where, "speakers")
-    if not len(rows_ns):
+    rows_nv = features(item, where, "speakers")
+    if not len(rows_nv):
         return np.zeros(0, np.int32)
-    if rows_ns.shape[1] != speakers:
-        found = f"{rows_ns.shape[1]} numbers, in the conversations before {speakers}"
+    if rows_nv.shape[1] != speakers:
+        found = f"{rows_nv.shape[1]} numbers, in the conversations before {speakers}"
         raise InputError(f"{where}: speakers has vectors of {found}")
-    wrong = np.flatnonzero(((rows_ns != 0) != (rows_ns == 1)).any(1) | ((rows_ns == 1).sum(1) != 1))
+    wrong = np.flatnonzero(((rows_nv != 0) != (rows_nv == 1)).any(1) | ((rows_nv == 1).sum(1) != 1))
     if wrong.size:
-        found = brief(rows_ns[wrong[0]].tolist())
+        found = brief(rows_nv[wrong[0]].tolist())
         raise InputError(f"{where}, utterance {wrong[0]}: speakers has {found}, which is not one-hot")
-    return rows_ns.argmax(1).astype(np.int32)
+    return rows_nv.argmax(1).astype(np.int32)
 
 
 def features(item: object, where: str, name: str) -> np.ndarray:

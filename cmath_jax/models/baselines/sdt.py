@@ -18,9 +18,9 @@ from cmath_jax.models.layers import (
     Dropout,
     LayerNorm,
     SpeakerEmbedding,
+    repeat_along,
     sinusoids,
     softmax_gate,
-    spread,
 )
 from cmath_jax.models.outputs import Outputs
 
@@ -51,7 +51,7 @@ class GatedBlocks(nn.Module):
             return Dense((width,), stack, use_bias, self.dtype, name=name)
 
         heard = Attention(self.heads, self.dtype, name="attention")(x_mrld, x_mrld, context)
-        y = spread(x_mrld, 1, modalities) + heard
+        y = repeat_along(x_mrld, 1, modalities) + heard
         f = LayerNorm(stack, self.dtype, name="norm")(y)
         f = nn.gelu(dense("hidden")(f), approximate=True)
         f = dense("project")(Dropout()(f, context))
@@ -114,13 +114,13 @@ class SDT(nn.Module):
         for m in present:
             convolution = Convolution(self.width, 1, False, self.dtype, name=f"convolution_{m}")
             u.append(convolution(batch.features[m], context))
-        x_mrld = Dropout()(jnp.stack(u) + spread(speaker_rld + position_rld, 0, len(present)), context)
+        x_mrld = Dropout()(jnp.stack(u) + repeat_along(speaker_rld + position_rld, 0, len(present)), context)
 
         # H_m: what each modality hears from all of them, itself included.
-        heard_msrld = GatedBlocks(self.heads, self.dtype, name="blocks")(x_mrld, context)
+        heard_mmrld = GatedBlocks(self.heads, self.dtype, name="blocks")(x_mrld, context)
         if context.present_mrl is not None:
-            heard_msrld = jnp.where(context.heard_mrl[None, ..., None], heard_msrld, jnp.zeros((), self.dtype))
-        heard_mrlx = jnp.concatenate([heard_msrld[:, s] for s in range(len(present))], axis=-1)
+            heard_mmrld = jnp.where(context.heard_mrl[None, ..., None], heard_mmrld, jnp.zeros((), self.dtype))
+        heard_mrlx = jnp.concatenate([heard_mmrld[:, s] for s in range(len(present))], axis=-1)
         h_mrld = Dense((self.width,), (len(present),), dtype=self.dtype, name="merge")(heard_mrlx)
 
         # H_k: the sum of the H_m weighted feature by feature, by a softmax over m of W H_m; and the classifiers.
