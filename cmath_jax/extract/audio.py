@@ -100,12 +100,12 @@ def _reader(name: str) -> Read:
     def read(span: Span) -> SpanContent:
         sound = read_sound(span, RATE)
         # openSMILE reads 16 bits, and the loudest sample would be folded over to the quietest.
-        x_n = np.clip(sound.content, -1, 1 - 2**-15)
+        samples = np.clip(sound.content, -1, 1 - 2**-15)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Segment too short", category=UserWarning)
-            x_d = smile(x_n, RATE).reshape(-1).astype(np.float32)
+            x_d = smile(samples, RATE).reshape(-1).astype(np.float32)
         if np.isnan(x_d).all():
-            raise UnreadableError(f"{len(x_n) / RATE:.3f} s are too short for {name}")
+            raise UnreadableError(f"{len(samples) / RATE:.3f} s are too short for {name}")
         if not np.isfinite(x_d).all():
             raise UnreadableError(f"{name} is not finite in {np.sum(~np.isfinite(x_d))} of {len(x_d)} values")
         return SpanContent(x_d, sound.notes)

@@ -218,11 +218,11 @@ def _load(source: str, name: str) -> tuple[Any, Any]:
             source, output_loading_info=True, dtype="float32", local_files_only=local
         )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        raise _absent(name, error) from error
-    absent = sorted(key for key in found["missing_keys"] if not _is_pooler(key))
-    if absent:
+        raise _not_loaded(name, error) from error
+    lacking = sorted(key for key in found["missing_keys"] if not _is_pooler(key))
+    if lacking:
         raise InputError(
-            f"text: encoder {name} is incomplete: it has no {absent[0]} ({len(absent)} weights are absent)"
+            f"text: encoder {name} is incomplete: it has no {lacking[0]} ({len(lacking)} weights are absent)"
         )
     if model.config.is_encoder_decoder:
         raise InputError(f"text: {name} is an encoder with a decoder; give one without")
@@ -240,7 +240,7 @@ def _load_own(source: str, name: str) -> tuple[Any, Any]:
             source, device="cpu", model_kwargs={"dtype": "float32"}, local_files_only=is_kept(source)
         )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        raise _absent(name, error) from error
+        raise _not_loaded(name, error) from error
     return model, model.tokenizer
 
 
@@ -258,7 +258,7 @@ def _facts(model: Any, tokenizer: Any, own: bool) -> tuple[int, int, int]:
     return config.num_hidden_layers, room, config.hidden_size
 
 
-def _absent(name: str, error: Exception) -> InputError:
+def _not_loaded(name: str, error: Exception) -> InputError:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return InputError(f"text: encoder {name} cannot be loaded ({first})")
 

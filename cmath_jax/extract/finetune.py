@@ -197,7 +197,7 @@ def batches(texts: Sequence[str], size: int, generator: np.random.Generator) -> 
 def _train(
     encoder: Encoder, head: Any, splits: dict[str, Labelled], classes: int, training: Training, progress: bool
 ) -> list[dict[str, Any]]:
-    """Trains, and leaves the weights of the best epoch in encoder and head. Returns a row per epoch."""
+    """Trains and leaves the weights of the best epoch in encoder and head. Returns a row per epoch."""
     torch = package("torch")
     data, generator = splits["train"], np.random.Generator(np.random.PCG64(training.seed))
     weights = [*encoder.model.parameters(), *head.parameters()]

@@ -1,4 +1,4 @@
-"""Cuts the face out of the frames of a video. Shapes: h, w of a frame; k pictures; s, their side.
+"""Cuts the face out of the frames of a video.
 
 Faces are found by the Haar cascade inside OpenCV: old, fast, its weights in the package. It finds faces from the front
 and misses most profiles. Of several faces the largest is taken, whoever speaks.
@@ -15,11 +15,11 @@ from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError, end
 
 CASCADE = "haarcascade_frontalface_default.xml"
 SMALLEST = 0.08  # of the shorter side of a frame: what is smaller is rarely a face
-Finder = Callable[[np.ndarray], np.ndarray | None]  # uint8 [h, w, 3] -> a part of it, or None
+Finder = Callable[[np.ndarray], np.ndarray | None]  # uint8 [height, width, 3] -> a part of it, or None
 
 
 def read_frames(span: Span, every: int, most: int) -> SpanContent:
-    """Reads a list of uint8 [h, w, 3], RGB: every so many-th frame; where these are more than `most`, evenly fewer.
+    """Reads a list of uint8 [height, width, 3], RGB: every so many-th frame; of more than `most`, evenly fewer.
 
     Raises:
       UnreadableError: there is no frame, or the recording is broken.
@@ -51,7 +51,7 @@ def read_frames(span: Span, every: int, most: int) -> SpanContent:
 
 
 def pictures(frames: Sequence[np.ndarray], find: Finder, side: int) -> np.ndarray:
-    """Returns what is found in the frames, uint8 [k, s, s, 3]. Raises UnreadableError where it is in none of them."""
+    """Returns what is found in the frames, uint8 [faces, side, side, 3]. Raises UnreadableError where it is in none."""
     cv2 = package("cv2")
     found = [part for part in map(find, frames) if part is not None]
     if not found:

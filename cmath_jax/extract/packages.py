@@ -10,7 +10,7 @@ INSTALL = "pip install -r requirements-extract.txt"
 
 
 def package(name: str) -> Any:
-    """Imports and returns the module of that name. Raises InputError that says how to install it."""
+    """Returns the module of that name, imported. Raises InputError that says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -1,6 +1,6 @@
 """Reads what libsndfile knows of a recording (wav, flac, ogg, mp3, aiff), as far as it can be read.
 
-Extraction and the server read through this module, so that they hear the same. Shapes: n samples, c channels.
+Extraction and the server read through this module, so that they hear the same.
 """
 
 import math
@@ -94,7 +94,7 @@ def _surveyed(path: Path, size: int, time: int) -> Survey | None:
 
 
 def blocks(path: Path, found: Survey, begin: int = 0, end: int = ENDLESS) -> Iterator[np.ndarray]:
-    """Yields the samples from one place to another, float32 [n, c], in parts.
+    """Yields the samples from one place to another, float32 [samples, channels], in parts.
 
     Raises:
       OSError: the file cannot be read.
@@ -106,13 +106,13 @@ def blocks(path: Path, found: Survey, begin: int = 0, end: int = ENDLESS) -> Ite
         if begin and not _sought(file, begin):
             place = 0
         while place < end:
-            x_nc = file.read(min(BLOCK, end - place), dtype="float32", always_2d=True)
-            if len(x_nc) == 0:
+            read = file.read(min(BLOCK, end - place), dtype="float32", always_2d=True)
+            if len(read) == 0:
                 return
             skipped = max(begin - place, 0)
-            place += len(x_nc)
-            if skipped < len(x_nc):
-                yield x_nc[skipped:]
+            place += len(read)
+            if skipped < len(read):
+                yield read[skipped:]
 
 
 def _sought(file: Any, place: int) -> bool:
@@ -131,9 +131,9 @@ def _counted(library: Any, bytes_of: Any, layout: SoundLayout, most: float) -> t
             if count and not _sought(file, count):
                 break
             try:
-                while count <= most and len(x_nc := file.read(block, dtype="float32", always_2d=True)):
-                    count += len(x_nc)
-                    peak = max(peak, float(np.abs(np.where(np.isfinite(x_nc), x_nc, 0)).max()))
+                while count <= most and len(read := file.read(block, dtype="float32", always_2d=True)):
+                    count += len(read)
+                    peak = max(peak, float(np.abs(np.where(np.isfinite(read), read, 0)).max()))
                 break
             except library.LibsndfileError:
                 block //= 2  # with the samples that fail those before them are lost

@@ -1,7 +1,4 @@
-"""Makes a vector of each utterance from what a DenseNet sees in the face: the mean over some frames.
-
-Shapes: k pictures of an utterance, s their side, d features.
-"""
+"""Makes a vector of each utterance from what a DenseNet sees in the face: the mean over some frames."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -86,16 +83,16 @@ class VisualExtractor:
             transcripts, _recording, folder, make, self._vector, self.dim, self._cache, self._execution, "visual"
         )
 
-    def _vector(self, pictures_kss3: np.ndarray) -> np.ndarray:
-        """Returns the vector of an utterance, float32 [d], from uint8 [k, s, s, 3]."""
+    def _vector(self, pictures: np.ndarray) -> np.ndarray:
+        """Returns the vector of an utterance, float32 [d], from uint8 [pictures, side, side, 3]."""
         torch = package("torch")
         parts = []
-        for start in range(0, len(pictures_kss3), self._execution.batch):
-            x_kss3 = pictures_kss3[start : start + self._execution.batch].astype(np.float32) / 255
-            x_kss3 = (x_kss3 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+        for start in range(0, len(pictures), self._execution.batch):
+            scaled = pictures[start : start + self._execution.batch].astype(np.float32) / 255
+            scaled = (scaled - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
             with torch.inference_mode():
-                x_k3ss = torch.from_numpy(np.ascontiguousarray(x_kss3.transpose(0, 3, 1, 2))).to(self._device)
-                parts.append(self._network(x_k3ss).cpu().numpy())
+                planes = torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))).to(self._device)
+                parts.append(self._network(planes).cpu().numpy())
         return np.concatenate(parts).mean(0, dtype=np.float64).astype(np.float32)
 
 

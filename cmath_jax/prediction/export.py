@@ -42,7 +42,7 @@ def program_of(predictor: Predictor) -> Any:
     trained = predictor.trained
     step = partial(predict_step, model=trained.module())
     params = jax.tree.map(jnp.asarray, trained.params)
-    temperature, normal_kc = (jnp.asarray(x) for x in predictor.numbers)
+    temperature, normal_zc = (jnp.asarray(x) for x in predictor.numbers)
 
     def predict(features: Mapping[str, jax.Array], speaker_bl: jax.Array, valid_bl: jax.Array) -> Any:
         place_bl = jnp.broadcast_to(jnp.arange(speaker_bl.shape[1], dtype=jnp.int32)[None], speaker_bl.shape)
@@ -58,7 +58,7 @@ def program_of(predictor: Predictor) -> Any:
             segment_rl=valid_bl.astype(jnp.int32),
             present=present,
         )
-        told = step(params, batch, temperature, normal_kc)
+        told = step(params, batch, temperature, normal_zc)
         return told.probability, told.uncertainty
 
     return predict

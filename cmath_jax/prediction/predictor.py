@@ -1,6 +1,6 @@
 """Labels conversations with a trained model, from features or from what people said.
 
-Shapes: r rows of a batch, l slots of a row, d width, c and e classes, k draws; n utterances of a conversation.
+Shapes: r rows of a batch, l slots of a row, d width, c classes, z draws; n utterances of a conversation.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,7 +71,7 @@ class BatchPredictions:
 
 
 def predict_step(
-    params: Any, batch: Batch, temperature: jax.Array, normal_kc: jax.Array, *, model: nn.Module
+    params: Any, batch: Batch, temperature: jax.Array, normal_zc: jax.Array, *, model: nn.Module
 ) -> BatchPredictions:
     """Runs the model without dropout, and returns its calibrated probabilities.
 
@@ -79,21 +79,21 @@ def predict_step(
     W^T diag(sigma^2) W: they are drawn themselves, c numbers instead of d.
 
     Args:
-      normal_kc: draws from N(0, I), the same for every utterance: what an utterance gets does not depend on its place.
+      normal_zc: draws from N(0, I), the same for every utterance: what an utterance gets does not depend on its place.
     """
     outputs = cast(Outputs, model.apply({"params": params}, batch, train=False))
     kernel_dc = params["classifier"]["kernel"].astype(jnp.float32)
     variance_rld = jnp.square(outputs.deviation_rld)
-    covariance_rlce = jnp.einsum("rld,dc,de->rlce", variance_rld, kernel_dc, kernel_dc, precision="highest")
+    covariance_rlcc = jnp.einsum("rld,dc,de->rlce", variance_rld, kernel_dc, kernel_dc, precision="highest")
     # It may be singular: what the sum of a product is wrong by is added to its diagonal, or, where it is 0, next to
     # nothing. More would drown draws of small deviation among logits as close together.
-    size_rl = jnp.maximum(jnp.trace(covariance_rlce, axis1=-2, axis2=-1), SMALLEST)
-    steady_rlce = STEADY * size_rl[..., None, None] * jnp.eye(kernel_dc.shape[1], dtype=jnp.float32)[None, None]
-    root_rlce = jnp.linalg.cholesky(covariance_rlce + steady_rlce)
-    drawn_krlc = outputs.logits_rlc[None] + jnp.einsum("rlce,ke->krlc", root_rlce, normal_kc, precision="highest")
-    other_krl = drawn_krlc.argmax(-1) != outputs.logits_rlc.argmax(-1)[None]
+    size_rl = jnp.maximum(jnp.trace(covariance_rlcc, axis1=-2, axis2=-1), SMALLEST)
+    steady_rlcc = STEADY * size_rl[..., None, None] * jnp.eye(kernel_dc.shape[1], dtype=jnp.float32)[None, None]
+    root_rlcc = jnp.linalg.cholesky(covariance_rlcc + steady_rlcc)
+    drawn_zrlc = outputs.logits_rlc[None] + jnp.einsum("rlce,ze->zrlc", root_rlcc, normal_zc, precision="highest")
+    other_zrl = drawn_zrlc.argmax(-1) != outputs.logits_rlc.argmax(-1)[None]
     gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
-    return BatchPredictions(nn.softmax(outputs.logits_rlc / temperature), other_krl.mean(0, dtype=jnp.float32), gates)
+    return BatchPredictions(nn.softmax(outputs.logits_rlc / temperature), other_zrl.mean(0, dtype=jnp.float32), gates)
 
 
 class Predictor:
@@ -108,8 +108,8 @@ class Predictor:
         self.trained = trained
         self._params = jax.device_put(trained.params)
         self._step = jax.jit(partial(predict_step, model=trained.module()))
-        normal_kc = np.random.Generator(np.random.PCG64(0)).standard_normal((DRAWS, len(trained.classes)))
-        self.numbers = (np.float32(trained.temperature), normal_kc.astype(np.float32))
+        normal_zc = np.random.Generator(np.random.PCG64(0)).standard_normal((DRAWS, len(trained.classes)))
+        self.numbers = (np.float32(trained.temperature), normal_zc.astype(np.float32))
 
     @classmethod
     def load(cls, checkpoint: str | Path) -> "Predictor":
@@ -201,7 +201,9 @@ class Predictor:
                 self._check(conversation, said_n)
         used = [_with(each, {m: each.features[m] for m in self.modalities}) for each in conversations]
         table = Table.of(
-            [_with(each, self.trained.standardizer.features(each.features)) for each in used], self.modalities, masked=True
+            [_with(each, self.trained.standardizer.features(each.features)) for each in used],
+            self.modalities,
+            masked=True,
         )
         slots = max(LEAST_SLOTS, 1 << (int(table.length_b.max()) - 1).bit_length())
         rows = rows_of_all(table.length_b, slots)

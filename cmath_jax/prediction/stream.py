@@ -10,14 +10,14 @@ from cmath_jax.prediction.predictor import Prediction, Predictor, conversation_o
 
 
 class Stream:
-    """One conversation, utterance by utterance. An utterance that has been labelled keeps its label.
+    """A conversation, utterance by utterance. An utterance that has been labelled keeps its label.
 
     Each is labelled with all that came before it. A model that was not trained with `model.causal=true` has learned to
     look at both sides of an utterance, and does worse on the last one.
     """
 
     def __init__(self, predictor: Predictor, id: str = "stream", folder: Path | None = None) -> None:
-        """Begins a conversation; `folder` is where the paths of recordings begin."""
+        """Starts a conversation; `folder` is where the paths of recordings begin."""
         self._predictor, self._id, self._folder = predictor, id, folder
         self._said: list[Utterance] = []
         self._rows: list[dict[str, np.ndarray]] = []

@@ -1,6 +1,6 @@
 """Computes scores beside those of the main tables: at the best test epoch, and by length of the conversation.
 
-Shapes: s seeds, n test utterances, b test conversations.
+Shapes: t trials (seeds), n test utterances, b test conversations.
 """
 
 from collections.abc import Sequence
@@ -103,7 +103,7 @@ def _group(
     comparison = None
     if len(chosen) == 2:
         a, b = chosen.values()
-        comparison = compare_models(a.label_n, a.prediction_sn, b.prediction_sn, a.conversation_n, classes)
+        comparison = compare_models(a.label_n, a.prediction_tn, b.prediction_tn, a.conversation_n, classes)
     return LengthGroup(
         name=name,
         lengths=lengths,
@@ -120,19 +120,19 @@ class _Chosen:
     """The predictions of some utterances."""
 
     label_n: np.ndarray
-    prediction_sn: np.ndarray
+    prediction_tn: np.ndarray
     conversation_n: np.ndarray
 
     @classmethod
     def of(cls, p: Predictions, chosen_n: np.ndarray) -> "_Chosen":
-        return cls(p.label_n[chosen_n], p.prediction_sn[:, chosen_n], p.conversation_n[chosen_n])
+        return cls(p.label_n[chosen_n], p.prediction_tn[:, chosen_n], p.conversation_n[chosen_n])
 
     def score(self, classes: int) -> Score:
-        values: Sequence[float] = [Scores.of(self.label_n, n, classes).weighted_f1 for n in self.prediction_sn]
+        values: Sequence[float] = [Scores.of(self.label_n, n, classes).weighted_f1 for n in self.prediction_tn]
         return Score.of(over_seeds(values))
 
     def interval(self, classes: int) -> Interval | None:
         # Against predictions without an error, whose score is 100 in every resample.
         perfect_1n = self.label_n[np.newaxis]
-        gap = compare_utterances(self.label_n, self.prediction_sn, perfect_1n, self.conversation_n, classes).interval
+        gap = compare_utterances(self.label_n, self.prediction_tn, perfect_1n, self.conversation_n, classes).interval
         return Interval(100 + gap.low, 100 + gap.high) if gap else None

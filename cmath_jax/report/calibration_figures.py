@@ -1,6 +1,6 @@
 """Draws whether a model knows how sure it can be: reliability diagram and errors, before and after calibration.
 
-Shapes: s seeds, n test utterances, c classes, b bins of confidence, which is the highest probability of a prediction.
+Shapes: t trials (seeds), n test utterances, c classes, j bins of confidence: the highest probability of a prediction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,8 +53,8 @@ def apart(predictions: Predictions, calibration: CalibrationScores) -> float:
     """
     given = (calibration.error["test"][when].values for when in LOOK)
     found = (
-        [Reliability.of(probability_nc, predictions.label_n).error for probability_nc in probability_snc]
-        for probability_snc in _probabilities(predictions, calibration).values()
+        [Reliability.of(probability_nc, predictions.label_n).error for probability_nc in probability_tnc]
+        for probability_tnc in _probabilities(predictions, calibration).values()
     )
     gap = max(float(np.abs(np.subtract(a, b)).max()) for a, b in zip(given, found, strict=True))
     return gap if gap > TOLERANCE else 0.0
@@ -67,27 +67,27 @@ def reliability(predictions: Predictions, calibration: CalibrationScores, label:
     label_n = np.tile(predictions.label_n, seeds)
     figure, axes = canvas(height=4.4)
     axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="as sure as right")
-    edge_b = 100 * np.arange(BINS) / BINS
+    edge_j = 100 * np.arange(BINS) / BINS
     width = 100 / BINS
     data: list[list[Any]] = []
     errors, pale = {}, False
-    for i, (when, probability_snc) in enumerate(_probabilities(predictions, calibration).items()):
-        found = Reliability.of(np.concatenate(probability_snc), label_n)
+    for i, (when, probability_tnc) in enumerate(_probabilities(predictions, calibration).items()):
+        found = Reliability.of(np.concatenate(probability_tnc), label_n)
         errors[when] = found.error
         colour, marker = LOOK[when]
-        share_b = 100 * found.count_j / max(found.count_j.sum(), 1)
-        left_b = edge_b + (0.1 + 0.4 * i) * width
-        axes.bar(left_b, share_b, 0.4 * width, align="edge", color=colour, alpha=0.3, linewidth=0)
-        x_b, y_b = 100 * found.confidence_j, 100 * found.accuracy_j
-        few_b = (found.count_j > 0) & (found.count_j < FEW)
-        pale |= bool(few_b.any())
+        share_j = 100 * found.count_j / max(found.count_j.sum(), 1)
+        left_j = edge_j + (0.1 + 0.4 * i) * width
+        axes.bar(left_j, share_j, 0.4 * width, align="edge", color=colour, alpha=0.3, linewidth=0)
+        x_j, y_j = 100 * found.confidence_j, 100 * found.accuracy_j
+        few_j = (found.count_j > 0) & (found.count_j < FEW)
+        pale |= bool(few_j.any())
         filled: dict[str, Any] = {"color": colour, "marker": marker, "clip_on": False, "in_layout": False}
         filled["markerfacecolor"] = PAGE if when == "before" else colour
-        axes.plot(x_b[few_b], y_b[few_b], **filled, linestyle="none", markersize=4, alpha=0.5)
-        axes.plot(x_b, np.where(found.count_j >= FEW, y_b, np.nan), **filled, markersize=5, label=when)
-        for b in range(BINS):
-            means = [float(x_b[b]), float(y_b[b])] if found.count_j[b] else [None, None]
-            data.append([when, edge_b[b], edge_b[b] + width, int(found.count_j[b]), share_b[b], *means])
+        axes.plot(x_j[few_j], y_j[few_j], **filled, linestyle="none", markersize=4, alpha=0.5)
+        axes.plot(x_j, np.where(found.count_j >= FEW, y_j, np.nan), **filled, markersize=5, label=when)
+        for j in range(BINS):
+            means = [float(x_j[j]), float(y_j[j])] if found.count_j[j] else [None, None]
+            data.append([when, edge_j[j], edge_j[j] + width, int(found.count_j[j]), share_j[j], *means])
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
     axes.set_box_aspect(1)
@@ -108,7 +108,7 @@ def reliability(predictions: Predictions, calibration: CalibrationScores, label:
 
 
 def _probabilities(predictions: Predictions, calibration: CalibrationScores) -> dict[str, np.ndarray]:
-    """Returns the probabilities, [s, n, c], `before` and `after` each seed is calibrated with its temperature."""
-    before_snc = predictions.probability_snc
-    pairs = zip(before_snc, calibration.temperature.values, strict=True)
-    return {"before": before_snc, "after": np.stack([calibrated(*pair) for pair in pairs])}
+    """Returns the probabilities, [t, n, c], `before` and `after` each seed is calibrated with its temperature."""
+    before_tnc = predictions.probability_tnc
+    pairs = zip(before_tnc, calibration.temperature.values, strict=True)
+    return {"before": before_tnc, "after": np.stack([calibrated(*pair) for pair in pairs])}

@@ -13,7 +13,7 @@ LIKELIEST = 3
 
 @dataclass(frozen=True)
 class Line:
-    """One utterance of such a conversation.
+    """An utterance of such a conversation.
 
     Attributes:
       speaker, text: "" where the run did not keep them.
@@ -51,7 +51,7 @@ class ShownConversation:
 def worst(run: Run, count: int = SHOWN) -> list[ShownConversation]:
     """Returns the conversations with the most errors of the first seed; of equals, the first ones of the data."""
     p = run.predictions
-    wrong_n = (p.prediction_sn[0] != p.label_n) & (p.label_n != UNLABELLED)
+    wrong_n = (p.prediction_tn[0] != p.label_n) & (p.label_n != UNLABELLED)
     errors_b = np.bincount(p.conversation_n, weights=wrong_n, minlength=len(p.conversations))
     chosen = [b for b in np.argsort(-errors_b, kind="stable")[:count] if errors_b[b]]
     return [
@@ -62,7 +62,7 @@ def worst(run: Run, count: int = SHOWN) -> list[ShownConversation]:
 
 def _line(run: Run, n: int) -> Line:
     p, classes = run.predictions, run.classes
-    probability_c, prediction = p.probability_snc[0, n], p.prediction_sn[0, n]
+    probability_c, prediction = p.probability_tnc[0, n], p.prediction_tn[0, n]
     likeliest = np.argsort(-probability_c, kind="stable")[:LIKELIEST]
     return Line(
         number=int(p.utterance_n[n]),

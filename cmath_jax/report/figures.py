@@ -1,6 +1,6 @@
 """Draws figures of runs: where each score lies, confusion matrix, F1 by emotion, learning curves.
 
-Shapes: c emotions, e epochs.
+Shapes: c emotions.
 """
 
 from collections.abc import Mapping
@@ -220,8 +220,8 @@ def small_multiples(runs: Mapping[str, Run], name: str) -> Graphic:
     )
     for axes, (label, run) in zip(grid.flat, runs.items(), strict=False):
         for split, colour in SPLIT_COLOURS.items():
-            epoch_e, mean_e, _, _ = _curve(run, split)
-            axes.plot(epoch_e, mean_e, color=colour, linewidth=1.4, label=split)
+            epochs, means, _, _ = _curve(run, split)
+            axes.plot(epochs, means, color=colour, linewidth=1.4, label=split)
         axes.set_title(label if len(label) <= 30 else label[:29] + "…", fontsize=8.5, pad=3)
         axes.tick_params(labelsize=7.5)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -254,9 +254,9 @@ def _curve(run: Run, what: str) -> Curve:
 
 
 def _band(axes: Axes, curve: Curve, colour: str, label: str) -> None:
-    epoch_e, mean_e, low_e, high_e = curve
-    axes.fill_between(epoch_e, low_e, high_e, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(epoch_e, mean_e, color=colour, label=label, marker="o" if len(epoch_e) == 1 else None)
+    epochs, means, lows, highs = curve
+    axes.fill_between(epochs, lows, highs, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(epochs, means, color=colour, label=label, marker="o" if len(epochs) == 1 else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

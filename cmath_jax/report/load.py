@@ -1,4 +1,4 @@
-"""Reads a run folder: scores, curves, predictions and representations. n is a test utterance, s a seed.
+"""Reads a run folder: scores, curves, predictions and representations. n is a test utterance, t a seed.
 
 What is in the files was written by others: names and texts are made printable here, once, and everything that the
 report relies on is checked.
@@ -38,7 +38,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of `metrics.jsonl`: training loss, and weighted F1 in percent."""
+    """A row of `metrics.jsonl`: training loss, and weighted F1 in percent."""
 
     number: int
     loss: float
@@ -105,11 +105,11 @@ class Predictions:
 
     Attributes:
       conversations: the name of each conversation, in their order.
-      conversation_n, utterance_n: int [N], the number of the conversation and of the utterance inside it.
-      label_n: int [N], `UNLABELLED` where there is none.
-      prediction_sn: int [S, N].
-      probability_snc: float32 [S, N, C], not calibrated.
-      linear_n: int [N], what the linear model says, `UNLABELLED` where there is no label; None where it was not kept.
+      conversation_n, utterance_n: int [n], the number of the conversation and of the utterance inside it.
+      label_n: int [n], `UNLABELLED` where there is none.
+      prediction_tn: int [t, n].
+      probability_tnc: float32 [t, n, c], not calibrated.
+      linear_n: int [n], what the linear model says, `UNLABELLED` where there is no label; None where it was not kept.
       speaker_n, text_n: of each utterance, or () where the run did not keep them.
     """
 
@@ -117,8 +117,8 @@ class Predictions:
     conversation_n: np.ndarray
     utterance_n: np.ndarray
     label_n: np.ndarray
-    prediction_sn: np.ndarray
-    probability_snc: np.ndarray
+    prediction_tn: np.ndarray
+    probability_tnc: np.ndarray
     speaker_n: tuple[str, ...]
     text_n: tuple[str, ...]
     linear_n: np.ndarray | None = None
@@ -132,7 +132,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)  # two runs are the same if they are of the same folder
 class Run:
-    """One configuration, trained with several seeds.
+    """A configuration, trained with several seeds.
 
     Attributes:
       fingerprint: of the corpus; equal data, equal fingerprint.
@@ -180,7 +180,7 @@ class Run:
     def collapsed_seeds(self) -> tuple[int, ...]:
         """Returns the seeds that predict one emotion for every labelled utterance."""
         label_n, classes = self.predictions.label_n, len(self.classes)
-        pairs = zip(self.seeds, self.predictions.prediction_sn, strict=True)
+        pairs = zip(self.seeds, self.predictions.prediction_tn, strict=True)
         return tuple(seed for seed, prediction_n in pairs if Scores.of(label_n, prediction_n, classes).collapsed)
 
 
@@ -309,11 +309,11 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
             raise InputError(f"{path}: seed {seed} does not have the utterances of seed {seeds[0]}")
     names = tuple(dict.fromkeys(row["conversation"] for row in first))
     number = {name: k for k, name in enumerate(names)}
-    probability_snc = np.array([[row["probabilities"] for row in by_seed[seed]] for seed in seeds], dtype=np.float64)
-    probability_snc = probability_snc.reshape(len(seeds), len(first), len(classes))
-    for s, n in np.argwhere(~_is_distribution(probability_snc))[:1]:
+    probability_tnc = np.array([[row["probabilities"] for row in by_seed[seed]] for seed in seeds], dtype=np.float64)
+    probability_tnc = probability_tnc.reshape(len(seeds), len(first), len(classes))
+    for t, n in np.argwhere(~_is_distribution(probability_tnc))[:1]:
         where = f"conversation {printable(first[n]['conversation'])}, utterance {printable(first[n]['utterance'])}"
-        raise InputError(f"{path}: seed {seeds[s]}, {where}: the probabilities are no distribution")
+        raise InputError(f"{path}: seed {seeds[t]}, {where}: the probabilities are no distribution")
 
     def of_all(key: str) -> tuple[str, ...]:
         return tuple(printable(row[key]) for row in first) if all(row.get(key) is not None for row in first) else ()
@@ -323,8 +323,8 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
         conversation_n=np.array([number[row["conversation"]] for row in first]),
         utterance_n=np.array([row["utterance"] for row in first]),
         label_n=np.array([UNLABELLED if row["label"] is None else index[row["label"]] for row in first]),
-        prediction_sn=np.array([[index[row["prediction"]] for row in by_seed[seed]] for seed in seeds]),
-        probability_snc=probability_snc.astype(np.float32),
+        prediction_tn=np.array([[index[row["prediction"]] for row in by_seed[seed]] for seed in seeds]),
+        probability_tnc=probability_tnc.astype(np.float32),
         speaker_n=of_all("speaker"),
         text_n=of_all("text"),
         linear_n=_linear(first, index),
@@ -338,10 +338,10 @@ def _linear(rows: Sequence[Mapping[str, Any]], index: Mapping[str, int]) -> np.n
     return np.array([UNLABELLED if row.get("linear") is None else index[row["linear"]] for row in rows])
 
 
-def _is_distribution(probability_snc: np.ndarray) -> np.ndarray:
-    """Returns which rows are distributions, bool [s, n]; a sum may differ from 1 by what rounding takes."""
-    inside_snc = (probability_snc >= 0) & (probability_snc <= 1)
-    return inside_snc.all(-1) & (np.abs(np.where(inside_snc, probability_snc, 0).sum(-1) - 1) < 0.01)
+def _is_distribution(probability_tnc: np.ndarray) -> np.ndarray:
+    """Returns which rows are distributions, bool [t, n]; a sum may differ from 1 by what rounding takes."""
+    inside_tnc = (probability_tnc >= 0) & (probability_tnc <= 1)
+    return inside_tnc.all(-1) & (np.abs(np.where(inside_tnc, probability_tnc, 0).sum(-1) - 1) < 0.01)
 
 
 def _representations(path: Path) -> dict[str, np.ndarray]:

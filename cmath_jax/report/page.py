@@ -165,7 +165,7 @@ def _warnings(study: Study) -> list[str]:
     collapsed: dict[int, tuple[str, tuple[int, ...]]] = {}
     failed: dict[str, str] = {}
     damaged: dict[str, str] = {}
-    absent: dict[str, str] = {}
+    without_result: dict[str, str] = {}
     for section in study.sections:
         for point in section.points:
             label = _where(section, point.name)
@@ -176,16 +176,16 @@ def _warnings(study: Study) -> list[str]:
             elif point.damage:
                 damaged.setdefault(point.run_name, f"{label} is damaged, and left out: {point.damage}")
             elif not point.run:
-                absent.setdefault(point.run_name, label)
+                without_result.setdefault(point.run_name, label)
     said = []
     for label, seeds in collapsed.values():
         which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
         said.append(f"{label} has collapsed ({which}): it predicts one and the same emotion for every utterance.")
     said += [*failed.values(), *damaged.values()]
-    if len(absent) > MOST_NAMED:
-        said.append(f"{len(absent)} runs have no result as yet, {len(study.runs)} have one.")
-    elif absent:
-        said.append(f"Without a result as yet: {'; '.join(absent.values())}.")
+    if len(without_result) > MOST_NAMED:
+        said.append(f"{len(without_result)} runs have no result as yet, {len(study.runs)} have one.")
+    elif without_result:
+        said.append(f"Without a result as yet: {'; '.join(without_result.values())}.")
     return said
 
 

@@ -19,7 +19,7 @@ SIDE_BY_SIDE = tuple(set(FREE) - {"seeds"})  # beginnings of options that may di
 
 @dataclass(frozen=True)
 class Point:
-    """One row of a section.
+    """A row of a section.
 
     Attributes:
       run_name: of the folder; points of several sections may share one.

@@ -44,7 +44,7 @@ MEASURES = {"weighted_f1": "Weighted F1", "accuracy": "Accuracy"}  # the main sc
 
 @dataclass(frozen=True)
 class Measure:
-    """One score of one row: the paper's and ours."""
+    """A score of a row: the paper's and ours."""
 
     paper: float | None = None
     score: Score | None = None
@@ -58,7 +58,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a score table.
+    """A row of a score table.
 
     Attributes:
       kind: `full` (what the others are compared with), `run`, `reference`, `quoted` or `absent`.
@@ -186,7 +186,7 @@ def intervals(run: Run) -> dict[str, Interval]:
     return {
         name: Interval(max(interval.low, 0.0), min(interval.high, 100.0))
         if interval
-        else bootstrap_interval(p.label_n, p.prediction_sn[0], p.conversation_n, len(run.classes), score=name)
+        else bootstrap_interval(p.label_n, p.prediction_tn[0], p.conversation_n, len(run.classes), score=name)
         for name, interval in over_seeds.items()
     }
 
@@ -213,7 +213,10 @@ def score_table(section: SectionResults, study: Study) -> ScoreTable:
         ),
         strict=True,
     )
-    rows = [replace(row, p_value=p, p_seeds=p_s, p_utterances=p_u) for row, p, p_s, p_u in adjusted]
+    rows = [
+        replace(row, p_value=p, p_seeds=by_seeds, p_utterances=by_utterances)
+        for row, p, by_seeds, by_utterances in adjusted
+    ]
     rows, references = rows[: len(section.points)], rows[len(section.points) :]
     if beside and section.kind in ("main_results", "runs"):
         rows += list(_quoted(section, quoted, study.classes))
@@ -291,7 +294,7 @@ def _compared(row: Row, run: Run | None, full: Run | None) -> Row:
     a, b = run.predictions, full.predictions
     if run.classes != full.classes or not a.same_utterances(b):
         return replace(row, over_seeds=over_seeds)
-    both = (a.label_n, a.prediction_sn, b.prediction_sn, a.conversation_n, len(run.classes))
+    both = (a.label_n, a.prediction_tn, b.prediction_tn, a.conversation_n, len(run.classes))
     return replace(row, joint=compare_models(*both), over_seeds=over_seeds, over_utterances=compare_utterances(*both))
 
 
@@ -301,7 +304,7 @@ def against_linear(run: Run) -> Comparison | None:
     if p.linear_n is None:
         return None
     return compare_models(
-        p.label_n, p.prediction_sn, p.linear_n[np.newaxis], p.conversation_n, len(run.classes), fixed="b"
+        p.label_n, p.prediction_tn, p.linear_n[np.newaxis], p.conversation_n, len(run.classes), fixed="b"
     )
 
 
@@ -330,7 +333,7 @@ def _references(section: SectionResults, full: Run | None) -> Iterator[Row]:
         linear_n = run.predictions.linear_n
         if reference.modalities and linear_n is not None and full and full.predictions.same_utterances(run.predictions):
             p = full.predictions
-            both = (p.label_n, linear_n[np.newaxis], p.prediction_sn, p.conversation_n, len(full.classes))
+            both = (p.label_n, linear_n[np.newaxis], p.prediction_tn, p.conversation_n, len(full.classes))
             row = replace(row, joint=compare_models(*both, fixed="a"))
         yield row
 

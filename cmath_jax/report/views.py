@@ -120,7 +120,7 @@ def _section(section: SectionResults, study: Study, prefix: str) -> PageSection:
         title=title,
         intro=tuple(filter(None, intro)),
         table=table,
-        folded=_fold(len(table.rows)),
+        folded=_folded_title(len(table.rows)),
         with_emotions=section.kind in ("runs", "main_results") and bool(section.runs),
         graphics=tuple(_section_graphics(section, study, table, name)),
     )
@@ -156,7 +156,7 @@ def _pair(name: str) -> tuple[float, float] | None:
     return gamma1, gamma2
 
 
-def _fold(rows: int) -> str:
+def _folded_title(rows: int) -> str:
     return f"All {rows} rows as a table" if rows > MOST_ROWS else ""
 
 
@@ -180,7 +180,7 @@ def _peaks(study: Study, prefix: str) -> PageSection | None:
         "Chosen on validation, or on the test set?",
         intro,
         peaks=tuple(rows),
-        folded=_fold(len(rows)),
+        folded=_folded_title(len(rows)),
         graphics=(sweep_figures.gap_bars(rows, f"{prefix}test-peak-gap"),) if len(rows) > 1 else (),
     )
 

@@ -11,7 +11,9 @@ from cmath_jax.results.summary import SeedResult
 MOST_COMPONENTS = 50  # of the input features; a map of the plane needs no more
 
 
-def representations(corpus: Corpus, standardizer: Standardizer, config: Config, seed: SeedResult) -> dict[str, np.ndarray]:
+def representations(
+    corpus: Corpus, standardizer: Standardizer, config: Config, seed: SeedResult
+) -> dict[str, np.ndarray]:
     """Returns arrays with a row per test utterance, in the order of `predictions.jsonl`, all of them float32.
 
     Returns:

@@ -27,7 +27,7 @@ class SeedResult:
     Attributes:
       history: the rows of `metrics.jsonl`.
       test, validation: scores of the best epoch.
-      evaluation: of every test utterance; `probability` is float32 [N, C].
+      evaluation: of every test utterance; `probability` is float32 [n, c].
       parameters: how many numbers the model learns.
       calibration: of its probabilities, on validation and test.
     """
@@ -77,7 +77,7 @@ class Linear:
 
     Attributes:
       scores: as they stand in `result.json`.
-      prediction_n: int [N], of each test utterance; `UNLABELLED` where there is no label to be compared with.
+      prediction_n: int [n], of each test utterance; `UNLABELLED` where there is no label to be compared with.
     """
 
     scores: Mapping[str, Any]
@@ -142,10 +142,10 @@ def summarize(
 def _compared(corpus: Corpus, seeds: Sequence[SeedResult], linear: Linear) -> dict[str, Any]:
     """Returns the model's weighted F1 minus the linear one's, over seeds and conversations: see `compare_models`."""
     conversation_n = np.repeat(np.arange(len(corpus.splits["test"])), [len(c) for c in corpus.splits["test"]])
-    prediction_sn = np.stack([seed.evaluation.probability.argmax(-1) for seed in seeds])
+    prediction_tn = np.stack([seed.evaluation.probability.argmax(-1) for seed in seeds])
     found = compare_models(
         corpus.labels("test"),
-        prediction_sn,
+        prediction_tn,
         linear.prediction_n[np.newaxis],
         conversation_n,
         len(corpus.classes),

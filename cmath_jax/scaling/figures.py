@@ -33,7 +33,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One of the small pictures; with `from_zero` its axis is linear, whatever the values are."""
+    """A small picture of the figure; with `from_zero` its axis is linear, whatever the values are."""
 
     title: str
     curves: tuple[Curve, ...]
@@ -88,8 +88,8 @@ def study_figure(
     shown = panels(next(iter(points.values())), over_devices)
     for axes, panel in zip(axes_grid.flat, shown, strict=True):
         values = [_draw(axes, at, list(points.values()), curve, numeric) for curve in panel.curves]
-        _scale_y(axes, [value for curve in values for value in curve], numeric and not panel.from_zero)
-        _scale_x(axes, at, list(points), numeric)
+        _draw_y_axis(axes, [value for curve in values for value in curve], numeric and not panel.from_zero)
+        _draw_x_axis(axes, at, list(points), numeric)
         axes.set_title(panel.title)
     for axes in axes_grid[-1]:
         axes.set_xlabel(axis)
@@ -126,7 +126,7 @@ def _draw(axes: Axes, at: Sequence[float], points: Sequence[Numbers], curve: Cur
     return values
 
 
-def _scale_x(axes: Axes, at: Sequence[float], names: Sequence[str], numeric: bool) -> None:
+def _draw_x_axis(axes: Axes, at: Sequence[float], names: Sequence[str], numeric: bool) -> None:
     if numeric and len(at) > 1:
         axes.set_xscale("log", base=2)
     elif len(at) > 0:
@@ -136,7 +136,7 @@ def _scale_x(axes: Axes, at: Sequence[float], names: Sequence[str], numeric: boo
     axes.tick_params(axis="x", labelsize=8)
 
 
-def _scale_y(axes: Axes, values: Sequence[float], may_be_logarithmic: bool) -> None:
+def _draw_y_axis(axes: Axes, values: Sequence[float], may_be_logarithmic: bool) -> None:
     if may_be_logarithmic and max(values) > LOGARITHMIC_FROM * min(values):
         axes.set_yscale("log")
         few = math.log10(max(values) / min(values)) < 2.5

@@ -46,7 +46,7 @@ class StudyView:
     Attributes:
       measured: point -> `Measurement.summary`.
       efficiency: point -> utterances/s per device over those of the first point, where devices are added.
-      absent: point -> why it has no numbers.
+      missing: point -> why it has no numbers.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class StudyView:
     intro: str
     measured: Mapping[str, Mapping[str, Any]]
     efficiency: Mapping[str, float]
-    absent: Mapping[str, str]
+    missing: Mapping[str, str]
     graphic: Graphic | None
 
 
@@ -114,7 +114,7 @@ def readable(result: Mapping[str, Any]) -> str:
                 f"{si(n['achieved_flops']):>10}{100 * n['peak_share']:>7.0f} %{100 * n['bound_share']:>11.0f} %"
                 f"{si(n['memory']) + 'B':>10}{n['compile_seconds']:>8.1f} s"
             )
-        lines += [f"  {point:<24}{reason.splitlines()[0]}" for point, reason in view.absent.items()]
+        lines += [f"  {point:<24}{reason.splitlines()[0]}" for point, reason in view.missing.items()]
     return "\n".join(lines)
 
 
@@ -174,7 +174,7 @@ def _view(study: Mapping[str, Any], note: str) -> StudyView:
     kind = study["kind"]
     title, axis, intro = TITLES.get(kind, (kind, kind, ""))
     measured = {name: point["numbers"] for name, point in study["points"].items() if "numbers" in point}
-    absent = {
+    missing = {
         name: f"{point['status']}: {point['reason']}"
         for name, point in study["points"].items()
         if "numbers" not in point
@@ -189,6 +189,6 @@ def _view(study: Mapping[str, Any], note: str) -> StudyView:
         intro=" ".join(filter(None, [intro, growth(measured) if kind == "length" else "", alone])),
         measured=measured,
         efficiency={name: value / first for name, value in per_device.items()} if over_devices else {},
-        absent=absent,
+        missing=missing,
         graphic=study_figure(kind, title, axis, measured, over_devices, note) if len(measured) > 1 else None,
     )

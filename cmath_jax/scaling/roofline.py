@@ -74,9 +74,9 @@ class Work:
         products = max(self.products / rates.flops, self.product_bytes / rates.bytes)
         return products + self.update_bytes / rates.bytes
 
-    def __mul__(self, members: int) -> "Work":
+    def __mul__(self, runs: int) -> "Work":
         """Returns the work of so many runs side by side on one device."""
-        return Work(self.products * members, self.product_bytes * members, self.update_bytes * members)
+        return Work(self.products * runs, self.product_bytes * runs, self.update_bytes * runs)
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,8 @@ def product_rate(dtype: Any) -> float:
     """Returns the FLOP/s of a plain product of square matrices, of the best of a few sizes."""
     best = 0.0
     for size in PRODUCT_SIZES:
-        x_nn = jax.random.normal(jax.random.key(0), (size, size), dtype)
-        seconds = fastest(partial(_matmul, x_nn, x_nn))
+        square = jax.random.normal(jax.random.key(0), (size, size), dtype)
+        seconds = fastest(partial(_matmul, square, square))
         best = max(best, 2.0 * size**3 / seconds)
         if seconds > LONGEST_PRODUCT:
             break

@@ -37,7 +37,7 @@ def _serve(arguments: Sequence[str] | None) -> None:
 
 
 def run(predictor: "PredictorInterface", limits: Limits, listener: socket.socket, hosts: Sequence[str]) -> None:
-    """Serves until SIGTERM or SIGINT; then what is under way is finished first."""
+    """Answers requests until SIGTERM or SIGINT; then what is under way is finished first."""
     import uvicorn
 
     from cmath_jax.serve.app import create_app

@@ -58,10 +58,10 @@ def rewrite(source: Path, target: Path, most_seconds: float, where: str) -> floa
     try:
         scale(found.peak)  # extraction does it; here it is only asked whether it can
         with soundfile.SoundFile(target, "w", rate, channels, "FLOAT", format="WAV") as written:
-            for block_nc in blocks(source, found):
-                if not np.isfinite(block_nc).all():
+            for block in blocks(source, found):
+                if not np.isfinite(block).all():
                     raise InputError(f"{where} has samples that are no numbers")
-                written.write(block_nc)
+                written.write(block)
     except UnreadableError as error:
         raise InputError(f"{where}: {error}") from error
     except soundfile.LibsndfileError as error:

@@ -19,7 +19,7 @@ RATE = 16_000  # samples a second of the recording
 
 
 def warm_up(predictor: "Predictor", limits: Limits) -> None:
-    """Predicts a made-up utterance, then batches of all shapes that requests can bring.
+    """Runs the model on a made-up utterance, then on batches of all shapes that requests can bring.
 
     Raises:
       InputError: the model cannot predict what a client can send.

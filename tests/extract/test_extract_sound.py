@@ -196,7 +196,7 @@ def test_recordings_of_many_channels_are_the_mean_of_them(tmp_path: Path, kind: 
     x_nc = np.zeros((RATE, channels))
     x_nc[:, -1] = SPOKEN[:RATE]
     soundfile.write(tmp_path / "a", x_nc, RATE, format=kind, subtype="PCM_16")
-    for found in (_by_av(Span(tmp_path / "a", None, None)).x_n, read(tmp_path / "a").content):
+    for found in (_by_av(Span(tmp_path / "a", None, None)).samples, read(tmp_path / "a").content):
         np.testing.assert_allclose(found, SPOKEN[:RATE] / channels, atol=1e-4)
 
 

@@ -163,7 +163,7 @@ def test_one_device_is_compared_with_nothing(result: dict[str, Any]) -> None:
     (view,) = report.views(result | {"studies": [study | {"points": kept}]})
     assert view.graphic is None
     assert "One point was measured: nothing to compare." in view.intro
-    assert list(view.absent) == ["99"]
+    assert list(view.missing) == ["99"]
 
 
 def test_growth_is_the_power_of_the_length() -> None:
