@@ -199,7 +199,7 @@ def untrained(folder: Path, extraction: Mapping[str, Mapping[str, object]], widt
         speakers=9,
         dims=dims,
         extraction={m: extractor.settings for m, extractor in extractors.items()},
-        scaling=Standardizer(zeros, ones),
+        standardizer=Standardizer(zeros, ones),
         temperature=1.0,
         facts=Facts(
             name="untrained",

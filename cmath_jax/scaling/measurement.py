@@ -1,4 +1,4 @@
-"""One point of a scaling study: the steps of a config as `fit` runs them, timed, beside the rates of the device."""
+"""Measures one point of a scaling study: the steps of a config as `fit` runs them, beside the rates of the device."""
 
 import gc
 import math
@@ -26,12 +26,12 @@ COUNTED_MODEL = "cmath"  # the one whose FLOPs the roofline has a formula for
 
 
 class DoesNotFitError(InputError):
-    """A step needs more memory than the devices have left."""
+    """The error of a step that needs more memory than the devices have left."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a point came to: of all members on all devices, unless said otherwise.
+    """The numbers of a point: of all members on all devices, unless said otherwise.
 
     Attributes:
       engine: jit, pmap or population.
@@ -72,7 +72,7 @@ class Measurement:
     bound: float
 
     def summary(self) -> dict[str, Any]:
-        """All of it, and what follows from it: medians and quartiles, rates, shares; ready for JSON.
+        """Returns all of it, with what follows from it: medians and quartiles, rates, shares; ready for JSON.
 
         `peak_share` is the achieved FLOP/s of the products over that of plain ones on as many devices, `bound_share`
         the roofline's time over the measured one, `counted_share` the compiler's FLOPs over those of the formula.
@@ -130,7 +130,7 @@ def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring)
 
     count = len(devices.devices)
     rows, slots = batches.shape.rows, plan.utterance_rl.shape[-1]
-    sizes = roofline.Sizes(
+    sizes = roofline.WorkloadSizes(
         corpus.dims,
         len(corpus.classes),
         corpus.speakers,
@@ -156,14 +156,14 @@ def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring)
         flops=work.products * devices.rows * members,
         counted_flops=counted.flops * count,
         counted_bytes=counted.bytes * count,
-        product_rate=rates.product,
-        copy_rate=rates.copy,
+        product_rate=rates.flops,
+        copy_rate=rates.bytes,
         bound=(work * devices.trials_each).seconds(rates),
     )
 
 
 def _memory(executable: Any, trainer: Trainer) -> int:
-    """Bytes that compiled steps, whose arguments are there already, need on each device.
+    """Returns the bytes that compiled steps, whose arguments are there already, need on each device.
 
     Raises:
       DoesNotFitError: if so much is not left.
@@ -180,7 +180,7 @@ def _memory(executable: Any, trainer: Trainer) -> int:
 def _timed(
     trainer: Trainer, state: Any, plan: Any, hyper_params: Any, count: int, measuring: Measuring
 ) -> tuple[int, list[float]]:
-    """How many steps a repeat has, and the seconds of a step for each repeat. The state is used up."""
+    """Returns the number of steps of a repeat, and the seconds of a step for each repeat. The state is used up."""
 
     def run(state: Any, steps: int) -> tuple[Any, float]:
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Sweeps: the runs of an experiment's points, trained group by group, into one folder.
+"""Trains the runs of a sweep's points, group by group, into one folder.
 
 Runs of one structure go through one program (`grouping.py`). A run that is finished is not trained again; one that
 fails is reported, and the others go on.
@@ -108,7 +108,7 @@ def _train_group(
 def _groups(
     folder: RunFolder, configs: Mapping[str, Config], corpora: Mapping[Config, Corpus]
 ) -> list[dict[str, Config]]:
-    """The runs that have no result yet, by their structure."""
+    """Returns the runs that have no result yet, by their structure."""
     groups: dict[Config, dict[str, Config]] = {}
     fingerprints = {source: corpus.fingerprint() for source, corpus in corpora.items()}
     for name, config in configs.items():

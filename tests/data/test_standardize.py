@@ -23,7 +23,7 @@ from cmath_jax.data.sources.simulate import Simulation, simulate
 from cmath_jax.data.standardize import FARTHEST, Standardizer
 from cmath_jax.errors import InputError
 from cmath_jax.evaluation.reference_points import linear
-from cmath_jax.prediction.export import _scaled, program_of
+from cmath_jax.prediction.export import _standardized, program_of
 from cmath_jax.prediction.predictor import Predictor
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.report.representation_figures import tsne
@@ -265,7 +265,7 @@ def test_an_export_standardizes_in_any_unit(decades: int, offset: float) -> None
     x_nd = np.random.default_rng(0).normal(size=(50, 41)) + offset
     x_nd = (x_nd * 10.0 ** np.linspace(-min(decades, 34), decades + 1.5 * (decades > 30), 41)).astype(np.float32)
     scaling = Standardizer.by(Moments.of([{"t": x_nd}], {"t": 41}))
-    exported_nd = jax.jit(lambda x_bld: _scaled(x_bld, scaling, "t"))(jnp.asarray(x_nd)[None])[0]
+    exported_nd = jax.jit(lambda x_bld: _standardized(x_bld, scaling, "t"))(jnp.asarray(x_nd)[None])[0]
     np.testing.assert_allclose(exported_nd, scaling.features({"t": x_nd})["t"], atol=1e-4)
 
 
@@ -273,8 +273,8 @@ def test_a_model_of_an_earlier_version_predicts_as_it_did(trained: TrainedModel,
     """With mean and deviation in float32, and a deviation of 1 for what is constant."""
     mean = {m: np.arange(d, dtype=np.float32) for m, d in trained.dims.items()}
     deviation = {m: np.linspace(0.5, 1, d, dtype=np.float32) for m, d in trained.dims.items()}
-    replace(trained, scaling=Standardizer(mean, deviation)).save(tmp_path / "model", "card")
-    scaling = TrainedModel.load(tmp_path / "model").scaling
+    replace(trained, standardizer=Standardizer(mean, deviation)).save(tmp_path / "model", "card")
+    scaling = TrainedModel.load(tmp_path / "model").standardizer
     x = {m: np.random.default_rng(0).normal(size=(4, d)).astype(np.float32) for m, d in trained.dims.items()}
     for m, x_nd in scaling.features(x).items():
         np.testing.assert_allclose(x_nd, (x[m] - mean[m]) / deviation[m], rtol=1e-6)
