@@ -92,7 +92,7 @@ def test_through_json_and_back(tmp_path: Path) -> None:
     assert override(Config(), names) == config
 
 
-MAKES = """from cmath_jax.config import Config, ModelConfig
+MAKES = """from cmath_jax.config import Config; from cmath_jax.models.options import CMATHOptions
 
 
 def get_config():
@@ -107,10 +107,10 @@ def get_config():
         ("broken.py", "def get_config(:\n", "line 1"),
         ("empty.py", "x = 1\n", "get_config"),
         ("other.py", "def get_config():\n    return 3\n", "returned int"),
-        ("typo.py", MAKES.format("ModelConfig(widht=3)"), "line 5: TypeError"),
-        ("value.py", MAKES.format("ModelConfig(width=7)"), "line 5: model.width=7 is not a multiple"),
-        ("type.py", MAKES.format("ModelConfig(width='400')"), "line 5: TypeError"),
-        ("float.py", MAKES.format("ModelConfig(width=400.0)"), "model.width=400.0 is not of type int"),
+        ("typo.py", MAKES.format("CMATHOptions(widht=3)"), "line 5: TypeError"),
+        ("value.py", MAKES.format("CMATHOptions(width=7)"), "line 5: model.width=7 is not a multiple"),
+        ("type.py", MAKES.format("CMATHOptions(width='400')"), "line 5: TypeError"),
+        ("float.py", MAKES.format("CMATHOptions(width=400.0)"), "model.width=400.0 is not of type int"),
         ("broken.json", "{", "not JSON"),
         ("list.json", "[1]", "no config"),
         ("unknown.json", '{"modle": {}}', "did you mean model?"),

@@ -105,7 +105,7 @@ class TrainedModel:
 
     def module(self) -> nn.Module:
         """The model without its parameters."""
-        return make_model(self.config, self)
+        return make_model(self.config.model, self, self.config.data.modalities, self.config.precision)
 
     def save(self, folder: Path, card: str) -> None:
         """Writes the folder, with this card, in place of one that is there; under its name it is whole or not there."""

@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 from jax.experimental import multihost_utils
 
-from cmath_jax.config import Config, to_dict
+from cmath_jax.config import Config, source_of, to_dict
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.termination import Termination
@@ -33,7 +33,7 @@ from cmath_jax.scaling.roofline import processor
 from cmath_jax.sweeps.experiment import Experiment, Measuring
 from cmath_jax.training import multihost
 from cmath_jax.training.run_folder import RunFolder
-from cmath_jax.training.trainer import check_usable, load_configured, source_of
+from cmath_jax.training.trainer import check_usable, load_configured
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 DRAWING = {"report", "report.py", "figures.py"}  # parts of the package that no number depends on

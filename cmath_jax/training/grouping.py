@@ -6,13 +6,12 @@ been trained alone, but for rounding.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import jax
 import psutil
 
-from cmath_jax.config import Config, LossConfig
+from cmath_jax.config import Config
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.training.devices import Population
 from cmath_jax.training.step import Settings
@@ -21,20 +20,6 @@ from cmath_jax.training.trainer import Program
 SHARE = 0.8  # of the free memory that a program may take
 
 Item = TypeVar("Item")
-
-
-def structure(config: Config) -> Config:
-    """What two runs must have in common to be trained by one program: the config without names, seeds and settings."""
-    return replace(
-        config,
-        experiment="",
-        seeds=1,
-        linear_reference="",
-        profile="",
-        model=replace(config.model, dropout=0.5 if config.model.dropout else 0.0),
-        loss=LossConfig(),
-        optim=replace(config.optim, learning_rate=1.0),
-    )
 
 
 def make_program(config: Config, corpus: Corpus, members: int) -> Program:

@@ -66,7 +66,7 @@ class Program:
             for split, table in tables.items()
             if split != "train"
         }
-        model = make_model(config, corpus)
+        model = make_model(config.model, corpus, config.data.modalities, config.precision)
         tx = make_optimizer(config.optim, batches.steps, config.train.epochs)
         one_row = jax.tree.map(lambda x: x[:1], next(batches.epoch(0)))
         average = config.optim.average
@@ -199,7 +199,6 @@ def lacks(corpus: Corpus, modalities: str) -> bool:
 def check_usable(config: Config, corpus: Corpus) -> None:
     """Raises InputError if the corpus lacks what the config needs, or what any training needs, or this machine does."""
     make_engine(config.parallel, config.train.batch_size)
-    make_model(config, corpus)
     for m in config.data.modalities:
         if m not in corpus.dims:
             raise InputError(f"data.modalities={config.data.modalities!r}, but {corpus.name} has only {[*corpus.dims]}")
@@ -214,14 +213,9 @@ def class_weights(corpus: Corpus) -> np.ndarray:
     return (count_c.sum() / (len(count_c) * np.maximum(count_c, 1))).astype(np.float32)
 
 
-def source_of(config: Config) -> Config:
-    """What decides which corpus is loaded: equal for configs that share one."""
-    return Config(dataset=config.dataset, data=replace(config.data, modalities="tav", standardize=True))
-
-
 def load_configured(config: Config) -> Corpus:
     """The corpus that a config names."""
-    options = {k: v for k, v in vars(config.data).items() if k not in ("modalities", "standardize")}
+    options = config.data.source()
     try:
         return load_corpus(config.dataset, **options)
     except InputError as error:

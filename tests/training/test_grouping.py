@@ -10,14 +10,13 @@ import pytest
 from samples import rows, tiny
 from stopping import stop_after
 
-from cmath_jax.config import Config, override
+from cmath_jax.config import Config, override, structure
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
 from cmath_jax.training import fit as fitting
 from cmath_jax.training import grouping
 from cmath_jax.training.devices import Population
-from cmath_jax.training.grouping import structure
 from cmath_jax.training.run_folder import RunFolder
 from cmath_jax.training.trainer import Program
 

@@ -42,7 +42,8 @@ variants = ({}, {"model__name": "sdt"}, {"precision": "bfloat16"}, {"model__inje
 for options in variants:
     config = tiny(parallel__devices=1, optim__average=0.9, optim__schedule="linear", optim__clip_norm=1.0, **options)
     corpus = load_configured(config)
-    program, model = Program.of(config, corpus), make_model(config, corpus)
+    program = Program.of(config, corpus)
+    model = make_model(config.model, corpus, config.data.modalities, config.precision)
     tx = make_optimizer(config.optim, program.batches.steps, config.train.epochs)
     state, batch = jax.eval_shape(program.initialize, 0), next(program.batches.epoch(0))
     step = partial(train_step, model=model, tx=tx, average=0.9, axis=None)
