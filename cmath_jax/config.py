@@ -262,7 +262,8 @@ def binding(values: Mapping[str, Any]) -> dict[str, Any]:
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], also: Role = FREE) -> list[str]:
     """Returns what differs between two configs, as `to_dict` gives them, in the options that decide numbers; readable.
 
-    An option that a config does not have, since it is older, counts as its default.
+    An option that a config does not have, since it is older, counts as its default. Of two models only the options that
+    both have are compared, and their names.
 
     Args:
       also: what else options may decide that must not differ.
@@ -270,7 +271,8 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], also: Role 
     role = _numbers(wanted) | also
     defaults = override(Config(), {"model.name": wanted["model"]["name"]})
     there, now = ({**_deciding(to_dict(defaults), role), **_deciding(each, role)} for each in (saved, wanted))
-    return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in {**there, **now} if there.get(n) != now.get(n)]
+    names = [name for name in {**there, **now} if name not in _foreign(flat(saved)) + _foreign(flat(wanted))]
+    return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in names if there.get(n) != now.get(n)]
 
 
 def structure(config: Config) -> Config:
@@ -293,12 +295,17 @@ def _numbers(values: Mapping[str, Any]) -> Role:
 def _deciding(values: Mapping[str, Any], role: Role) -> dict[str, Any]:
     """Returns the options that decide any of this, by dotted names; unknown ones may. One of another model does not."""
     options, known = flat(values), roles()
-    foreign = [f"model.{name}" for name in models.foreign_options(options.get("model.name"))]
+    foreign = _foreign(options)
     return {
         name: value
         for name, value in options.items()
         if name not in foreign and (name not in known or known[name] & role)
     }
+
+
+def _foreign(options: Mapping[str, Any]) -> list[str]:
+    """Returns the dotted names of the options that only other models have than the one of these options."""
+    return [f"model.{name}" for name in models.foreign_options(options.get("model.name"))]
 
 
 def _roles(kind: Any, prefix: str, otherwise: Role) -> Iterator[tuple[str, Role]]:

@@ -360,6 +360,5 @@ def test_the_example_of_the_documentation_trains(tmp_path: Path, monkeypatch: py
     corpus = load_configured(config)
     inputs, hidden, classes = sum(corpus.dims[m] for m in "ta"), 8, len(corpus.classes)
     assert result["parameters"] == (inputs + 1) * hidden + (hidden + 1) * classes
-    assert fit(config, tmp_path) == result
-    with pytest.raises(InputError, match="model.layers is an option of early, not of cmath"):
+    with pytest.raises(InputError, match=r"model\.layers is an option of early, not of cmath"):
         tiny(model__layers=1)
