@@ -271,7 +271,8 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], also: Role 
     role = _numbers(wanted) | also
     defaults = override(Config(), {"model.name": wanted["model"]["name"]})
     there, now = ({**_deciding(to_dict(defaults), role), **_deciding(each, role)} for each in (saved, wanted))
-    names = [name for name in {**there, **now} if name not in _foreign(flat(saved)) + _foreign(flat(wanted))]
+    foreign = {*_foreign(flat(saved)), *_foreign(flat(wanted))}
+    names = [name for name in {**there, **now} if name not in foreign]
     return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in names if there.get(n) != now.get(n)]
 
 
@@ -325,7 +326,8 @@ def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
     if isinstance(config, ModelOptions):
         kind = models.model_named(values["name"]) if "name" in values else kind
         values = {name: value for name, value in values.items() if name != "name"}
-    kinds = {each.name: typing.get_type_hints(kind)[each.name] for each in fields(kind)}
+    hints = typing.get_type_hints(kind)
+    kinds = {each.name: hints[each.name] for each in fields(kind)}
     changes = {}
     for name, value in values.items():
         full = prefix + name

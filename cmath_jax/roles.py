@@ -1,6 +1,6 @@
-"""The role of an option: what it decides. It stands at the field, as metadata, and all comparisons of configs read it.
+"""The role of an option: what it decides. It is metadata of the field: `learning_rate: float = option(2e-4, HYPER)`.
 
-learning_rate: float = option(2e-4, HYPER)
+All comparisons of configs follow from the roles: `config.differences`, `structure`, `source_of`.
 """
 
 from dataclasses import Field, field

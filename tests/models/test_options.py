@@ -26,9 +26,10 @@ OLD_SDT = """{"name": "sdt", "width": 64, "heads": 8, "dropout": 0.2, "kernel": 
     "cross_attention": true, "inject": "attention", "noise": true, "causal": false}"""
 OLD = """{"experiment": "cmath", "dataset": "simulated", "seeds": 1, "precision": "float32", "profile": "",
   "linear_reference": "", "data": {"features_dir": "data", "dir": "", "feature_set": "auto", "file": "",
-    "text_layer": 1, "modalities": "tav", "standardize": true, "validation": "auto", "validation_seed": 0, "check_counts": "error",
-    "prepared_dir": "", "stream": false, "simulation": {"train": 240, "validation": 60, "test": 120,
-      "mean_length": 10.0, "max_length": 33, "max_speakers": 6, "classes": 7, "text_dim": 96, "audio_dim": 48,
+    "text_layer": 1, "modalities": "tav", "standardize": true, "validation": "auto", "validation_seed": 0,
+    "check_counts": "error", "prepared_dir": "", "stream": false, "simulation": {"train": 240, "validation": 60,
+      "test": 120, "mean_length": 10.0, "max_length": 33, "max_speakers": 6, "classes": 7, "text_dim": 96,
+      "audio_dim": 48,
       "visual_dim": 32, "text_strength": 2.3, "audio_strength": 1.5, "visual_strength": 1.0, "confusion": 0.9,
       "joint_strength": 4.0, "echo_strength": 5.0, "speaker_strength": 0.5, "inertia": 0.15, "contagion": 0.12,
       "seed": 0}},
