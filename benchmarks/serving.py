@@ -219,7 +219,7 @@ def untrained(folder: Path, extraction: Mapping[str, Mapping[str, object]], widt
         ),
         params={},
     )
-    model = make_model(config, trained)
+    model = make_model(config.model, trained, config.data.modalities, config.precision)
     slots = np.zeros((1, 1), np.int32)
     batch = Batch({m: np.zeros((1, 1, d), np.float32) for m, d in dims.items()}, slots, slots, slots, slots, slots)
     params = jax.jit(lambda key: model.init(key, batch, train=False))(jax.random.key(0))["params"]

@@ -11,6 +11,7 @@ from benchmarks.torch_cmath import CMATH, train_step
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import MODALITIES, Corpus
 from cmath_jax.data.standardize import Standardizer
+from cmath_jax.models.options import CMATHOptions
 
 
 class Side:
@@ -22,6 +23,7 @@ class Side:
         if self._device.type == "cuda":
             # Products of float32 in TensorFloat-32 where the device has it: the default of JAX.
             torch.set_float32_matmul_precision("high")
+        assert isinstance(config.model, CMATHOptions)
         self._config = config
         train = Standardizer.of(corpus, config.data.standardize).apply(corpus.splits["train"])
         modalities = "".join(m for m in MODALITIES if m in config.data.modalities)

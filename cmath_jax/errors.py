@@ -104,3 +104,14 @@ def meant(value: object, allowed: Collection[str]) -> str:
     """Returns `; did you mean meld?`, to end a message about a choice that does not exist; "" where nothing is near."""
     near = nearest(str(value), allowed)
     return f"; did you mean {near}?" if near else ""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises InputError with the message unless the condition holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def require_one_of(name: str, value: str, allowed: Collection[str]) -> None:
+    """Raises InputError for a choice that there is not."""
+    require(value in allowed, not_one_of(name, value, allowed))

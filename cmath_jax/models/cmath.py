@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES, Sizes
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
 from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, repeat_along, sinusoids
@@ -51,25 +50,6 @@ class CMATH(nn.Module):
     noise: bool = True
     causal: bool = False
     dtype: jnp.dtype = jnp.float32
-
-    @classmethod
-    def of(cls, config: Config, sizes: Sizes) -> "CMATH":
-        """Makes the model of a config, sized by the data."""
-        return cls(
-            classes=len(sizes.classes),
-            speakers=sizes.speakers,
-            width=config.model.width,
-            heads=config.model.heads,
-            dropout=config.model.dropout,
-            modalities=config.data.modalities,
-            kernel=config.model.kernel,
-            reconstruction=config.model.reconstruction,
-            cross_attention=config.model.cross_attention,
-            inject=config.model.inject,
-            noise=config.model.noise,
-            causal=config.model.causal,
-            dtype=jnp.dtype(config.precision),
-        )
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:

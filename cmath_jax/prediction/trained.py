@@ -104,8 +104,8 @@ class TrainedModel:
         return "".join(m for m in MODALITIES if m in self.config.data.modalities)
 
     def module(self) -> nn.Module:
-        """Returns the model without its parameters."""
-        return make_model(self.config, self)
+        """The model without its parameters."""
+        return make_model(self.config.model, self, self.config.data.modalities, self.config.precision)
 
     def save(self, folder: Path, card: str) -> None:
         """Writes the folder, with this card, in place of one that is there; under its name it is whole or not there."""

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.config import FREE, flat
+from cmath_jax.config import binding
 from cmath_jax.errors import InputError
 from cmath_jax.report.load import Run, load_run, printable, read_json
 
 KINDS = ("runs", "main_results", "ablations", "modalities", "width", "lengths", "gammas")  # in the order of the page
 FULL_MODEL = "cmath"
-SIDE_BY_SIDE = tuple(set(FREE) - {"seeds"})  # beginnings of options that may differ inside one table
 
 
 @dataclass(frozen=True)
@@ -155,10 +154,8 @@ def _told_apart(studies: Sequence[Study], study: Study) -> tuple[str, ...]:
 
 
 def _settings(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    # The simulation is an option of every config, but only the built-in corpus comes from it.
-    free = SIDE_BY_SIDE if config.get("dataset") == "simulated" else (*SIDE_BY_SIDE, "data.simulation.")
-    values = {name: json.dumps(value) for name, value in flat(config).items() if not name.startswith(free)}
-    return tuple((printable(name), printable(value)) for name, value in sorted(values.items()))
+    options = sorted({"seeds": config["seeds"], **binding(config)}.items())  # numbers are over seeds
+    return tuple((printable(name), printable(json.dumps(value))) for name, value in options)
 
 
 def _rank(kind: str) -> tuple[int, str]:

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 
 from cmath_jax.config import Config
 from cmath_jax.data.packing import Shape
+from cmath_jax.models.options import CMATHOptions
 
 FLOAT32 = 4
 PRODUCT_SIZES = (1024, 2048, 4096, 8192)
@@ -112,6 +113,7 @@ def product_flops(config: Config, sizes: WorkloadSizes) -> float:
     speakers need no gradient. A row of scores is counted whole, though it holds several conversations.
     """
     model, present = config.model, config.data.modalities
+    assert isinstance(model, CMATHOptions)
     width, slots = model.width, sizes.shape.rows * sizes.shape.slots
     square = 2.0 * slots * width**2  # [slots, d] x [d, d]
     features = 2.0 * slots * width * sum(sizes.dims[m] for m in present)
@@ -130,6 +132,7 @@ def product_flops(config: Config, sizes: WorkloadSizes) -> float:
 def parameter_count(config: Config, sizes: WorkloadSizes) -> int:
     """Returns the number of parameters of a CMATH."""
     model, present = config.model, config.data.modalities
+    assert isinstance(model, CMATHOptions)
     width, features = model.width, sum(sizes.dims[m] for m in present)
     layer = width**2 + width
     if model.reconstruction:

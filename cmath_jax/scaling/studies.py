@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 from jax.experimental import multihost_utils
 
-from cmath_jax.config import Config, to_dict
+from cmath_jax.config import Config, source_of, to_dict
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.termination import Termination
@@ -32,7 +32,7 @@ from cmath_jax.scaling.measurement import check_counted, measure
 from cmath_jax.scaling.roofline import processor
 from cmath_jax.sweeps.experiment import Experiment, Measuring
 from cmath_jax.training import multihost
-from cmath_jax.training.corpora import check_usable, load_configured, source_of
+from cmath_jax.training.corpora import check_usable, load_configured
 from cmath_jax.training.run_folder import RunFolder
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from cmath_jax.config import Config
+from cmath_jax.config import Config, structure
 from cmath_jax.errors import InputError
 from cmath_jax.sweeps.experiment import Experiment
 
@@ -66,9 +66,6 @@ def deal(runs: Mapping[str, Config], parts: int) -> list[list[str]]:
     The runs of one structure share a compilation. They are beside each other when the runs are cut into parts, which
     differ by one run at most where all have as many seeds; N parts compile at most N - 1 programs more than one would.
     """
-    # Only now, so that what is wrong with a command is said at once: it imports JAX.
-    from cmath_jax.training.grouping import structure
-
     groups: dict[Config, list[str]] = {}
     for name, config in runs.items():
         groups.setdefault(structure(config), []).append(name)

@@ -14,15 +14,14 @@ from typing import Any
 
 import jax
 
-from cmath_jax.config import Config, to_dict
+from cmath_jax.config import Config, source_of, structure, to_dict
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
 from cmath_jax.sweeps.experiment import Experiment
-from cmath_jax.training.corpora import check_usable, load_configured, source_of
+from cmath_jax.training.corpora import check_usable, load_configured
 from cmath_jax.training.fit import fit_runs
-from cmath_jax.training.grouping import structure
 from cmath_jax.training.multihost import require_same
 from cmath_jax.training.run_folder import RunFolder
 

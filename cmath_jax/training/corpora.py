@@ -1,7 +1,6 @@
 """The corpus that a config names, and what training needs of it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +10,6 @@ from cmath_jax.data.load import load_corpus
 from cmath_jax.data.prepared.stored import StoredConversation, StoredSplit
 from cmath_jax.errors import InputError
 from cmath_jax.io.command import respelled
-from cmath_jax.models.registry import make_model
 from cmath_jax.training.devices import make_devices
 
 
@@ -24,15 +22,9 @@ def load_configured(config: Config) -> Corpus:
         raise InputError(respelled(str(error), {name: f"data.{name}" for name in options})) from error
 
 
-def source_of(config: Config) -> Config:
-    """Returns what decides which corpus is loaded: equal for configs that share one."""
-    return Config(dataset=config.dataset, data=replace(config.data, modalities="tav", standardize=True))
-
-
 def check_usable(config: Config, corpus: Corpus) -> None:
     """Raises InputError if the corpus lacks what the config needs, or what any training needs, or this machine does."""
     make_devices(config.parallel, config.train.batch_size)
-    make_model(config, corpus)
     for m in config.data.modalities:
         if m not in corpus.dims:
             raise InputError(f"data.modalities={config.data.modalities!r}, but {corpus.name} has only {[*corpus.dims]}")

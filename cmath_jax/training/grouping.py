@@ -8,13 +8,12 @@ trained alone, but for rounding.
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax
 import psutil
 
-from cmath_jax.config import Config, LossConfig
+from cmath_jax.config import Config
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError
 from cmath_jax.io.files import sizes
@@ -25,20 +24,6 @@ from cmath_jax.training.trial import Trial
 
 SHARE = 0.8  # of the free memory that a program may take
 MB = 2**20
-
-
-def structure(config: Config) -> Config:
-    """Returns what trials have in common that are trained side by side: no names, seeds and hyper-parameters."""
-    return replace(
-        config,
-        experiment="",
-        seeds=1,
-        linear_reference="",
-        profile="",
-        model=replace(config.model, dropout=0.5 if config.model.dropout else 0.0),
-        loss=LossConfig(),
-        optim=replace(config.optim, learning_rate=1.0),
-    )
 
 
 def make_trainer(config: Config, corpus: Corpus, trials: int) -> Trainer:

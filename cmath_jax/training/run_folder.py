@@ -13,12 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from cmath_jax.config import FREE, Config, differences, to_dict
+from cmath_jax.config import Config, differences, to_dict
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, doing, reason
 from cmath_jax.io.events import Events
 from cmath_jax.io.files import read_text, whole, write_whole
 from cmath_jax.io.lock import FolderLock
+from cmath_jax.io.roles import Role
 from cmath_jax.prediction.card import card
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.training import multihost
@@ -81,7 +82,7 @@ class RunFolder:
         return (
             all((self.path / name).exists() for name in RESULTS)
             and bool(self.read_result() and saved)
-            and not differences(saved, config, tuple(set(FREE) - {"seeds", "linear_reference"}))
+            and not differences(saved, config, Role.RESULT)
             and data.get("fingerprint") == fingerprint
             # A run of before there were models gets one, but is not trained again for it.
             and ((self.path / MODEL).exists() or not (self.path / "checkpoints").exists())

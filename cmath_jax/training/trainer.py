@@ -56,7 +56,7 @@ class Trainer:
         masked = lacks(corpus, config.data.modalities)
         tables = {split: _table(config, corpus, split, standardizer, masked) for split in SPLITS}
         batches = TrainingBatches(tables["train"], config.train.batch_size, 0, devices.rows)
-        model = make_model(config, corpus)
+        model = make_model(config.model, corpus, config.data.modalities, config.precision)
         tx = make_optimizer(config.optim, batches.steps, config.train.epochs)
         average = config.optim.average
         one_row = jax.tree.map(lambda x: x[:1], next(batches.epoch(0)))

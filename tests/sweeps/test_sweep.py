@@ -11,6 +11,7 @@ from stopping import stop_after
 
 from cmath_jax.config import flat, override, to_dict
 from cmath_jax.errors import InputError, Terminated
+from cmath_jax.models.options import SDTOptions
 from cmath_jax.results.summary import readable_sweep
 from cmath_jax.sweeps import sweep
 from cmath_jax.sweeps.experiment import Experiment, Section, load, parameters
@@ -235,6 +236,24 @@ def test_a_run_of_before_there_were_models(done: tuple[Path, dict[str, Any]], tm
 def test_names_that_would_mix_runs_are_refused(sections: tuple[Section, ...], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Experiment(BASE, sections)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_point_of_another_model(order: int) -> None:
+    """Its options in any order; what the base sets for its own model alone is left behind."""
+    base = override(BASE, {"model.kernel": 3})
+    points = {"cmath": {"model.name": "cmath"}, "sdt": dict([("model.name", "sdt"), ("model.heads", 4)][::order])}
+    runs = Experiment(base, (Section("main_results", points),)).runs
+    assert runs["main_results", "cmath"] == ("cmath", override(base, {"experiment": "cmath"}))
+    _, config = runs["main_results", "sdt"]
+    assert config.model == SDTOptions(width=8, heads=4, dropout=0.2)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_point_with_an_option_that_its_model_lacks_is_refused(order: int) -> None:
+    point = dict([("model.name", "sdt"), ("model.noise", False)][::order])
+    with pytest.raises(InputError, match=r"point 'x' of a: model\.noise is an option of cmath, not of sdt, which has"):
+        Experiment(BASE, (Section("a", {"x": point}),))
 
 
 @pytest.mark.parametrize("sections", [{}, 3, [{"kind": "a"}], [{"kind": "a", "points": 3}], ["a"]])

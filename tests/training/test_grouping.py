@@ -11,14 +11,13 @@ from samples import rows, tiny
 from single import ONE_DEVICE
 from stopping import stop_after
 
-from cmath_jax.config import Config, override
+from cmath_jax.config import Config, override, structure
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
 from cmath_jax.training import fit as fitting
 from cmath_jax.training import grouping
 from cmath_jax.training.corpora import load_configured
-from cmath_jax.training.grouping import structure
 from cmath_jax.training.run_folder import RunFolder
 from cmath_jax.training.trainer import Trainer
 from cmath_jax.training.trial import Trial

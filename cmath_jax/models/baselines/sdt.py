@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES, Sizes
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.attention import MASKED, Attention
 from cmath_jax.models.layers import (
     Context,
@@ -85,20 +84,6 @@ class SDT(nn.Module):
     modalities: str = "tav"
     causal: bool = False
     dtype: jnp.dtype = jnp.float32
-
-    @classmethod
-    def of(cls, config: Config, sizes: Sizes) -> "SDT":
-        """Makes the model of a config; the options of `model` that are not attributes here are CMATH's alone."""
-        return cls(
-            classes=len(sizes.classes),
-            speakers=sizes.speakers,
-            width=config.model.width,
-            heads=config.model.heads,
-            dropout=config.model.dropout,
-            modalities=config.data.modalities,
-            causal=config.model.causal,
-            dtype=jnp.dtype(config.precision),
-        )
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
