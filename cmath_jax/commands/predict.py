@@ -14,14 +14,8 @@ from cmath_jax.data.sources.arrays import FeatureTable
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.own import CONVERSATIONS, extraction_of, feature_paths
 from cmath_jax.data.sources.plain_text import lines_of, numbered_lines_of, read_text
-from cmath_jax.data.sources.transcripts import (
-    Transcript,
-    Utterance,
-    decoded,
-    from_lines_with_numbers,
-    numbered_transcripts,
-    utterance_of,
-)
+from cmath_jax.data.sources.schema import Transcript, Utterance
+from cmath_jax.data.sources.transcripts import decoded, from_lines_with_numbers, numbered_transcripts, utterance_of
 from cmath_jax.errors import InputError, doing
 from cmath_jax.io.command import Parser, answer
 from cmath_jax.io.files import whole

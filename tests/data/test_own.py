@@ -17,7 +17,7 @@ from cmath_jax.data.prepared.builders import Conversations, corpus_of, own_confi
 from cmath_jax.data.prepared.stored import StoredFeatures
 from cmath_jax.data.sources import arrays, own
 from cmath_jax.data.sources.own import read_folder, read_own, write_own, write_transcripts
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 
 

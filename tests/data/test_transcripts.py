@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.data.sources.transcripts import (
-    Transcript,
-    Utterance,
     from_lines,
     numbered_transcripts,
     read_transcripts,
@@ -184,7 +183,7 @@ def test_lines_of_speaker_and_words() -> None:
         ("", r"^talk: it is empty \(0 utterances\)$"),
         ("\nhello", "^talk, line 2: write it as SPEAKER: WORDS; 'hello' names no speaker$"),
         (": hello", "^talk, line 1: write it as SPEAKER: WORDS"),
-        ("Ann: \ud800", "^talk, line 1 is not Unicode text"),
+        ("Ann: \ud800", "^talk, line 1: text is not Unicode text"),
     ],
 )
 def test_lines_that_are_no_conversation(text: str, message: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 import serve_samples as samples
 from serve_samples import ask, conversation, form, predict, predict_spoken, recording, served
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.serve.limits import Limits
 from cmath_jax.serve.page import facts
