@@ -404,6 +404,7 @@ def test_openapi_describes_what_is_parsed(url: str) -> None:
     assert set(schemas["SpokenUtterance"]["properties"]) == {each.name for each in fields(Utterance)} - {"video"}
     assert set(schemas["Utterance"]["properties"]) == {each.name for each in fields(Utterance)} - {"audio", "video"}
     assert set(schemas["Conversation"]["properties"]) == {each.name for each in fields(Transcript)}
+    assert (schemas["Conversation"]["required"], schemas["Utterance"]["required"]) == (["utterances"], ["speaker"])
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(described)))
     assert references <= set(schemas)
     assert {"/api/predict", "/api/predict-with-audio", "/api/model", "/health"} == set(described["paths"])

@@ -31,25 +31,19 @@ CORPUS = "corpus.json"
 EXTRACTION = "features.json"
 
 
-@dataclass(frozen=True)
-class OwnFolder:
-    """What a folder says about its conversations, without their features.
+@dataclass(frozen=True, kw_only=True)
+class OwnFolder(Stated):
+    """What a folder says about its conversations, without their features, and what is found where it says nothing.
 
     Attributes:
       path: the folder.
       places: of each conversation the file and the line, for messages.
       transcripts: the conversations, in the order of the lines.
-      name, classes, speakers, license, source: as in `Corpus`.
     """
 
     path: Path
     places: tuple[str, ...]
     transcripts: tuple[Transcript, ...]
-    name: str
-    classes: tuple[str, ...]
-    speakers: int
-    license: str
-    source: str
 
     def conversation(self, c: int, features: Mapping[str, np.ndarray]) -> Conversation:
         transcript = self.transcripts[c]
@@ -145,19 +139,14 @@ def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> 
     default = {"source": f"conversations of {folder.resolve().name}"}
     stated = decode(Stated, default | read_json(folder / CORPUS), str(folder / CORPUS))
     places, transcripts = _read_conversations(path)
-    classes = classes_of(stated.classes, folder / CORPUS, places, transcripts)
-    own = OwnFolder(
-        folder,
-        places,
-        transcripts,
-        name=stated.name or folder.resolve().name,
-        classes=classes,
-        speakers=speakers_of(stated.speakers, folder / CORPUS, places, transcripts),
-        license=stated.license,
-        source=stated.source,
-    )
+    found = {
+        "name": stated.name or folder.resolve().name,
+        "classes": classes_of(stated.classes, folder / CORPUS, places, transcripts),
+        "speakers": speakers_of(stated.speakers, folder / CORPUS, places, transcripts),
+    }
+    own = OwnFolder(**vars(stated) | found, path=folder, places=places, transcripts=transcripts)
     accepted = stated.check_counts if check_counts == "error" else check_counts
-    counts.check_counts(folder, own.name, classes, own.labels(), accepted, own=True)
+    counts.check_counts(folder, own.name, own.classes, own.labels(), accepted, own=True)
     return own
 
 

@@ -4,7 +4,7 @@ pydantic holds decoded JSON against the classes, and describes them for OpenAPI.
 something to decode: a slip on the command line is answered sooner.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from reprlib import repr as brief
@@ -17,97 +17,56 @@ from cmath_jax.data.sources.counts import COUNT_CHECKS
 from cmath_jax.errors import InputError, suggestion
 from cmath_jax.io.places import placed
 
-FAR = 1e12  # seconds; no recording is longer, and an infinity is no number
-
 
 class Rules:
     """What pydantic asks of a value beyond its type, in the words of its core schema: `"1"` is never a number."""
 
     def __init__(self, **rules: Any) -> None:
-        self.rules = rules
+        self.rules = {"strict": True} | rules
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        return {**handler(source), "strict": True, **self.rules}
-
-
-class Checked:
-    """A form whose fields have to fit each other, too."""
-
-    def misfit(self) -> str:
-        """Returns what does not fit; "" where all does."""
-        raise NotImplementedError
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        def check(value: Checked) -> Checked:
-            if found := value.misfit():
-                raise ValueError(found)
-            return value
-
-        function = {"type": "no-info", "function": check}
-        return {"type": "function-after", "function": function, "schema": handler(source)}
+        return handler(source) | self.rules
 
 
 # Only of a text whose length is asked for does pydantic see that it is none: JSON can spell half of a surrogate pair.
 Text = Annotated[str, Rules(min_length=0)]
-Name = Annotated[str, Rules(min_length=1)]
 Index = Annotated[int, Rules(ge=0, le=2**31 - 1)]
-Seconds = Annotated[float, Rules(gt=-FAR, lt=FAR, allow_inf_nan=False)]
-STRICT = {"extra": "forbid"}  # of a class: other fields are most likely misspelled
-
-
-def about(description: str, wanted: str = "not text", **rules: Any) -> dict[str, Any]:
-    """Returns what a field is, and the end of the sentence about a value that is something else."""
-    return {"description": description, "wanted": wanted, **rules}
+Seconds = Annotated[float, Rules(gt=-1e12, lt=1e12, allow_inf_nan=False)]  # no recording is longer
+NO_OTHERS = {"extra": "forbid"}  # a field of another name is most likely misspelled
 
 
 @dataclass(frozen=True)
-class Utterance(Checked):
-    """What one speaker says in one go; None stands for what is not known."""
+class Utterance:
+    """What one speaker says in one go. What is not known is null, or left out."""
 
-    speaker: Text | Index = field(
-        metadata=about(
-            "A name; or an index from 0, if all speakers of the conversation are.", "neither a name nor a number"
-        )
-    )
-    text: Text | None = field(default=None, metadata=about("The words."))
-    label: Text | None = field(
-        default=None, metadata=about("The emotion; left out where nobody has labelled it. Predictions do not use it.")
-    )
-    id: Text | None = field(default=None, metadata=about("A name of its own."))
-    start: Seconds | None = field(default=None, metadata=about("Seconds in the recording.", "not a number"))
-    end: Seconds | None = field(
-        default=None, metadata=about("Seconds in the recording; after the start.", "not a number")
-    )
-    audio: Text | None = field(default=None, metadata=about("The recording: a path or the name of an upload."))
-    video: Text | None = field(default=None, metadata=about("The recording: a path."))
+    speaker: Index | Text = field(metadata={"description": "A name; or an index from 0, as all in the conversation."})
+    text: Text | None = field(default=None, metadata={"description": "The words."})
+    label: Text | None = field(default=None, metadata={"description": "The emotion. To predict, it is not used."})
+    id: Text | None = field(default=None, metadata={"description": "A name of its own."})
+    start: Seconds | None = field(default=None, metadata={"description": "Seconds in the recording."})
+    end: Seconds | None = field(default=None, metadata={"description": "Seconds in the recording; after the start."})
+    audio: Text | None = field(default=None, metadata={"description": "The path of a recording, or its upload's name."})
+    video: Text | None = field(default=None, metadata={"description": "The path of a recording."})
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = NO_OTHERS
 
-    def misfit(self) -> str:
+    def __post_init__(self) -> None:
         if (self.start or 0) < 0 or (self.end is not None and self.end <= (self.start or 0)):
-            return f"start {self.start} and end {self.end} are no span of time"
-        return ""
+            raise InputError(f"start {self.start} and end {self.end} are no span of time")
 
 
 @dataclass(frozen=True)
-class Transcript(Checked):
+class Transcript:
     """A conversation without features."""
 
-    id: Name = field(metadata=about("Its name; otherwise its number, from 1."))
-    utterances: tuple[Utterance, ...] = field(metadata=about("In time order.", "not a list", min_length=1))
-    split: Annotated[str, Rules(type="literal", expected=[*SPLITS])] | None = field(
-        default=None, metadata=about("Where it belongs; left out where it belongs to none.")
-    )
+    id: Annotated[str, Rules(min_length=1)] = field(metadata={"description": "Otherwise its number, from 1."})
+    utterances: tuple[Utterance, ...] = field(metadata={"min_length": 1, "description": "In time order."})
+    split: Annotated[str, Rules(type="literal", expected=[*SPLITS])] | None = None
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = NO_OTHERS
 
     def __len__(self) -> int:
         return len(self.utterances)
-
-    def misfit(self) -> str:
-        kinds = {type(utterance.speaker) for utterance in self.utterances}
-        return "some speakers are names and some are numbers" if len(kinds) > 1 else ""
 
     def speaker_indices(self) -> np.ndarray:
         """int32 [n]: names are numbered by their first appearance in the conversation, numbers are indices already."""
@@ -120,112 +79,95 @@ class Transcript(Checked):
 
 @dataclass(frozen=True)
 class Stated:
-    """What corpus.json says of a folder; what is empty it does not say."""
+    """What corpus.json says of a folder; what is empty, or 0, it does not say."""
 
-    name: Text = field(default="", metadata=about("Of the corpus."))
-    # What is in it is checked as that of any corpus.
-    classes: tuple[Any, ...] = field(
-        default=(),
-        metadata=about("The labels, in the order of the model's outputs.", "not a list of names", min_length=1),
-    )
-    speakers: Annotated[int, Rules(ge=1, le=2**31 - 1)] = field(
-        default=0, metadata=about("How many indices there are.", "not a number")
-    )
-    license: Text = field(default="", metadata=about("Of the data."))
-    source: Text = field(default="", metadata=about("Where it is from."))
-    check_counts: Annotated[str, Rules(type="literal", expected=[*COUNT_CHECKS])] = field(
-        default="error", metadata=about("Whether a data set of a known name may have other counts.")
-    )
+    name: Text = ""
+    classes: Annotated[tuple[Any, ...], Rules(strict=False, min_length=1)] = ()  # names, as `check_classes` finds out
+    speakers: Annotated[int, Rules(ge=1, le=2**31 - 1)] = 0
+    license: Text = ""
+    source: Text = ""
+    check_counts: Annotated[str, Rules(type="literal", expected=[*COUNT_CHECKS])] = "error"
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__ = NO_OTHERS
 
-
-# What is wrong, by the kind of pydantic's error; "" is any other. `found` is the value that was given, and its type.
-_SENTENCES: Mapping[str, str] = {
-    "": "{name} is {found}, {wanted}",
-    "dataclass_type": "{found} stands where an object is wanted ({form})",
-    "unexpected_keyword_argument": "unknown field {quoted}; {near}",
-    "string_unicode": "{name} is not Unicode text: {value} has a lone surrogate",
-    "value_error": "{message}",
-}
-_SENTENCES_OF: Mapping[type, Mapping[str, str]] = {
-    Utterance: dict.fromkeys(("greater_than_equal", "less_than_equal"), "{name} {value} is not an index"),
-    Transcript: {
-        "string_too_short": "the conversation has no id",
-        "too_short": "it is empty (0 utterances)",
-        "literal_error": f"{{name}} {{value}} is not one of {', '.join(SPLITS)}",
-    },
-    Stated: {
-        "": "{name} is {value}, {wanted}",
-        "unexpected_keyword_argument": "unknown field {quoted}; {near_quoted}",
-        "literal_error": f'"{{name}}" is {{value}}; it can be {" or ".join(COUNT_CHECKS)}',
-        "greater_than_equal": "{name} is {value}: one is the least",
-        "less_than_equal": "{name} is {value}: one is the least",
-    },
-}
 
 Form = TypeVar("Form", Utterance, Transcript, Stated)
 
+# What is said of an error, by field and kind, else by the kind that pydantic gives it, else by field, else "".
+_SENTENCES: Mapping[str, str] = {
+    "": "{name} is {found}, not a number",
+    "string_type": "{name} is {found}, not text",
+    "string_unicode": "{name} is not Unicode text: {value} has a lone surrogate",
+    "dataclass_type": "{found} stands where an object is wanted ({form})",
+    "unexpected_keyword_argument": "unknown field {quoted}; {near}",
+    "invalid_key": "unknown field {quoted}; {near}",
+    "value_error": "{message}",
+    "id string_too_short": "the conversation has no id",
+    "split": f"{{name}} {{value}} is not one of {', '.join(SPLITS)}",
+    "utterances": "{name} is {found}, not a list",
+    "utterances too_short": "it is empty (0 utterances)",
+    "speaker": "{name} is {found}, neither a name nor a number",
+    "speaker greater_than_equal": "{name} {value} is not an index",
+    "speaker less_than_equal": "{name} {value} is not an index",
+    "classes": "{name} is {found}, not a list of names",
+    "speakers greater_than_equal": "{name} is {value}: one is the least",
+    "speakers less_than_equal": "{name} is {value}: there cannot be as many",
+    "check_counts": f'"{{name}}" is {{value}}; it can be {" or ".join(COUNT_CHECKS)}',
+}
+
 
 def decode(form: type[Form], value: Any, where: str) -> Form:
-    """Returns decoded JSON in its form. Raises InputError, which names the place, the first that is wrong in it."""
+    """Returns decoded JSON in its form. Raises InputError, which names the place of what is wrong."""
     from pydantic import ValidationError
 
     try:
-        found: Form = _adapter(form).validate_python(value)
+        found: Form = _adapters()[form].validate_python(value)
         return found
     except ValidationError as error:
-        wrong = _first(error.errors(include_url=False))
-        at, i, name = wrong["loc"][:1], *_place(wrong["loc"])
-        if form is Transcript and (at in (("split",), ("utterances",)) or wrong["type"] == "value_error"):
+        wrong = min(error.errors(include_url=False), key=_order)
+        i, name = _place(wrong["loc"])
+        if form is Transcript and (i >= 0 or name in ("utterances", "split")):
             where = f"{where}, conversation {brief(value['id'])}"
-        if i is not None:
+        if i >= 0:
             where = f"{where}, utterance {i}"
-        with placed(where, utterance=i):
-            raise InputError(f"{where}: {_sentence(form if i is None else Utterance, name, wrong)}") from error
+        with placed(where, utterance=i if i >= 0 else None):
+            raise InputError(f"{where}: {_sentence(Utterance if i >= 0 else form, name, wrong)}") from error
 
 
 @cache
-def _adapter(form: type) -> Any:
+def _adapters() -> Mapping[type, Any]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(form)
+    return {form: TypeAdapter(form) for form in (Utterance, Transcript, Stated)}
 
 
-def _place(loc: tuple[int | str, ...]) -> tuple[int | None, str]:
-    """Returns the number of the utterance and the name of the field; what follows is which of its types is meant."""
-    i = loc[1] if loc[:1] == ("utterances",) and len(loc) > 1 else None
-    names = loc if i is None else loc[2:]
-    return (None if i is None else int(i)), str(names[0]) if names else ""
+def _place(names: tuple[Any, ...]) -> tuple[int, Any]:
+    """Returns the number of the utterance, or -1, and the name of the field, or ""."""
+    i, names = (names[1], names[2:]) if names[:1] == ("utterances",) and len(names) > 1 else (-1, names)
+    return i, names[0] if names else ""
 
 
-def _first(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Returns the error to tell: of the conversation, then by utterance; of an object an unknown field, which may be
-    another one misspelled, then by field; of a field that has several types not that the value is of another one.
+def _order(wrong: Mapping[str, Any]) -> tuple[bool, int, int]:
+    """Puts the error first that is to be told: an unknown field may be a missing one misspelled, the rule of one type
+    of a field says more than that it is not of the other, and a list is called short where something in it is wrong.
     """
-
-    def order(wrong: Mapping[str, Any]) -> tuple[float, bool]:
-        i, _ = _place(wrong["loc"])
-        # Of a list with something wrong in it pydantic says, too, that it is short.
-        last = float("inf") if wrong["type"] == "too_short" else -1
-        return last if i is None else i, wrong["type"] != "unexpected_keyword_argument"
-
-    place = _place(min(errors, key=order)["loc"])
-    return min((e for e in errors if _place(e["loc"]) == place), key=lambda e: str(e["type"]).endswith("_type"))
+    kind, (i, _) = wrong["type"], _place(wrong["loc"])
+    return kind == "too_short", i, 0 if kind == "unexpected_keyword_argument" else 2 if kind.endswith("_type") else 1
 
 
-def _sentence(form: type, name: str, wrong: Mapping[str, Any]) -> str:
-    sentences = {**_SENTENCES, **_SENTENCES_OF[form]}
-    value = None if wrong["type"] == "missing" else wrong["input"]
-    known = {each.name: each.metadata["wanted"] for each in fields(form)}
-    return sentences.get(wrong["type"], sentences[""]).format(
+def _sentence(form: type, name: Any, wrong: Mapping[str, Any]) -> str:
+    kind, known = wrong["type"], [each.name for each in fields(form)]
+    value = None if kind == "missing" else wrong["input"]
+    found = "missing" if value is None else f"{brief(value)} ({type(value).__name__})"
+    if form is Stated:  # a file that is written by hand: names as they stand there, and no types of Python
+        found, known = brief(value), [f'"{each}"' for each in known]
+    sentence = next(_SENTENCES[key] for key in (f"{name} {kind}", kind, name, "") if key in _SENTENCES)
+    return sentence.format(
         name=name or "the name of a field",
         quoted=brief(name),
         value=brief(value),
-        found="missing" if value is None else f"{brief(value)} ({type(value).__name__})",
-        wanted=known.get(name),
+        found=found,
         form=form.__name__.lower(),
-        near=suggestion(name, known),
-        near_quoted=suggestion(name, [f'"{each}"' for each in known]),
+        near=suggestion(str(name), known),
         message=wrong.get("ctx", {}).get("error"),
     )

@@ -45,12 +45,10 @@ def transcript_of(value: Any, where: str, default_id: str = "") -> Transcript:
     """Returns a conversation from decoded JSON; without an id it gets the default one. Raises InputError."""
     if isinstance(value, Mapping):
         value = {**value, "id": default_id if value.get("id") is None else value["id"]}
-    return decode(Transcript, value, where)
-
-
-def utterance_of(value: Any, where: str) -> Utterance:
-    """Returns an utterance from decoded JSON. Raises InputError."""
-    return decode(Utterance, value, where)
+    transcript = decode(Transcript, value, where)
+    if len({type(utterance.speaker) for utterance in transcript.utterances}) > 1:
+        raise InputError(f"{where}, conversation {brief(transcript.id)}: some speakers are names and some are numbers")
+    return transcript
 
 
 def to_json(transcript: Transcript) -> str:
@@ -88,7 +86,7 @@ def from_lines_with_numbers(text: str, id: str) -> tuple[Transcript, list[int]]:
             raise InputError(f"{id}, line {number}: write it as SPEAKER: WORDS; {brief(line)} names no speaker")
     if not said:
         raise InputError(f"{id}: it is empty (0 utterances)")
-    utterances = (utterance_of(one, f"{id}, line {line}") for one, line in zip(said, begins, strict=True))
+    utterances = (decode(Utterance, one, f"{id}, line {line}") for one, line in zip(said, begins, strict=True))
     return Transcript(id, tuple(utterances)), begins
 
 
