@@ -43,7 +43,7 @@ class Utterance:
     text: Text | None = field(default=None, metadata={"description": "The words."})
     label: Text | None = field(default=None, metadata={"description": "The emotion. To predict, it is not used."})
     id: Text | None = field(default=None, metadata={"description": "A name of its own."})
-    start: Seconds | None = field(default=None, metadata={"description": "Seconds in the recording."})
+    start: Seconds | None = field(default=None, metadata={"description": "Seconds in the recording, from 0."})
     end: Seconds | None = field(default=None, metadata={"description": "Seconds in the recording; after the start."})
     audio: Text | None = field(default=None, metadata={"description": "The path of a recording, or its upload's name."})
     video: Text | None = field(default=None, metadata={"description": "The path of a recording."})
@@ -59,9 +59,11 @@ class Utterance:
 class Transcript:
     """A conversation without features."""
 
-    id: Annotated[str, Rules(min_length=1)] = field(metadata={"description": "Otherwise its number, from 1."})
+    id: Annotated[str, Rules(min_length=1)] = field(metadata={"description": "Its name; otherwise its number from 1."})
     utterances: tuple[Utterance, ...] = field(metadata={"min_length": 1, "description": "In time order."})
-    split: Annotated[str, Rules(type="literal", expected=[*SPLITS])] | None = None
+    split: Annotated[str, Rules(type="literal", expected=[*SPLITS])] | None = field(
+        default=None, metadata={"description": "To predict, it is not used."}
+    )
 
     __pydantic_config__ = NO_OTHERS
 
