@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cmath_jax.data.corpus import MODALITIES
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError
 
 __all__ = ["Execution", "Extracted", "Extractor", "Problem", "make_extractor"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError, InputWarning
 from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache

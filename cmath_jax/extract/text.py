@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.extract import Execution, Extracted, Problem
 from cmath_jax.extract.cache import Cache, Found
 from cmath_jax.extract.encoders import Encoder

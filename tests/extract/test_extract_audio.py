@@ -15,7 +15,7 @@ av = pytest.importorskip("av")
 
 from extraction import conversation, voice, write_mp4  # noqa: E402
 
-from cmath_jax.data.sources.transcripts import Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, make_extractor  # noqa: E402
 from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError  # noqa: E402

@@ -13,7 +13,7 @@ from samples import tiny
 
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.load import load_corpus
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.evaluation.calibration import calibrated
 from cmath_jax.extract import Extracted, Problem

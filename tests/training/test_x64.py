@@ -43,7 +43,8 @@ variants = ({}, {"model__name": "sdt"}, {"precision": "bfloat16"}, {"model__inje
 for options in variants:
     config = tiny(parallel__devices=1, optim__average=0.9, optim__schedule="linear", optim__clip_norm=1.0, **options)
     corpus = load_configured(config)
-    trainer, model = Trainer.of(config, corpus), make_model(config.model, corpus, config.data.modalities, config.precision)
+    trainer = Trainer.of(config, corpus)
+    model = make_model(config.model, corpus, config.data.modalities, config.precision)
     tx = make_optimizer(config.optim, trainer.batches.steps, config.train.epochs)
     state, batch = jax.eval_shape(trainer.initialize, 0), next(trainer.batches.epoch(0))
     step = partial(train_step, model=model, tx=tx, average=0.9, axis=None)
