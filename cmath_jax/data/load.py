@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cmath_jax.data.catalog.feature_files import FeatureFile, FeatureFiles
+from cmath_jax.data.catalog.feature_files import OneFile, PublishedFiles
 from cmath_jax.data.catalog.own_folder import OwnFolder
-from cmath_jax.data.catalog.simulated import Simulated
+from cmath_jax.data.catalog.simulated import BuiltIn
 from cmath_jax.data.catalog.source import DEFAULTS, Options, Source
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.data.sources.download import FEATURE_SETS
@@ -18,9 +18,9 @@ FEATURE_SET_NAMES = ("auto", *FEATURE_SETS["meld"], "file")
 
 # Every corpus that has a name. All others are the paths of files and folders.
 SOURCES: dict[str, Callable[[], Source]] = {
-    "meld": lambda: FeatureFiles("meld", FEATURE_SETS["meld"]),
-    "iemocap": lambda: FeatureFiles("iemocap", FEATURE_SETS["iemocap"]),
-    "simulated": Simulated,
+    "meld": lambda: PublishedFiles("meld", FEATURE_SETS["meld"]),
+    "iemocap": lambda: PublishedFiles("iemocap", FEATURE_SETS["iemocap"]),
+    "simulated": BuiltIn,
     "conversations": OwnFolder,
 }
 
@@ -113,7 +113,7 @@ def _source(name: str) -> Source:
     if path.is_dir():
         return OwnFolder(path)
     if name.endswith(".pkl") or path.exists():
-        return FeatureFile(path)
+        return OneFile(path)
     if "/" in name:
         raise InputError(f"there is no file or folder {name}")
     known = [each for each in SOURCES if each != "conversations"]

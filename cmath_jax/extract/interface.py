@@ -1,4 +1,4 @@
-"""What all extractors have in common: how they are asked, and what they answer."""
+"""The interface of extractors: how they are asked, and how they answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ FeatureSets = Mapping[str, tuple[RawFile, ...]]  # name of a feature set -> its 
 
 
 @dataclass(frozen=True)
-class FeatureFile:
+class OneFile:
     """The path of one published feature file."""
 
     path: Path
@@ -41,7 +41,7 @@ class FeatureFile:
 
 
 @dataclass(frozen=True)
-class FeatureFiles:
+class PublishedFiles:
     """The sources `meld` and `iemocap`: a folder that may hold any of the published feature files.
 
     Attributes:

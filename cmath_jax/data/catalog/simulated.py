@@ -8,7 +8,7 @@ from cmath_jax.data.sources.simulate import simulate
 
 
 @dataclass(frozen=True)
-class Simulated:
+class BuiltIn:
     """The source `simulated`."""
 
     def check(self, options: Options) -> None:
@@ -18,10 +18,9 @@ class Simulated:
         """Returns the conversations that the options of the simulation describe."""
         if not options.stream:
             return simulate(options.simulation)
-        from cmath_jax.data.prepared.builders import Simulated as Builder
-        from cmath_jax.data.prepared.builders import simulation_config
+        from cmath_jax.data.prepared.builders import Simulated, simulation_config
 
         config = simulation_config(options.simulation)
         # TFDS refuses a second config of the name that the one with the default options has.
-        config = next((known for known in Builder.BUILDER_CONFIGS if known.name == config.name), config)
-        return prepared(Builder(config=config, data_dir=options.prepared_dir or None), stream=True)
+        config = next((known for known in Simulated.BUILDER_CONFIGS if known.name == config.name), config)
+        return prepared(Simulated(config=config, data_dir=options.prepared_dir or None), stream=True)

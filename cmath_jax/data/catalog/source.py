@@ -1,4 +1,4 @@
-"""What a source of a corpus is, what it is told, and what all of them share."""
+"""The interface of a source of corpora, the options that it is given, and parts that several sources share."""
 
 from __future__ import annotations
 
