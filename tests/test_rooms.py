@@ -27,15 +27,6 @@ UNTESTED = {  # files of training/ that have no test of their name
 LONG = {
     "cmath_jax/evaluation/statistics.py",
     "cmath_jax/report/load.py",
-    "tests/data/test_own.py",
-    "tests/extract/test_extract_audio.py",
-    "tests/models/test_cmath.py",
-    "tests/models/test_reference.py",
-    "tests/prediction/test_predictor.py",
-    "tests/reference.py",
-    "tests/report_samples.py",
-    "tests/serve/test_serve.py",
-    "tests/serve/test_serve_page.py",
     "tests/training/test_fit.py",
 }
 
