@@ -18,8 +18,9 @@ from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.models.cmath import CMATH
 from cmath_jax.models.outputs import Outputs
 from cmath_jax.training.checkpoint import Checkpoints
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.losses import LossWeights, loss_terms, total_loss
-from cmath_jax.training.trainer import Program, load_configured
+from cmath_jax.training.trainer import Trainer
 
 DIMS = {"t": 5, "a": 4, "v": 3}
 SPEAKERS, CLASSES, WIDTH, HEADS = 3, 4, 6, 2
@@ -93,8 +94,8 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def final_arrays(folder: Path, config: Config) -> tuple[Any, Any]:
     """The arrays of the latest and of the best checkpoint of seed 0."""
-    program = Program.of(config, load_configured(config))
-    like = {"state": jax.eval_shape(program.initialize, 0), "scaling": program.scaling.tree()}
+    trainer = Trainer.of(config, load_configured(config))
+    like = {"state": jax.eval_shape(trainer.initialize, 0), "scaling": trainer.standardizer.tree()}
     with Checkpoints(folder / "checkpoints" / "seed_0") as checkpoints:
         return checkpoints.latest(like), checkpoints.best(like)
 

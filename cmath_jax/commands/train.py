@@ -1,4 +1,4 @@
-"""The command line: `launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]`."""
+"""Runs the command line `launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]`."""
 
 import logging
 import sys
@@ -125,7 +125,7 @@ def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> i
 
 
 def _check_models(names: Collection[str]) -> None:
-    """Says before data are loaded that there is no such model. Raises InputError."""
+    """Raises InputError, before data are loaded, if there is no such model."""
     from cmath_jax.models.registry import check_name  # only now: it takes some seconds, of which other slips need none
 
     for name in names:
@@ -133,7 +133,7 @@ def _check_models(names: Collection[str]) -> None:
 
 
 def _check_source(dataset: str, data: DataConfig) -> None:
-    """Says at once, before anything is imported that takes its time, that data are not there. Raises InputError."""
+    """Raises InputError if data are not there: at once, before anything is imported that takes its time."""
     names = ("dir", "features_dir", "feature_set", "file", "validation")
     try:
         check_source(dataset, **{name: getattr(data, name) for name in names})
@@ -154,7 +154,7 @@ def _measure(experiment: experiments.Experiment, folder: Path) -> int:
 
 
 def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, dict[str, str], bool]:
-    """The config file, the run folder, the part of a sweep, the overridden options, and whether help is wanted."""
+    """Returns the config file, the run folder, the part of a sweep, the overridden options, and if help is wanted."""
     single: dict[str, str] = {}
     overrides: dict[str, str] = {}
     left = iter(arguments)
@@ -178,7 +178,7 @@ def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, 
 
 
 def _hint(name: str) -> str:
-    """What may have been meant by an argument that is unknown: one of ours, or an option without its beginning."""
+    """Returns what may have been meant by an unknown argument: one of ours, or an option without its beginning."""
     near = nearest(name, ("--config", "--workdir", "--shard", "--help")) if name.startswith("--") else None
     if near is None and name.startswith("--"):
         options = [f"--config.{each}" for each in flat(to_dict(Config()))]

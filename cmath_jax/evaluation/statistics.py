@@ -1,4 +1,4 @@
-"""How sure a score is, and whether two models differ: over seeds, and over the conversations of a test split.
+"""Uncertainty of a score, and tests of whether two models differ: over seeds, and over conversations of a test split.
 
 There are two kinds of chance. `t_interval` and `compare_seeds` ask what other seeds would give on the same test split.
 `bootstrap_interval` and `compare_utterances` ask what other conversations would give to the same trained models; they
@@ -6,7 +6,9 @@ say nothing of whether another training would come out alike. `compare_models` a
 conversations would give, and is the test of whether one model is better than another. The utterances of a conversation
 are not independent, so a conversation is always drawn, left out or swapped as a whole.
 
-Scores and their differences are in percent. k is a conversation, s a seed, d a draw.
+Scores and their differences are in percent.
+
+Shapes: n utterances, b conversations, t trials (seeds), c classes, z draws.
 """
 
 import math
@@ -33,7 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Model a against model b.
+    """A comparison of model a with model b.
 
     Attributes:
       difference: the mean of a - b, in points of percent.
@@ -47,12 +49,12 @@ class Comparison:
 
 
 def accuracy(confusion_cc: np.ndarray) -> np.ndarray:
-    """[...] of the confusion counts [..., C, C], with a label in each of them."""
+    """Computes the accuracy in percent, [...], of confusion counts [..., c, c], with a label in each of them."""
     return 100 * np.trace(confusion_cc, axis1=-2, axis2=-1) / confusion_cc.sum((-2, -1))
 
 
 def weighted_f1(confusion_cc: np.ndarray) -> np.ndarray:
-    """[...] of the confusion counts [..., C, C], with a label in each of them; as in `metrics.Scores`."""
+    """Computes `metrics.Scores.weighted_f1`, [...], of confusion counts [..., c, c], with a label in each of them."""
     true_c, predicted_c = confusion_cc.sum(-1), confusion_cc.sum(-2)
     f1_c = 100 * 2 * np.diagonal(confusion_cc, axis1=-2, axis2=-1) / np.maximum(true_c + predicted_c, 1)
     return (f1_c * true_c).sum(-1) / true_c.sum(-1)
@@ -62,7 +64,7 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"accuracy": accuracy, "
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Of the mean over seeds, by Student's t with n - 1 degrees of freedom; None for fewer than two values."""
+    """Computes the interval of a mean over seeds by Student's t with n - 1 degrees of freedom; None for one seed."""
     n = len(values)
     if n < 2:
         return None
@@ -81,26 +83,26 @@ def bootstrap_interval(
     draws: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Of one run's score: the percentile interval of a bootstrap that draws conversations with replacement.
+    """Computes the percentile interval of one run's score by a bootstrap that draws conversations with replacement.
 
     Unlabelled utterances are left out. A single conversation gives an interval without width.
 
     Args:
-      label_n, prediction_n: int [N], classes; `UNLABELLED` where there is no label.
-      conversation_n: int [N], which utterances belong together; any numbers.
+      label_n, prediction_n: int [n], classes; `UNLABELLED` where there is no label.
+      conversation_n: int [n], which utterances belong together; any numbers.
       score: one of `SCORES`.
 
     Raises:
       InputError: without labels, or where not all are of the same utterances.
     """
-    count_kscc = _counts(label_n, prediction_n[np.newaxis], conversation_n, classes)
+    count_btcc = _counts(label_n, prediction_n[np.newaxis], conversation_n, classes)
     rng = np.random.default_rng(seed)
-    score_d = [SCORES[score](_total(times_dk, count_kscc))[:, 0] for times_dk in _times(len(count_kscc), draws, rng)]
-    return _percentiles(np.concatenate(score_d), level)
+    score_z = [SCORES[score](_total(times_zb, count_btcc))[:, 0] for times_zb in _times(len(count_btcc), draws, rng)]
+    return _percentiles(np.concatenate(score_z), level)
 
 
 def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Comparison:
-    """The paired t-test of two models' scores with the same seeds, in the same order.
+    """Compares two models' scores with the same seeds, in the same order, by the paired t-test.
 
     A single seed gives neither interval nor p-value. Where all differences are equal, the interval has no width and
     the p-value is what t comes to in the limit: 1 without a difference, 0 with one.
@@ -110,22 +112,22 @@ def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -
     """
     if len(a) != len(b) or not len(a):
         raise InputError(f"a paired test needs the scores of the same seeds, not of {len(a)} and {len(b)}")
-    difference_s = np.round(np.subtract(a, b), DECIMALS)
-    mean, n = float(difference_s.mean()), len(difference_s)
+    difference_t = np.round(np.subtract(a, b), DECIMALS)
+    mean, n = float(difference_t.mean()), len(difference_t)
     if n < 2:
         return Comparison(mean, None, None)
-    if np.ptp(difference_s) == 0:
+    if np.ptp(difference_t) == 0:
         p_value = float(mean == 0)
     else:
-        t = mean / (difference_s.std(ddof=1) / np.sqrt(n))
+        t = mean / (difference_t.std(ddof=1) / np.sqrt(n))
         p_value = float(2 * stats.t.sf(abs(t), n - 1))
-    return Comparison(mean, t_interval(difference_s.tolist(), level), p_value)
+    return Comparison(mean, t_interval(difference_t.tolist(), level), p_value)
 
 
 def compare_utterances(
     label_n: np.ndarray,
-    a_sn: np.ndarray,
-    b_sn: np.ndarray,
+    a_tn: np.ndarray,
+    b_tn: np.ndarray,
     conversation_n: np.ndarray,
     classes: int,
     score: str = "weighted_f1",
@@ -133,7 +135,7 @@ def compare_utterances(
     seed: int = 0,
     level: float = 0.95,
 ) -> Comparison:
-    """Two models on the same test utterances: the mean over seeds of the score of a minus that of b.
+    """Compares two models on the same test utterances: the mean over seeds of the score of a minus that of b.
 
     The interval is of a bootstrap over conversations, which all seeds of both models share. The p-value is of a
     permutation test, (1 + hits) / (1 + draws): if the models are alike, either of them could have said what was said
@@ -145,46 +147,46 @@ def compare_utterances(
     Unlabelled utterances are left out. A single conversation says nothing of others: no interval and no p-value.
 
     Args:
-      label_n: int [N], classes; `UNLABELLED` where there is no label.
-      a_sn, b_sn: int [S, N], predictions; S may differ.
-      conversation_n: int [N], which utterances belong together; any numbers.
+      label_n: int [n], classes; `UNLABELLED` where there is no label.
+      a_tn, b_tn: int [t, n], predictions; t may differ.
+      conversation_n: int [n], which utterances belong together; any numbers.
       score: one of `SCORES`.
 
     Raises:
       InputError: without labels, or where not all are of the same utterances.
     """
-    a_kscc = _counts(label_n, a_sn, conversation_n, classes)
-    b_kscc = _counts(label_n, b_sn, conversation_n, classes)
+    a_btcc = _counts(label_n, a_tn, conversation_n, classes)
+    b_btcc = _counts(label_n, b_tn, conversation_n, classes)
 
-    def difference(a_scc: np.ndarray, b_scc: np.ndarray) -> np.ndarray:
-        return SCORES[score](a_scc).mean(-1) - SCORES[score](b_scc).mean(-1)
+    def difference(a_tcc: np.ndarray, b_tcc: np.ndarray) -> np.ndarray:
+        return SCORES[score](a_tcc).mean(-1) - SCORES[score](b_tcc).mean(-1)
 
-    observed = float(difference(a_kscc.sum(0), b_kscc.sum(0)))
-    conversations = len(a_kscc)
+    observed = float(difference(a_btcc.sum(0), b_btcc.sum(0)))
+    conversations = len(a_btcc)
     if conversations < 2:
         return Comparison(observed, None, None)
     rng = np.random.default_rng(seed)
-    bootstrap_d = np.concatenate(
+    bootstrap_z = np.concatenate(
         [
-            difference(_total(times_dk, a_kscc), _total(times_dk, b_kscc))
-            for times_dk in _times(conversations, draws, rng)
+            difference(_total(times_zb, a_btcc), _total(times_zb, b_btcc))
+            for times_zb in _times(conversations, draws, rng)
         ]
     )
-    if len(a_sn) != len(b_sn):
-        a_kscc, b_kscc = np.repeat(a_kscc, len(b_sn), axis=1), np.tile(b_kscc, (1, len(a_sn), 1, 1))
-    a_scc, b_scc, change_kscc = a_kscc.sum(0), b_kscc.sum(0), b_kscc - a_kscc
+    if len(a_tn) != len(b_tn):
+        a_btcc, b_btcc = np.repeat(a_btcc, len(b_tn), axis=1), np.tile(b_btcc, (1, len(a_tn), 1, 1))
+    a_tcc, b_tcc, change_btcc = a_btcc.sum(0), b_btcc.sum(0), b_btcc - a_btcc
     hits = 0
     for size in _chunks(draws):
-        change_dscc = _total(rng.integers(2, size=(size, conversations)), change_kscc)
-        swapped_d = difference(a_scc + change_dscc, b_scc - change_dscc)
-        hits += int((np.abs(swapped_d) >= abs(observed) - 10**-DECIMALS).sum())
-    return Comparison(observed, _percentiles(bootstrap_d, level), (1 + hits) / (1 + draws))
+        change_ztcc = _total(rng.integers(2, size=(size, conversations)), change_btcc)
+        swapped_z = difference(a_tcc + change_ztcc, b_tcc - change_ztcc)
+        hits += int((np.abs(swapped_z) >= abs(observed) - 10**-DECIMALS).sum())
+    return Comparison(observed, _percentiles(bootstrap_z, level), (1 + hits) / (1 + draws))
 
 
 def compare_models(
     label_n: np.ndarray,
-    a_sn: np.ndarray,
-    b_sn: np.ndarray,
+    a_tn: np.ndarray,
+    b_tn: np.ndarray,
     conversation_n: np.ndarray,
     classes: int,
     score: str = "weighted_f1",
@@ -217,9 +219,9 @@ def compare_models(
     others, the noise cannot be known: no interval and no p-value.
 
     Args:
-      label_n: int [N], classes; `UNLABELLED` where there is no label.
-      a_sn, b_sn: int [S, N], predictions; S may differ.
-      conversation_n: int [N], which utterances belong together; any numbers.
+      label_n: int [n], classes; `UNLABELLED` where there is no label.
+      a_tn, b_tn: int [t, n], predictions; t may differ.
+      conversation_n: int [n], which utterances belong together; any numbers.
       score: one of `SCORES`.
       fixed: "a", "b" or "ab": which of the models has no seeds, as a linear model has none. Such a model has one row.
 
@@ -232,29 +234,29 @@ def compare_models(
     Statistics 1, 2007, on two crossed factors. Cameron, Gelbach and Miller, Robust inference with multiway clustering,
     Journal of Business and Economic Statistics 29, 2011, on what both factors hold.
     """
-    a = _spread(_counts(label_n, a_sn, conversation_n, classes), score, "a" in fixed)
-    b = _spread(_counts(label_n, b_sn, conversation_n, classes), score, "b" in fixed)
+    a = _variation(_counts(label_n, a_tn, conversation_n, classes), score, "a" in fixed)
+    b = _variation(_counts(label_n, b_tn, conversation_n, classes), score, "b" in fixed)
     observed = round(a.mean - b.mean, DECIMALS)
-    conversations = len(a.influence_k)
+    conversations = len(a.influence_b)
     if conversations < 2 or 1 in (a.seeds, b.seeds):
         return Comparison(observed, None, None)
     seeds = _seed_part(a, b)
-    jackknife = float(np.var(a.influence_k - b.influence_k, ddof=1)) / conversations
+    jackknife = float(np.var(a.influence_b - b.influence_b, ddof=1)) / conversations
     shared = min(a.interaction + b.interaction, seeds.variance)
-    parts = [seeds, _Part(max(0.0, jackknife - shared), conversations - 1)]
+    parts = [seeds, _Variance(max(0.0, jackknife - shared), conversations - 1)]
     return Comparison(observed, *_interval_and_p(observed, [p for p in parts if p.variance > NOTHING], level))
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Variance:
     """A part of the variance of a difference, and its degrees of freedom."""
 
     variance: float
     freedom: float
 
 
-def _interval_and_p(observed: float, parts: Sequence[_Part], level: float) -> tuple[Interval, float]:
-    """The interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
+def _interval_and_p(observed: float, parts: Sequence[_Variance], level: float) -> tuple[Interval, float]:
+    """Returns the interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
 
     def half_width(p: float) -> float:
         return math.sqrt(sum(float(stats.t.isf(p / 2, part.freedom)) ** 2 * part.variance for part in parts))
@@ -269,56 +271,56 @@ def _interval_and_p(observed: float, parts: Sequence[_Part], level: float) -> tu
     return interval, math.exp(log_p)
 
 
-def _seed_part(a: "_Spread", b: "_Spread") -> _Part:
-    """What the seeds of both models add to the variance of the difference of their means."""
+def _seed_part(a: "_Variation", b: "_Variation") -> _Variance:
+    """Returns what the seeds of both models add to the variance of the difference of their means."""
     drawn = [model for model in (a, b) if model.seeds]
     each = [model.variance / model.seeds for model in drawn]
     total = sum(each)
     if total <= NOTHING:
-        return _Part(0.0, 1.0)
+        return _Variance(0.0, 1.0)
     freedom = total**2 / sum(part**2 / (model.seeds - 1) for part, model in zip(each, drawn, strict=True))
     if len(drawn) == 2 and a.seeds != b.seeds:
         pooled = sum(model.variance * (model.seeds - 1) for model in drawn) / (a.seeds + b.seeds - 2)
         total = max(total, pooled / a.seeds + pooled / b.seeds)
-    return _Part(total, freedom)
+    return _Variance(total, freedom)
 
 
 @dataclass(frozen=True)
-class _Spread:
-    """How the mean score of a model over its seeds could have come out otherwise.
+class _Variation:
+    """The ways in which the mean score of a model over its seeds could have come out otherwise.
 
     Attributes:
-      influence_k: float64 [K]: K - 1 times what the mean score loses when a conversation is left out.
+      influence_b: float64 [b]: b - 1 times what the mean score loses when a conversation is left out.
       seeds: how many there are; 0 for a model that has none.
       variance: of the scores of single seeds.
       interaction: the variance of the mean score that is due to seeds that err on different conversations.
     """
 
     mean: float
-    influence_k: np.ndarray
+    influence_b: np.ndarray
     seeds: int
     variance: float = 0.0
     interaction: float = 0.0
 
 
-def _spread(count_kscc: np.ndarray, score: str, fixed: bool) -> _Spread:
-    total_scc = count_kscc.sum(0)
-    score_s = SCORES[score](total_scc)
-    conversations, seeds = len(count_kscc), len(score_s)
-    mean = float(score_s.mean())
+def _variation(count_btcc: np.ndarray, score: str, fixed: bool) -> _Variation:
+    total_tcc = count_btcc.sum(0)
+    score_t = SCORES[score](total_tcc)
+    conversations, seeds = len(count_btcc), len(score_t)
+    mean = float(score_t.mean())
     if conversations < 2:
-        return _Spread(mean, np.zeros(conversations), 0 if fixed else seeds)
-    influence_ks = (conversations - 1) * (score_s - SCORES[score](total_scc - count_kscc))
-    influence_k = influence_ks.mean(1)
+        return _Variation(mean, np.zeros(conversations), 0 if fixed else seeds)
+    influence_bt = (conversations - 1) * (score_t - SCORES[score](total_tcc - count_btcc))
+    influence_b = influence_bt.mean(1)
     if fixed or seeds < 2:
-        return _Spread(mean, influence_k, 0 if fixed else seeds)
-    apart_ks = influence_ks - influence_ks.mean(0) - influence_k[:, np.newaxis] + influence_k.mean()
-    square = float((apart_ks**2).sum()) / ((seeds - 1) * (conversations - 1))
-    return _Spread(mean, influence_k, seeds, float(score_s.var(ddof=1)), square / (seeds * conversations))
+        return _Variation(mean, influence_b, 0 if fixed else seeds)
+    apart_bt = influence_bt - influence_bt.mean(0) - influence_b[:, np.newaxis] + influence_b.mean()
+    square = float((apart_bt**2).sum()) / ((seeds - 1) * (conversations - 1))
+    return _Variation(mean, influence_b, seeds, float(score_t.var(ddof=1)), square / (seeds * conversations))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p-values, in the order given; None stays None and does not count.
+    """Computes Holm's step-down adjusted p-values, in the order given; None stays None and does not count.
 
     Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
     """
@@ -331,23 +333,27 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def _counts(label_n: np.ndarray, prediction_sn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
-    """float64 [K, S, C, C]: the confusion counts of each conversation that has a label, for each seed."""
+def _counts(label_n: np.ndarray, prediction_tn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
+    """Counts the confusions of each conversation that has a label, for each seed: float64 [b, t, c, c]."""
     n = len(label_n)
-    if prediction_sn.shape[1] != n or len(conversation_n) != n:
+    if prediction_tn.shape[1] != n or len(conversation_n) != n:
         raise InputError(
-            f"there are {n} labels, but predictions for {prediction_sn.shape[1]} utterances and conversations for "
+            f"there are {n} labels, but predictions for {prediction_tn.shape[1]} utterances and conversations for "
             f"{len(conversation_n)}: compare runs on the same test split"
         )
     labelled_n = label_n != UNLABELLED
     if not labelled_n.any():
         raise InputError("no utterance has a label: there is nothing to score")
-    ids_k, k_n = np.unique(conversation_n[labelled_n], return_inverse=True)
-    seeds = len(prediction_sn)
+    ids_b, index_n = np.unique(conversation_n[labelled_n], return_inverse=True)
+    seeds = len(prediction_tn)
     # float64 holds such counts exactly, and BLAS adds them up: the same result on any machine.
-    count_kscc = np.zeros((len(ids_k), seeds, classes, classes))
-    np.add.at(count_kscc, (k_n, np.arange(seeds)[:, np.newaxis], label_n[labelled_n], prediction_sn[:, labelled_n]), 1)
-    return count_kscc
+    count_btcc = np.zeros((len(ids_b), seeds, classes, classes))
+    np.add.at(
+        count_btcc,
+        (index_n, np.arange(seeds)[:, np.newaxis], label_n[labelled_n], prediction_tn[:, labelled_n]),
+        1,
+    )
+    return count_btcc
 
 
 def _chunks(draws: int) -> Iterator[int]:
@@ -356,16 +362,16 @@ def _chunks(draws: int) -> Iterator[int]:
 
 
 def _times(conversations: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Chunks of int64 [d, K]: how many times each conversation is in each resample."""
+    """Yields int64 [z, b] in chunks: how many times each conversation is in each resample."""
     for size in _chunks(draws):
         yield rng.multinomial(conversations, np.full(conversations, 1 / conversations), size=size)
 
 
-def _total(times_dk: np.ndarray, count_kscc: np.ndarray) -> np.ndarray:
-    """float64 [d, S, C, C]."""
-    return np.tensordot(times_dk.astype(np.float64), count_kscc, axes=1)
+def _total(times_zb: np.ndarray, count_btcc: np.ndarray) -> np.ndarray:
+    """Sums the confusion counts of each resample: float64 [z, t, c, c]."""
+    return np.tensordot(times_zb.astype(np.float64), count_btcc, axes=1)
 
 
-def _percentiles(value_d: np.ndarray, level: float) -> Interval:
-    low, high = np.quantile(value_d, [(1 - level) / 2, (1 + level) / 2])
+def _percentiles(value_z: np.ndarray, level: float) -> Interval:
+    low, high = np.quantile(value_z, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))

@@ -1,4 +1,4 @@
-"""A folder of conversations -> its feature files, one per modality, and `features.json`, which says how they were made.
+"""Writes the feature files of a folder of conversations, one per modality, and `features.json`: how they were made.
 
 A file is whole or not there. While one is replaced `features.json` says nothing of it: what it says is always true.
 """
@@ -18,7 +18,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from cmath_jax.data.corpus import MODALITIES, there
+from cmath_jax.data.corpus import MODALITIES, is_present
 from cmath_jax.data.sources.arrays import append_array
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.own import CONVERSATIONS, EXTRACTION
@@ -36,7 +36,7 @@ PATIENCE = 5.0  # seconds, before it is said for what is waited
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one modality of a folder.
+    """The outcome of extracting one modality of a folder.
 
     Attributes:
       modality: letter.
@@ -59,7 +59,7 @@ class Summary:
 def extract_folder(
     folder: Path, settings: Mapping[str, Mapping[str, Any]], execution: Execution | None = None
 ) -> Iterator[Summary]:
-    """Extracts the modalities of the settings, letter -> settings, one after the other.
+    """Extracts the modalities of the settings, letter -> settings, one after the other. Yields a summary of each.
 
     Raises:
       InputError: the conversations or the settings cannot be used, or no utterance has the modality.
@@ -77,7 +77,7 @@ def extract_folder(
 
 
 def read_conversations(folder: Path) -> list[Transcript]:
-    """The conversations of a folder. Raises InputError."""
+    """Returns the conversations of a folder. Raises InputError."""
     path = folder / CONVERSATIONS
     if not path.is_file():
         raise InputError(f"{path} is not there; docs/data.md says what is in it{likeness(folder)}")
@@ -99,7 +99,7 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         [problem.line(transcripts) for problem in found.problems if problem.used == used] for used in (False, True)
     )
     utterances = sum(len(transcript) for transcript in transcripts)
-    missing = utterances - sum(int(there(x_nd).sum()) for x_nd in found.features)
+    missing = utterances - sum(int(is_present(x_nd).sum()) for x_nd in found.features)
     if missing == utterances:
         first = f"; the first of {len(problems)} problems: {problems[0]}" if problems else ""
         raise InputError(f"{folder / CONVERSATIONS}: none of {utterances} utterances has {name}{first}")
@@ -117,7 +117,7 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Two extractions into one folder write one after the other; nothing is left of it."""
+    """Lets two extractions into one folder write one after the other; leaves nothing behind."""
     path = folder / LOCK
     file = _locked(path)
     try:

@@ -12,7 +12,7 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """The text of a file.
+    """Reads the text of a file.
 
     Raises:
       InputError: it is not there, is a folder, may not be read, or is not text in the encoding; the line says which.
@@ -28,7 +28,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
 
 
 def unreadable(path: Path | str, error: OSError) -> InputError:
-    """The line for a file that the system does not give: what is the matter with its name, or with reading it."""
+    """Makes the error for a file that the system does not give: its name is wrong, or reading it failed."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: there is no such file")
     if isinstance(error, IsADirectoryError):
@@ -38,7 +38,7 @@ def unreadable(path: Path | str, error: OSError) -> InputError:
 
 @contextlib.contextmanager
 def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file to write into, which gets its name once all of it is on the disk, and is not there where that fails.
+    """Opens a file to write into, which gets its name once all of it is on the disk, and is not there where that fails.
 
     A reader never sees half of it, nor does a power cut leave an empty one; what had the name before keeps it until
     then.
@@ -73,12 +73,12 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def size(count: float) -> str:
-    """A number of bytes in the unit that fits it: `999 bytes`, `1.5 kB`, `12.0 GB`."""
+    """Returns a number of bytes in the unit that fits it: `999 bytes`, `1.5 kB`, `12.0 GB`."""
     return sizes(count)[0]
 
 
 def sizes(*counts: float) -> tuple[str, ...]:
-    """Numbers of bytes as `size` has them, with so many digits that unequal ones do not look alike."""
+    """Returns numbers of bytes as `size` has them, with so many digits that unequal ones do not look alike."""
     for digits in range(1, 10):
         told = tuple(_size(count, digits) for count in counts)
         if len(set(told)) == len({int(count) for count in counts}):

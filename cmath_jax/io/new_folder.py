@@ -12,7 +12,7 @@ from cmath_jax.io.files import made_folders, remove_empty
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder beside it to write into, which gets its name once all is written, and goes where something fails.
+    """Yields a folder beside it to write into, which gets its name once all is written, and goes where something fails.
 
     Raises:
       InputError: the folder is there and not empty, or cannot be written.

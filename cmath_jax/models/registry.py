@@ -1,4 +1,4 @@
-"""The models by name."""
+"""The table of models by name."""
 
 from collections.abc import Callable
 

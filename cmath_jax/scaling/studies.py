@@ -1,4 +1,4 @@
-"""The points of a scaling study, measured one after another into one folder.
+"""Measures the points of a scaling study, one after another, into one folder.
 
 A point that is measured is not measured again, unless devices, versions or the package have changed. One that cannot
 run here is named with the reason, one that fails is reported, and the others go on.
@@ -32,8 +32,8 @@ from cmath_jax.scaling.measurement import check_counted, measure
 from cmath_jax.scaling.roofline import processor
 from cmath_jax.sweeps.experiment import Experiment, Measuring
 from cmath_jax.training import multihost
+from cmath_jax.training.corpora import check_usable, load_configured, source_of
 from cmath_jax.training.run_folder import RunFolder
-from cmath_jax.training.trainer import check_usable, load_configured, source_of
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 DRAWING = {"report", "report.py", "figures.py"}  # parts of the package that no number depends on
@@ -85,13 +85,13 @@ def run_studies(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
 
 
 class MeasurementLog:
-    """`measurements.jsonl`: a line for each point that was measured, and what it was measured with."""
+    """The file `measurements.jsonl`: a line for each point that was measured, and what it was measured with."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def find(self, stamp: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The latest outcome that was measured with the same; None where there is none."""
+        """Returns the latest outcome that was measured with the same; None where there is none."""
         if not self._path.exists():
             return None
         for line in reversed(self._path.read_text(encoding="utf-8").split("\n")):
@@ -109,7 +109,7 @@ class MeasurementLog:
 
 
 def environment() -> dict[str, Any]:
-    """What decides how fast a step is, besides its config: devices, compiler, versions, the package itself."""
+    """Returns what decides how fast a step is, besides its config: devices, compiler, versions, the package itself."""
     devices = jax.devices()
     kinds = [f"{device.platform}: {device.device_kind}" for device in devices]
     if devices[0].platform == "cpu":
@@ -131,7 +131,7 @@ def environment() -> dict[str, Any]:
 
 
 def machines() -> int:
-    """How many the processes of this run are on."""
+    """Returns how many machines the processes of this run are on."""
     if jax.process_count() == 1:
         return 1
     name = np.array(zlib.crc32(platform.node().encode()), np.uint32)
@@ -139,7 +139,7 @@ def machines() -> int:
 
 
 def source_digest() -> str:
-    """Of the code that is measured and of that which measures: the package without its reports."""
+    """Returns a hash of the code that is measured and of that which measures: the package without its reports."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -149,7 +149,7 @@ def source_digest() -> str:
 
 
 class _Corpora:
-    """Corpora by what decides them; the last one is kept, since points that share it follow one another."""
+    """The corpora of configs; the last one is kept, since points that share it follow one another."""
 
     def __init__(self) -> None:
         self._source: Config | None = None
@@ -170,7 +170,7 @@ def _stamp(config: Config, measuring: Measuring, surroundings: Mapping[str, Any]
 
 
 def _outcome(name: str, config: Config, corpora: _Corpora, measuring: Measuring) -> dict[str, Any]:
-    """`status`, and either `reason` or `date`, `seconds` and `numbers` of a point."""
+    """Returns the `status` of a point, and either its `reason` or its `date`, `seconds` and `numbers`."""
     began = time.monotonic()
     try:
         measured = measure(config, corpora.of(config), measuring)

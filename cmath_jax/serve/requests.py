@@ -1,4 +1,4 @@
-"""From the bytes of a request to conversations that may be predicted."""
+"""Makes of the bytes of a request conversations that may be predicted."""
 
 import json
 from collections import Counter
@@ -41,7 +41,7 @@ async def read_form(request: Request, reading: Reading, folder: Path, limits: Li
 
 
 def decoded(body: bytes) -> Any:
-    """JSON in UTF-8 without the liberties of Python's parser. Raises Refused (400)."""
+    """Returns JSON in UTF-8 without the liberties of Python's parser. Raises Refused (400)."""
     try:
         return json.loads(body.decode(), object_pairs_hook=_without_doubles, parse_constant=no_constant)
     except RecursionError:
@@ -51,7 +51,10 @@ def decoded(body: bytes) -> Any:
 
 
 def conversations(value: Any, limits: Limits) -> list[Transcript]:
-    """The conversations of `{"conversations": [...]}`. Raises InputError, which names conversation and utterance."""
+    """Returns the conversations of `{"conversations": [...]}`.
+
+    Raises InputError, which names conversation and utterance.
+    """
     if not isinstance(value, dict) or set(value) != {"conversations"}:
         raise InputError('the body is not of the form {"conversations": [{"utterances": [...]}]}')
     given = value["conversations"]
@@ -68,7 +71,7 @@ def conversations(value: Any, limits: Limits) -> list[Transcript]:
 
 
 def with_audio(form: Form, folder: Path, limits: Limits) -> tuple[Transcript, dict[str, str]]:
-    """The conversation of a form, its recordings written to `folder` / generated names.
+    """Returns the conversation of a form, its recordings written to `folder` / generated names.
 
     Returns:
       the conversation, `audio` being paths relative to the parent of `folder`; and each path -> the name that the
@@ -155,7 +158,7 @@ def _check_length(text: str, where: str, limits: Limits) -> None:
 
 
 def expect(request: Request, kind: str) -> Message:
-    """The content type. Raises Refused (415) if it is another than the kind."""
+    """Returns the content type. Raises Refused (415) if it is another than the kind."""
     header = Message()
     header["content-type"] = request.headers.get("content-type", "")
     if header.get_content_type() != kind:

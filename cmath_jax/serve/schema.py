@@ -37,7 +37,7 @@ class SpokenConversation(Conversation):
     utterances: list[SpokenUtterance] = Field(min_length=1, description="In time order.")  # type: ignore[assignment]
 
 
-class Prediction(BaseModel):
+class UtterancePrediction(BaseModel):
     label: str = Field(description="The most probable emotion.")
     probabilities: dict[str, float] = Field(description="Of every emotion.")
     uncertainty: float = Field(ge=0, le=1, description="How often the model, drawing anew, gives another label.")
@@ -51,7 +51,7 @@ class Prediction(BaseModel):
 
 class Predicted(BaseModel):
     id: str
-    predictions: list[Prediction] = Field(description="One for each utterance.")
+    predictions: list[UtterancePrediction] = Field(description="One for each utterance.")
 
 
 class Answer(BaseModel):
@@ -79,7 +79,7 @@ class Model(BaseModel):
 
 
 def request_schemas() -> dict[str, Any]:
-    """Name -> JSON schema of the bodies of requests and all that they are made of."""
+    """Returns name -> JSON schema of the bodies of requests and all that they are made of."""
     _, schemas = models_json_schema(
         [(Conversations, "validation"), (SpokenConversation, "validation")], ref_template="#/components/schemas/{model}"
     )

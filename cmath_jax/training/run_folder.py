@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from cmath_jax.config import FREE, Config, differences, to_dict
+from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, doing, reason
 from cmath_jax.io.events import Events
 from cmath_jax.io.files import read_text, whole, write_whole
@@ -136,8 +137,13 @@ class RunFolder:
         folder = self.checkpoints(seed)
         return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
-    def write_config(self, config: Config) -> None:
+    def begin(self, config: Config, corpus: Corpus) -> None:
+        """Writes what a run is and where it is at work, and removes a result that is not its own."""
+        fingerprint = corpus.fingerprint()
+        if not self.holds_result_of(to_dict(config), fingerprint):
+            self.remove_result()  # of other seeds, perhaps, than the config says
         self._write_json("config.json", to_dict(config))
+        self.write_environment({"data": {"source": corpus.source, "fingerprint": fingerprint}})
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Versions, devices, and the given facts about the data."""

@@ -22,9 +22,9 @@ from cmath_jax.models import layers, registry
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.layers import drop
 from cmath_jax.models.outputs import Outputs
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.fit import fit
 from cmath_jax.training.losses import LossWeights, loss_terms, total_loss
-from cmath_jax.training.trainer import load_configured
 
 SUBSETS = ["t", "a", "v", "ta", "tv", "av", "tav"]
 LENGTHS = (5, 1, 4, 7)

@@ -89,7 +89,7 @@ def test_uncertainty_is_how_often_a_draw_says_something_else(run: Path, talks: l
     from cmath_jax.data.packing import Shape
 
     model = TrainedModel.load(run)
-    talk = replace(talks[0], features=model.scaling.features(talks[0].features))
+    talk = replace(talks[0], features=model.standardizer.features(talks[0].features))
     batch = Table.of([talk], "tav", masked=True).batch([[0]], Shape(1, len(talk)))
     outputs: Any = model.module().apply({"params": model.params}, batch, train=False)
     eps = np.random.default_rng(1).normal(size=(20_000, *outputs.mean_rld.shape[1:]))

@@ -262,7 +262,7 @@ def test_openapi_describes_what_is_parsed(url: str) -> None:
     body = described["paths"]["/api/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/Conversations"}
     answered = predict(url, conversation("a")).json()["conversations"][0]["predictions"][0]
-    assert set(schemas["Prediction"]["required"]) == set(answered)
+    assert set(schemas["UtterancePrediction"]["required"]) == set(answered)
 
 
 def test_it_counts() -> None:

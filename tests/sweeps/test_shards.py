@@ -111,8 +111,8 @@ def numbers(run: Run) -> Any:
         run.accuracy,
         run.f1,
         run.curves,
-        predictions.prediction_sn.tolist(),
-        predictions.probability_snc.tolist(),
+        predictions.prediction_tn.tolist(),
+        predictions.probability_tnc.tolist(),
     )
 
 

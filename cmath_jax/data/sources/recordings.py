@@ -1,4 +1,4 @@
-"""Which of the recordings that conversations name are there."""
+"""Recordings that conversations name, and which of them are there."""
 
 import os
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""From one form of a data set to another: published pickle, MELD's CSV files, folder of one's own conversations."""
+"""Conversion of a data set from one form to another: published pickle, MELD's CSV files, folder of conversations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ def _convert_meld_csv(source: Path, target: Path, clips: Path | None, to_file: b
 
 
 def _clips(transcripts: Sequence[Transcript], target: Path, clips: Path | None) -> list[str]:
-    """What is to say of the clips: how many are named, and how many of them are not there."""
+    """Returns what is to say of the clips: how many are named, and how many of them are not there."""
     if clips is None:
         return []
     line, gone = recordings_line(transcripts, target)
