@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.io.places import placed
 from cmath_jax.prediction.predictor import Prediction
@@ -25,6 +25,16 @@ from cmath_jax.serve.limits import Limits
 
 CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 WORDS = {"happy": "joy", "scared": "fear", "awful": "sadness", "way": "surprise", "could": "anger", "ugh": "disgust"}
+LIMITS = Limits(
+    body_bytes=4000,
+    conversations=3,
+    utterances=5,
+    characters=100,
+    upload_bytes=200_000,
+    audio_seconds=2.0,
+    requests=4,
+    seconds=2.0,
+)
 
 
 @dataclass

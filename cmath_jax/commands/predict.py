@@ -14,14 +14,8 @@ from cmath_jax.data.sources.arrays import FeatureTable
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.own import CONVERSATIONS, extraction_of, feature_paths
 from cmath_jax.data.sources.plain_text import lines_of, numbered_lines_of, read_text
-from cmath_jax.data.sources.transcripts import (
-    Transcript,
-    Utterance,
-    decoded,
-    from_lines_with_numbers,
-    numbered_transcripts,
-    utterance_of,
-)
+from cmath_jax.data.sources.schema import Transcript, Utterance, decode
+from cmath_jax.data.sources.transcripts import decoded, from_lines_with_numbers, numbered_transcripts
 from cmath_jax.errors import InputError, doing
 from cmath_jax.io.command import Parser, answer
 from cmath_jax.io.files import whole
@@ -229,12 +223,12 @@ def _lines(file: TextIO | None) -> Iterator[str]:
 def _utterance(line: str, speaker: str | int | None, where: str) -> Utterance:
     """Returns an utterance of JSON, or of SPEAKER: WORDS; words alone are those of the speaker before."""
     if line.lstrip().startswith(("{", "[")):
-        return utterance_of(decoded(line, where), where)
+        return decode(Utterance, decoded(line, where), where)
     name, colon, words = (part.strip() for part in line.partition(":"))
     if not (colon and name) and speaker is None:
         raise InputError(f"{where}: write it as SPEAKER: WORDS")
     said = {"speaker": name, "text": words} if colon and name else {"speaker": speaker, "text": line.strip()}
-    return utterance_of(said, where)
+    return decode(Utterance, said, where)
 
 
 def _told(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from cmath_jax.data.corpus import SPLITS
 from cmath_jax.data.sources.own import CONVERSATIONS, OwnFolder, read_folder
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError, doing
 from cmath_jax.evaluation.metrics import Scores
 from cmath_jax.extract.encoders import FINETUNING, Encoder, is_local

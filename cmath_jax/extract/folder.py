@@ -22,8 +22,9 @@ from cmath_jax.data.corpus import MODALITIES, is_present
 from cmath_jax.data.sources.arrays import append_array
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.own import CONVERSATIONS, EXTRACTION
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.data.sources.stated import read_json
-from cmath_jax.data.sources.transcripts import Transcript, read_transcripts
+from cmath_jax.data.sources.transcripts import read_transcripts
 from cmath_jax.errors import InputError, reason
 from cmath_jax.extract import Execution, Extractor, make_extractor
 from cmath_jax.io.files import whole, write_whole

@@ -18,7 +18,8 @@ from flax import linen as nn
 from cmath_jax.data.batches import Batch, Table
 from cmath_jax.data.corpus import MODALITIES, UNLABELLED, Conversation, is_present
 from cmath_jax.data.packing import Shape, rows_of_all
-from cmath_jax.data.sources.transcripts import Transcript, transcript_of
+from cmath_jax.data.sources.schema import Transcript
+from cmath_jax.data.sources.transcripts import transcript_of
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Extracted, Extractor, make_extractor
 from cmath_jax.io.places import placed

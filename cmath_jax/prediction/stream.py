@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.prediction.predictor import Prediction, Predictor, conversation_of
 
 

@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError, reason
 from cmath_jax.io.places import placed
 from cmath_jax.serve import forms, page, requests, schema
@@ -219,14 +219,12 @@ def _file(content: str, kind: str) -> Callable[[], Awaitable[Response]]:
 
 
 def _add_api(app: FastAPI, server: _Server) -> None:
-    spoken = {forms.CONVERSATION: schema.reference(schema.SpokenConversation)}
+    spoken = {forms.CONVERSATION: schema.reference("SpokenConversation")}
     files = {forms.FILES: {"type": "array", "items": {"type": "string", "format": "binary"}}}
     form = {"type": "object", "required": [forms.CONVERSATION], "properties": spoken | files}
     answers: dict[int | str, Any] = {200: {"model": schema.Answer}, **_REFUSALS}
 
-    @app.post(
-        "/api/predict", responses=answers, openapi_extra=_body(requests.JSON, schema.reference(schema.Conversations))
-    )
+    @app.post("/api/predict", responses=answers, openapi_extra=_body(requests.JSON, schema.reference("Conversations")))
     async def predict(request: Request) -> Response:
         """Returns the emotion of every utterance of some conversations."""
         return await server.predict(request)

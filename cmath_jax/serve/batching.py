@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 
 
 class PredictorInterface(Protocol):

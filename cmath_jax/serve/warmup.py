@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED, Conversation
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.serve.limits import Limits
 

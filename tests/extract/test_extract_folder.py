@@ -21,7 +21,7 @@ pytest.importorskip("transformers", reason=REASON)
 soundfile = pytest.importorskip("soundfile", reason=REASON)
 pytest.importorskip("opensmile", reason=REASON)
 
-from cmath_jax.data.sources.transcripts import Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import folder as extraction_folder  # noqa: E402
 from cmath_jax.extract.__main__ import main  # noqa: E402

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from extraction import conversation
 
-from cmath_jax.data.sources.transcripts import Utterance
+from cmath_jax.data.sources.schema import Utterance
 from cmath_jax.extract import Execution, recordings
 from cmath_jax.extract.cache import Cache, Found, Missing
 from cmath_jax.extract.recordings import Read, Span, SpanContent, UnreadableError, extract

@@ -17,7 +17,7 @@ hypothesis = pytest.importorskip("hypothesis")
 from extraction import conversation, voice, write_mp4  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from cmath_jax.data.sources.transcripts import Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, Extracted, make_extractor  # noqa: E402
 from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError  # noqa: E402

@@ -18,7 +18,7 @@ torchvision = pytest.importorskip("torchvision", reason=REASON)
 av = pytest.importorskip("av", reason=REASON)
 cv2 = pytest.importorskip("cv2", reason=REASON)
 
-from cmath_jax.data.sources.transcripts import Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, make_extractor  # noqa: E402
 from cmath_jax.extract.frames import centre, detector, largest_face, pictures, read_frames  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 from cmath_jax.config import Config, override
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import UNLABELLED, Conversation
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 from cmath_jax.prediction.predictor import MOST_SLOTS, BatchPredictions, Predictor, Warnings

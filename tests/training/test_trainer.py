@@ -52,9 +52,8 @@ def test_a_step_is_adam_on_the_loss_of_the_reference_tests() -> None:
     weights = LossWeights.of(config.loss, class_weights(corpus))
 
     def loss_of(params: Any) -> jax.Array:
-        outputs = make_model(config.model, corpus, config.data.modalities, config.precision).apply(
-            {"params": params}, batch, train=True, rngs=rngs
-        )
+        model = make_model(config.model, corpus, config.data.modalities, config.precision)
+        outputs = model.apply({"params": params}, batch, train=True, rngs=rngs)
         terms = {name: term.value() for name, term in loss_terms(outputs, batch, weights).items()}
         return total_loss(terms, weights)
 

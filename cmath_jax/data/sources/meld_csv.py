@@ -16,7 +16,7 @@ from cmath_jax.data.corpus import CLASSES
 from cmath_jax.data.sources.meld_files import NAMES, lacking, parts_of
 from cmath_jax.data.sources.near_misses import no_data_file
 from cmath_jax.data.sources.plain_text import lines_of, text_of
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError, InputWarning, reason
 
 

@@ -20,8 +20,9 @@ from cmath_jax.data.corpus import MODALITIES, SPLITS, UNLABELLED, Conversation, 
 from cmath_jax.data.sources import counts
 from cmath_jax.data.sources.arrays import FeatureTable, append_array
 from cmath_jax.data.sources.near_misses import likeness
-from cmath_jax.data.sources.stated import check_classes, check_fields, classes_of, label_indices, read_json, speakers_of
-from cmath_jax.data.sources.transcripts import Transcript, Utterance, numbered_transcripts, to_json, transcript_of
+from cmath_jax.data.sources.schema import Stated, Transcript, Utterance, decode
+from cmath_jax.data.sources.stated import check_classes, classes_of, label_indices, read_json, speakers_of
+from cmath_jax.data.sources.transcripts import numbered_transcripts, to_json, transcript_of
 from cmath_jax.errors import InputError, InputWarning
 from cmath_jax.io.new_folder import new_folder
 
@@ -30,25 +31,19 @@ CORPUS = "corpus.json"
 EXTRACTION = "features.json"
 
 
-@dataclass(frozen=True)
-class OwnFolder:
-    """What a folder says about its conversations, without their features.
+@dataclass(frozen=True, kw_only=True)
+class OwnFolder(Stated):
+    """What a folder says about its conversations, without their features, and what is found where it says nothing.
 
     Attributes:
       path: the folder.
       places: of each conversation the file and the line, for messages.
       transcripts: the conversations, in the order of the lines.
-      name, classes, speakers, license, source: as in `Corpus`.
     """
 
     path: Path
     places: tuple[str, ...]
     transcripts: tuple[Transcript, ...]
-    name: str
-    classes: tuple[str, ...]
-    speakers: int
-    license: str
-    source: str
 
     def conversation(self, c: int, features: Mapping[str, np.ndarray]) -> Conversation:
         transcript = self.transcripts[c]
@@ -141,22 +136,17 @@ def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> 
         raise InputError(
             f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md{near}"
         )
-    stated = read_json(folder / CORPUS)
-    check_fields(stated, folder / CORPUS)
+    default = {"source": f"conversations of {folder.resolve().name}"}
+    stated = decode(Stated, default | read_json(folder / CORPUS), str(folder / CORPUS))
     places, transcripts = _read_conversations(path)
-    classes = classes_of(stated.get("classes"), folder / CORPUS, places, transcripts)
-    own = OwnFolder(
-        folder,
-        places,
-        transcripts,
-        name=stated.get("name") or folder.resolve().name,
-        classes=classes,
-        speakers=speakers_of(stated.get("speakers"), folder / CORPUS, places, transcripts),
-        license=stated.get("license", ""),
-        source=stated.get("source", f"conversations of {folder.resolve().name}"),
-    )
-    accepted = stated.get("check_counts") if check_counts == "error" else None
-    counts.check_counts(folder, own.name, classes, own.labels(), accepted or check_counts, own=True)
+    found = {
+        "name": stated.name or folder.resolve().name,
+        "classes": classes_of(stated.classes, folder / CORPUS, places, transcripts),
+        "speakers": speakers_of(stated.speakers, folder / CORPUS, places, transcripts),
+    }
+    own = OwnFolder(**vars(stated) | found, path=folder, places=places, transcripts=transcripts)
+    accepted = stated.check_counts if check_counts == "error" else check_counts
+    counts.check_counts(folder, own.name, own.classes, own.labels(), accepted, own=True)
     return own
 
 

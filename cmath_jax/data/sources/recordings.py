@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 
 _SHOWN = 3  # of those that are not there
 

@@ -9,8 +9,8 @@ from cmath_jax.data.sources.meld_csv import CLIPS, STATED, is_meld, read_meld_cs
 from cmath_jax.data.sources.own import CONVERSATIONS, read_own, write_own, write_transcripts
 from cmath_jax.data.sources.published import read_published
 from cmath_jax.data.sources.recordings import recordings_line
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.data.sources.stated import label_indices
-from cmath_jax.data.sources.transcripts import Transcript
 from cmath_jax.data.tools.publish import write_published
 from cmath_jax.errors import InputError
 
