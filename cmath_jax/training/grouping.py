@@ -23,7 +23,7 @@ from cmath_jax.training.trainer import Trainer
 from cmath_jax.training.trial import Trial
 
 SHARE = 0.8  # of the free memory that a program may take
-MB = 2**20
+KB = 2**10
 
 
 def make_trainer(config: Config, corpus: Corpus, trials: int) -> Trainer:
@@ -37,10 +37,10 @@ def make_trainer(config: Config, corpus: Corpus, trials: int) -> Trainer:
             return trainer
         needed = memory_needed(trainer)
         # Processes that see different memory make the same choice.
-        _, free = agree(False, int(SHARE * free_memory(trainer.devices.devices)) // MB)
-        if needed <= free * MB:
+        _, free = agree(False, int(SHARE * free_memory(trainer.devices.devices)) // KB)
+        if needed <= free * KB:
             return trainer
-        trials = _even(trials, max(1, min(trials * free * MB // needed, trials - 1)))
+        trials = _even(trials, max(1, min(trials * free * KB // needed, trials - 1)))
 
 
 def group_of(trainer: Trainer, waiting: Sequence[Trial]) -> Sequence[Trial]:

@@ -175,13 +175,13 @@ def test_what_may_change_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     base = override(BASE, {"train.epochs": 1})
     sweep.run_sweep(Experiment(override(base, {"seeds": 1}), (Section("ablations", points),)), tmp_path)
     trained: list[str] = []
-    real = fitting.train_epoch
+    real = fitting.train
 
-    def train_epoch(program: Any, crew: Any, *others: Any) -> Any:
-        trained.extend(member.name for member in crew)
-        return real(program, crew, *others)
+    def train(trainer: Any, trials: Any, *others: Any) -> Any:
+        trained.extend(trial.name for trial in trials)
+        return real(trainer, trials, *others)
 
-    monkeypatch.setattr(fitting, "train_epoch", train_epoch)
+    monkeypatch.setattr(fitting, "train", train)
     changed = override(base, {"seeds": 2, "parallel.population": 1, "linear_reference": "t"})
     sections = (Section("ablations", {"cmath": {}}), Section("gammas", {"0.0,1.2": {"loss.gamma1": 0.0}}))
     sweep.run_sweep(Experiment(changed, sections), tmp_path)

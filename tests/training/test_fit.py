@@ -98,7 +98,7 @@ def test_a_finished_run_is_not_trained_again(
     undisturbed: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, result = undisturbed
-    monkeypatch.setattr(fitting, "train_epoch", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr(fitting, "train", lambda *_: pytest.fail("it trains"))
     again = fitting.fit(ONE_DEVICE, folder)
     assert again["test"] == result["test"]
     assert len(rows(folder)) == 3

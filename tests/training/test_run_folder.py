@@ -1,13 +1,11 @@
 """What a run leaves behind, and what survives in it."""
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cmath_jax.training.progress import Progress
 from cmath_jax.training.run_folder import RunFolder
 
 
@@ -46,23 +44,3 @@ def test_no_half_file_and_no_nan(tmp_path: Path) -> None:
         folder.remove_result()
         folder.remove_result()
     assert not (tmp_path / "result.json").exists()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_lines_in_a_file_and_a_bar_on_a_terminal() -> None:
-    lines, bar = io.StringIO(), Terminal()
-    for file in (lines, bar):
-        with Progress("seed 3", epochs=2, steps=2, done=0, file=file) as progress:
-            for epoch in (1, 2):
-                progress.steps(1, [1.5, 1.0])
-                progress.steps(1, [1.0])
-                progress.epoch("seed 3", row(3, epoch))
-    assert lines.getvalue().count("\n") == 2
-    assert "seed 3  epoch 1/2  loss 2.000  validation F1 41.00  1.5 s" in lines.getvalue()
-    assert "\r" not in lines.getvalue()
-    for word in ("seed 3", "4/4", "loss 1.000", "validation F1 41.00"):
-        assert word in bar.getvalue()
