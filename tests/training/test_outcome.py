@@ -42,9 +42,7 @@ def test_the_best_epoch_is_tested_two_at_once_or_one(trials: list[Trial]) -> Non
         np.testing.assert_allclose(one.evaluation.probability, other.evaluation.probability, rtol=2e-3, atol=1e-5)
         best = max(row["validation"]["weighted_f1"] for row in trial.history)
         assert other.validation.weighted_f1 == pytest.approx(best)
-        assert one.parameters == sum(
-            x.size for x in jax.tree.leaves(trial.best_state(Trainer.of(CONFIG, corpus)).params)
-        )
+        assert one.parameters == other.parameters > 0
 
 
 def test_a_run_with_a_failure_has_no_result(trials: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
