@@ -20,9 +20,8 @@ class Side:
     def __init__(self, config: Config, corpus: Corpus) -> None:
         torch.manual_seed(0)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if self._device.type == "cuda":
-            # Products of float32 in TensorFloat-32 where the device has it: the default of JAX.
-            torch.set_float32_matmul_precision("high")
+        # Products of float32 are of float32 everywhere, as on the other side; those of convolutions only if told.
+        torch.backends.cudnn.allow_tf32 = False
         assert isinstance(config.model, CMATHOptions)
         self._config = config
         train = Standardizer.of(corpus, config.data.standardize).apply(corpus.splits["train"])

@@ -233,7 +233,8 @@ def _shift(x_rld: jax.Array, segment_rl: jax.Array, offset: int) -> jax.Array:
 class SpeakerEmbedding(nn.Module):
     """S of eq. 4: a trainable row per speaker index, [r, l] -> [r, l, d].
 
-    A product with one-hot rows: the gradient of a look-up adds up in any order on a GPU, and would not be repeatable.
+    A product with one-hot rows, which is as exact: the gradient of a look-up adds up in any order on a GPU, and would
+    not be repeatable.
     """
 
     speakers: int
@@ -245,8 +246,7 @@ class SpeakerEmbedding(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
         embedding_vd = self.param("embedding", init, (self.speakers, self.width), jnp.float32)
         one_hot_rlv = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
-        # At the highest precision a look-up is exact on every device.
-        return jnp.matmul(one_hot_rlv, embedding_vd.astype(self.dtype), precision="highest")
+        return jnp.matmul(one_hot_rlv, embedding_vd.astype(self.dtype))
 
 
 def softmax_gate(score_mrld: jax.Array, z_mrld: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:

@@ -24,6 +24,7 @@ from cmath_jax.errors import InputError
 from cmath_jax.extract import Extracted, Extractor, make_extractor
 from cmath_jax.io.places import placed
 from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.precision import products_of
 from cmath_jax.prediction.trained import TrainedModel, origin
 
 Warnings = Sequence[Sequence[str]]  # of every utterance of a conversation
@@ -82,7 +83,8 @@ def predict_step(
     Args:
       normal_zc: draws from N(0, I), the same for every utterance: what an utterance gets does not depend on its place.
     """
-    outputs = cast(Outputs, model.apply({"params": params}, batch, train=False))
+    with products_of(model):
+        outputs = cast(Outputs, model.apply({"params": params}, batch, train=False))
     kernel_dc = params["classifier"]["kernel"].astype(jnp.float32)
     variance_rld = jnp.square(outputs.deviation_rld)
     covariance_rlcc = jnp.einsum("rld,dc,de->rlce", variance_rld, kernel_dc, kernel_dc, precision="highest")

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 from cmath_jax.config import Config
 from cmath_jax.data.packing import Shape
 from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.precision import product_precision
 
 FLOAT32 = 4
 PRODUCT_SIZES = (1024, 2048, 4096, 8192)
@@ -182,7 +183,7 @@ def product_rate(dtype: Any) -> float:
     best = 0.0
     for size in PRODUCT_SIZES:
         square = jax.random.normal(jax.random.key(0), (size, size), dtype)
-        seconds = fastest(partial(_matmul, square, square))
+        seconds = fastest(partial(_matmul, square, square, precision=product_precision(dtype)))
         best = max(best, 2.0 * size**3 / seconds)
         if seconds > LONGEST_PRODUCT:
             break
@@ -219,5 +220,5 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-_matmul = jax.jit(jnp.matmul)
+_matmul = jax.jit(jnp.matmul, static_argnames="precision")
 _overwrite = jax.jit(jnp.negative, donate_argnums=0)

@@ -19,6 +19,7 @@ from cmath_jax.config import Config
 from cmath_jax.data.batches import Array, Batch, with_features
 from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.models.outputs import Evaluation, Outputs
+from cmath_jax.models.precision import products_of
 from cmath_jax.training.losses import LossWeights, Mean, loss_terms, total_loss
 from cmath_jax.training.optim import newest_share
 
@@ -117,7 +118,8 @@ def train_step(
             shares = {name: Mean(term.total, over_devices(term.count)).value() for name, term in terms.items()}
             return total_loss(shares, hyper_params.loss), shares
 
-    (loss, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    with products_of(model):
+        (loss, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     loss, terms, grads = over_devices((loss, terms, grads))
     with jax.named_scope("optimizer"):
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -170,6 +172,7 @@ def train_steps(
 
 def eval_step(params: Any, plan: Batch, features: Mapping[str, jax.Array], *, model: nn.Module) -> Evaluation:
     """Returns what the model says without dropout or noise; `features` as for `train_steps`."""
-    outputs = cast(Outputs, model.apply({"params": params}, with_features(plan, features), train=False))
+    with products_of(model):
+        outputs = cast(Outputs, model.apply({"params": params}, with_features(plan, features), train=False))
     gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
     return Evaluation(nn.softmax(outputs.logits_rlc), outputs.mean_rld, gates)
