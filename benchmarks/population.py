@@ -1,6 +1,6 @@
-"""What a run costs in a population, against the same run alone: `python -m benchmarks.population`.
+"""The cost of a trial in a population, against the same trial alone: `python -m benchmarks.population`.
 
-The same steps of the same members, alternating in one process: one member at a time through a trainer for one, and all
+The same steps of the same trials, alternating in one process: one trial at a time through a trainer for one, and all
 of them through a trainer for all. Data of MELD's and IEMOCAP's shape from the built-in corpus, at the paper's settings.
 """
 
@@ -22,7 +22,7 @@ from cmath_jax.training.trainer import Trainer
 
 
 class Timed:
-    """A trainer and its members, a few steps at a time."""
+    """A trainer and its trials, a few steps at a time."""
 
     def __init__(self, trainer: Trainer, seeds: range) -> None:
         self.trainer = trainer
@@ -42,15 +42,15 @@ class Timed:
         self.seconds.append(time.perf_counter() - began)
 
 
-def measure(name: str, members: int, steps: int) -> None:
+def measure(name: str, trials: int, steps: int) -> None:
     simulation = {f"data.simulation.{option}": value for option, value in SHAPES[name].items()}
     config = override(Config(), {**SETTINGS[name], **simulation, "parallel.devices": 1, "optim.average": 0.999})
     corpus = load_configured(config)
     alone = Trainer.of(config, corpus)
-    together = Trainer.of(config, corpus, members)
+    together = Trainer.of(config, corpus, trials)
     memory = memory_needed(together)
-    singles = [Timed(alone, range(seed, seed + 1)) for seed in range(members)]
-    population = Timed(together, range(members))
+    singles = [Timed(alone, range(seed, seed + 1)) for seed in range(trials)]
+    population = Timed(together, range(trials))
     for _ in range(1 + steps):  # the first compiles
         for single in singles:
             single.step()
@@ -58,9 +58,9 @@ def measure(name: str, members: int, steps: int) -> None:
     one_by_one = sum(np.median(single.seconds[1:]) for single in singles)
     side_by_side = np.median(population.seconds[1:])
     print(
-        f"{name:<8} {members} members  "
+        f"{name:<8} {trials} trials  "
         f"one by one {1000 * one_by_one:7.1f} ms  side by side {1000 * side_by_side:7.1f} ms  "
-        f"ratio {side_by_side / one_by_one:.2f}, to one alone {members * side_by_side / one_by_one:.2f}  "
+        f"ratio {side_by_side / one_by_one:.2f}, to one alone {trials * side_by_side / one_by_one:.2f}  "
         f"compilation {alone.train_steps.seconds:.1f} and {together.train_steps.seconds:.1f} s  "
         f"memory {memory / 2**20:.0f} MB"
     )
@@ -75,8 +75,8 @@ def main() -> None:
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {device.platform}: {device.device_kind}")
     for name in SETTINGS:
-        for members in arguments.members:
-            measure(name, members, arguments.steps)
+        for trials in arguments.members:
+            measure(name, trials, arguments.steps)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training as `fit` does it, a stretch of steps at a time, for `benchmarks.single_device`."""
+"""Training as `fit` does it, a chunk of steps at a time, for `benchmarks.single_device`."""
 
 import time
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ class Side:
       planning: seconds that the host took to plan each epoch; they are not among those of `advance`.
     """
 
-    def __init__(self, config: Config, corpus: Corpus, members: int = 1) -> None:
-        self.trainer = Trainer.of(config, corpus, members)
+    def __init__(self, config: Config, corpus: Corpus, trials: int = 1) -> None:
+        self.trainer = Trainer.of(config, corpus, trials)
         self.steps_per_epoch = self.trainer.batches.steps
         self.planning: list[float] = []
-        self._seeds = range(members)
+        self._seeds = range(trials)
         self._state = self.trainer.fresh_states(self._seeds)
-        self._settings = self.trainer.hyper_params([config] * members)
+        self._settings = self.trainer.hyper_params([config] * trials)
         self._epoch = 0
         self._blocks: Iterator[tuple[range, Any]] = iter(())
         self._plan: Any = None

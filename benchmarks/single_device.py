@@ -62,20 +62,20 @@ class Pace:
     """How fast a side trains.
 
     Attributes:
-      members: runs side by side.
-      step: seconds of a step by round: means over the steps of the round, for all members together.
+      trials: how many are trained side by side.
+      step: seconds of a step by round: means over the steps of the round, for all trials together.
       planning: seconds of the host by epoch, besides its steps.
-      epoch: seconds of a run for an epoch: the median step, all steps, the planning; divided by the members.
+      epoch: seconds of a trial for an epoch: the median step, all steps, the planning; divided by the trials.
     """
 
-    members: int
+    trials: int
     step: list[float]
     planning: float
     epoch: float
 
     @classmethod
-    def of(cls, members: int, step: list[float], planning: float, steps: int) -> "Pace":
-        return cls(members, step, planning, (steps * float(np.median(step)) + planning) / members)
+    def of(cls, trials: int, step: list[float], planning: float, steps: int) -> "Pace":
+        return cls(trials, step, planning, (steps * float(np.median(step)) + planning) / trials)
 
 
 @dataclass(frozen=True)
@@ -143,14 +143,14 @@ def _seconds(start: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in start.items() if name != "peak_memory"}
 
 
-def measure(dataset: str, precision: str, members: int, steps: int, rounds: int, starts: dict[str, Start]) -> Result:
+def measure(dataset: str, precision: str, trials: int, steps: int, rounds: int, starts: dict[str, Start]) -> Result:
     """Both sides and the rates of the device, alternating."""
     config = config_of(dataset, precision)
     corpus = load_configured(config)
     ours = side_jax.Side(config, corpus)
     sides: dict[str, tuple[int, Any]] = {"ours": (1, ours)}
-    if members > 1:
-        sides[f"ours, {members} side by side"] = (members, side_jax.Side(config, corpus, members))
+    if trials > 1:
+        sides[f"ours, {trials} side by side"] = (trials, side_jax.Side(config, corpus, trials))
     if PYTORCH:
         from benchmarks import side_torch
 
@@ -158,21 +158,21 @@ def measure(dataset: str, precision: str, members: int, steps: int, rounds: int,
 
     batches = ours.trainer.batches
     sizes = roofline.WorkloadSizes(corpus.dims, len(corpus.classes), corpus.speakers, batches.shape)
-    stretch = min(steps, batches.steps) or batches.steps
+    chunk = min(steps, batches.steps) or batches.steps
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     rates: list[roofline.Rates] = []
     for number in range(1 + rounds):  # the first compiles and warms up
         for name, (_, side) in sides.items():
-            done, took = side.advance(stretch if number else min(stretch, 2))
+            done, took = side.advance(chunk if number else min(chunk, 2))
             if number:
                 seconds[name].append(took / done)
         if number:
             rates.append(roofline.measure_rates(jnp.dtype(precision), roofline.state_bytes(config, sizes)))
 
     def pace(name: str) -> Pace:
-        members, side = sides[name]
+        trials, side = sides[name]
         planning = float(np.median(side.planning)) if isinstance(side, side_jax.Side) else 0.0
-        return Pace.of(members, seconds[name], planning, side.steps_per_epoch)
+        return Pace.of(trials, seconds[name], planning, side.steps_per_epoch)
 
     work = roofline.training_work(config, sizes)
     median = roofline.Rates(*np.median([(rate.flops, rate.bytes) for rate in rates], axis=0).tolist())
@@ -199,7 +199,7 @@ def table(result: Result) -> str:
         f"{'cold, s':>9}{'warm, s':>9}{'memory, MB':>12}",
     ]
     for name, pace in result.paces.items():
-        low, middle, high = (1000 * q / pace.members for q in np.quantile(pace.step, (0, 0.5, 1)))
+        low, middle, high = (1000 * q / pace.trials for q in np.quantile(pace.step, (0, 0.5, 1)))
         spread = f"{middle:.2f} ({low:.2f} to {high:.2f})"
         ours = name != "PyTorch"
         gain = f"{faster(result, name):.2f}" if PYTORCH and ours else ""
@@ -233,7 +233,7 @@ def plot(results: list[Result], device: str) -> drawing.Graphic:
     for axes, result in zip(axes_r[:, 0], results, strict=True):
         limit = 1000 * result.limit.seconds
         for y, (name, pace) in enumerate(result.paces.items()):
-            low, middle, high = (1000 * q / pace.members for q in np.quantile(pace.step, (0, 0.5, 1)))
+            low, middle, high = (1000 * q / pace.trials for q in np.quantile(pace.step, (0, 0.5, 1)))
             axes.barh(y, middle, color=drawing.ORANGE if name == "PyTorch" else drawing.BLUE, height=0.6)
             axes.plot([low, high], [y, y], color=drawing.INK)
             rows.append([result.dataset, result.precision, name, middle, low, high, limit])

@@ -4,7 +4,7 @@
 
 Large: a simulated corpus is prepared, conversation by conversation, and every one is trained on, streamed, in a small
 model whose steps are short, so that reading is as fast as it has to be. Printed are the memory of the process in the
-course of it, and the share of the time in which the device had nothing to do: from the end of a stretch of steps to the
+course of it, and the share of the time in which the device had nothing to do: from the end of a chunk of steps to the
 moment at which the next one is handed over, the start of the epoch included.
 
 Small: on a corpus that fits into memory, the same steps streamed and resident, in alternation, at MELD's settings
@@ -46,8 +46,8 @@ class Epoch:
     Attributes:
       seconds: in all.
       waited: seconds in which the device had nothing to do.
-      first: those before the first stretch.
-      memory: bytes of the process after each stretch.
+      first: those before the first chunk.
+      memory: bytes of the process after each chunk.
     """
 
     seconds: float
@@ -75,7 +75,7 @@ def epoch(trainer: Trainer, state: Any, settings: Any, number: int, steps: int) 
     process, memory, waits = psutil.Process(), [], []
     began = idle_since = time.perf_counter()
     done = None
-    with ThreadPoolExecutor(1) as watch:  # notes when the device is through with a stretch
+    with ThreadPoolExecutor(1) as watch:  # notes when the device is through with a chunk
         for numbers, block in trainer.plans([0], [number], 0):
             if done is not None:
                 idle_since = done.result() if done.done() else time.perf_counter()
@@ -130,13 +130,13 @@ def large(config: Config, epochs: int) -> None:
 
     trainer, state, settings = started(config)
     batches, k = trainer.batches, chunk_steps(trainer.batches)
-    print(f"{batches.steps} steps an epoch, {k} to a stretch, shape {tuple(batches.shape)}")
+    print(f"{batches.steps} steps an epoch, {k} to a chunk, shape {tuple(batches.shape)}")
     read, began = stream(batches, 0, 0, batches.slots(0), k), time.perf_counter()
-    stretches = min(10, batches.steps // k)
-    for _ in range(stretches):
+    chunks = min(10, batches.steps // k)
+    for _ in range(chunks):
         next(read)
     seconds = time.perf_counter() - began
-    print(f"reading alone: {stretches * k * batches.size / seconds:.0f} conversations/s", flush=True)
+    print(f"reading alone: {chunks * k * batches.size / seconds:.0f} conversations/s", flush=True)
     read.close()
 
     peaks = []
@@ -147,7 +147,7 @@ def large(config: Config, epochs: int) -> None:
         print(
             f"epoch {number}: {measured.seconds:.1f} s, {1000 * measured.seconds / batches.steps:.2f} ms a step; "
             f"device waits {100 * measured.waited / measured.seconds:.2f} % ({measured.waited:.2f} s, of which "
-            f"{measured.first:.2f} s for the first stretch); memory in fifths of the epoch: {fifths} GB",
+            f"{measured.first:.2f} s for the first chunk); memory in fifths of the epoch: {fifths} GB",
             flush=True,
         )
     print(f"peak memory {max(peaks) / GB:.2f} GB, features alone {length_b.sum() * 4 * sum(DIMS.values()) / GB:.2f} GB")
@@ -167,7 +167,7 @@ def small(name: str, config: Config, steps: int, rounds: int) -> None:
         waited, first = (np.median([getattr(m, part) for m in measured[way]]) for part in ("waited", "first"))
         print(
             f"{name:<16} {way:<9} {1000 * seconds[way] / steps:7.2f} ms a step, device waits "
-            f"{100 * waited / seconds[way]:5.2f} % ({waited:.2f} s, {first:.2f} s for the first stretch)"
+            f"{100 * waited / seconds[way]:5.2f} % ({waited:.2f} s, {first:.2f} s for the first chunk)"
         )
     print(f"{name:<16} streamed takes {seconds['streamed'] / seconds['resident']:.3f} times as long", flush=True)
 

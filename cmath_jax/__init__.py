@@ -1,4 +1,4 @@
-"""CMATH: emotion recognition in multimodal conversations, in JAX and Flax.
+"""The package of CMATH: emotion recognition in multimodal conversations, in JAX and Flax.
 
 `load_corpus` reads data, `CMATH` is the model, `fit` trains, evaluates and writes a run folder, `predict` labels new
 conversations with it:

@@ -1,4 +1,4 @@
-"""Every option once: its type, its default, what it means, its role, and the check of its value.
+"""The options, each once: its type, its default, what it means, its role, and the check of its value.
 
 A config is a tree of frozen dataclasses. `override` changes options by their dotted names, as the command line does;
 `to_dict` and `from_dict` take it to JSON and back. Unknown names and wrong types are refused. The options of the models
@@ -30,7 +30,7 @@ ENGINES = ("auto", "jit", "pmap")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where conversations come from, and what of them is used."""
+    """The source of conversations, and what of them is used."""
 
     features_dir: str = option("data", PLACE)  # the folder of published feature files
     dir: str = option("", PLACE)  # the folder of one's own conversations, for dataset=conversations
@@ -103,7 +103,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long, and how much at once."""
+    """The length of training, and the size of a step."""
 
     epochs: int = 50  # at most
     batch_size: int = 4  # conversations a step, over all devices
@@ -117,7 +117,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ParallelConfig:
-    """Where the step runs."""
+    """The devices and processes on which a step runs."""
 
     engine: str = "auto"  # pmap or jit; auto: jit on one device, pmap on several
     devices: int = 0  # how many of the devices at hand; 0 is all of them
@@ -158,7 +158,7 @@ def check_address(name: str, address: str) -> None:
 
 @dataclass(frozen=True)
 class Config:
-    """One experiment. The defaults are the paper's settings for MELD, on the built-in corpus."""
+    """The options of one experiment. The defaults are the paper's settings for MELD, on the built-in corpus."""
 
     experiment: str = option("cmath", FREE)
     dataset: str = option("simulated", SOURCE)  # meld, iemocap, conversations, simulated, or a feature file's path
@@ -268,10 +268,10 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], also: Role 
     """
     role = _numbers(wanted) | also
     defaults = override(Config(), {"model.name": wanted["model"]["name"]})
-    there, now = ({**_deciding(to_dict(defaults), role), **_deciding(each, role)} for each in (saved, wanted))
+    earlier, now = ({**_deciding(to_dict(defaults), role), **_deciding(each, role)} for each in (saved, wanted))
     foreign = {*_foreign(flat(saved)), *_foreign(flat(wanted))}
-    names = [name for name in {**there, **now} if name not in foreign]
-    return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in names if there.get(n) != now.get(n)]
+    names = [name for name in {**earlier, **now} if name not in foreign]
+    return [f"{n}: {earlier.get(n)!r} there, {now.get(n)!r} now" for n in names if earlier.get(n) != now.get(n)]
 
 
 def structure(config: Config) -> Config:
@@ -339,7 +339,7 @@ def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
 
 
 def convert(name: str, value: Any, wanted: Any) -> Any:
-    """The value of an option in its type; a string stands for the value that it spells. Raises InputError."""
+    """Returns the value of an option in its type; a string stands for the value that it spells. Raises InputError."""
     if typing.get_origin(wanted) is types.UnionType:  # of a type and None
         (wanted,) = (each for each in typing.get_args(wanted) if each is not types.NoneType)
         if value in (None, "None"):

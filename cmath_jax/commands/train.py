@@ -56,7 +56,7 @@ def _one_of_several(arguments: list[str], spellings: dict[str, str]) -> int:
             raise
         from cmath_jax.training import multihost
 
-        if multihost.tells_of_a_loss(error):
+        if multihost.tells_of_a_lost_process(error):
             first = str(error).splitlines()[0]
             raise FailedError(f"another process is lost, and this one ends ({first}). {GOES_ON}") from error
         traceback.print_exc()

@@ -1,4 +1,4 @@
-"""Measures one point of a scaling study: the steps of a config as `fit` runs them, beside the rates of the device."""
+"""The measurement of a point of a scaling study: the steps of a config as in `fit`, beside the rates of the device."""
 
 import gc
 import math
@@ -22,6 +22,7 @@ from cmath_jax.training.trainer import Trainer
 
 LONGEST = 120.0  # seconds; a point that takes longer has fewer repeats ...
 FEWEST = 3  # ... but not fewer than these
+STORED_NAMES = {"trials": "members"}  # of a number in the files of results, where it is not the attribute's
 COUNTED_MODEL = "cmath"  # the one whose FLOPs the roofline has a formula for
 
 
@@ -31,13 +32,13 @@ class DoesNotFitError(InputError):
 
 @dataclass(frozen=True)
 class Measurement:
-    """The numbers of a point: of all members on all devices, unless said otherwise.
+    """The numbers of a point: of all trials on all devices, unless said otherwise.
 
     Attributes:
       engine: jit, pmap or population.
-      members: runs side by side.
-      parameters: of one run.
-      rows, slots: of the batch of one run.
+      trials: how many are trained side by side.
+      parameters: of one trial.
+      rows, slots: of the batch of one trial.
       conversations, utterances: of a step, on average.
       padding: the share of slots without an utterance.
       steps: of a repeat.
@@ -53,7 +54,7 @@ class Measurement:
 
     engine: str
     devices: int
-    members: int
+    trials: int
     parameters: int
     rows: int
     slots: int
@@ -79,7 +80,7 @@ class Measurement:
         """
         low, step, high = np.quantile(self.step_seconds, (0.25, 0.5, 0.75)).tolist()
         return {
-            **vars(self),
+            **{STORED_NAMES.get(name, name): value for name, value in vars(self).items()},
             "repeats": len(self.step_seconds),
             "step_low": low,
             "step_median": step,
@@ -101,26 +102,26 @@ def check_counted(config: Config) -> None:
 
 
 def measure(config: Config, corpus: Corpus, measuring: Measuring) -> Measurement:
-    """Measures the training steps of `config` for `parallel.population` members with different seeds, one for 0.
+    """Measures the training steps of `config` for `parallel.population` trials with different seeds, one for 0.
 
     Raises:
       InputError: for options that do not go together, or ask for more devices than there are, or more memory.
       TrainingDivergedError: if a loss is not finite, since time may then be another.
     """
     check_counted(config)
-    members = max(1, config.parallel.population)
+    trials = max(1, config.parallel.population)
     try:
-        return _measure(config, corpus, members, measuring)
+        return _measure(config, corpus, trials, measuring)
     finally:
         gc.collect()  # the memory that one point leaves behind would be missing for the next
 
 
-def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring) -> Measurement:
-    trainer = Trainer.of(config, corpus, members)
+def _measure(config: Config, corpus: Corpus, trials: int, measuring: Measuring) -> Measurement:
+    trainer = Trainer.of(config, corpus, trials)
     devices, batches = trainer.devices, trainer.batches
-    seeds = range(members)
-    numbers, plan = next(trainer.plans(seeds, [0] * members, 0))
-    state, hyper_params = trainer.fresh_states(seeds), trainer.hyper_params([config] * members)
+    seeds = range(trials)
+    numbers, plan = next(trainer.plans(seeds, [0] * trials, 0))
+    state, hyper_params = trainer.fresh_states(seeds), trainer.hyper_params([config] * trials)
     executable = trainer.executable(state, plan, hyper_params)
     compile_seconds = trainer.train_steps.take_seconds()
     memory = _memory(executable, trainer)
@@ -140,20 +141,20 @@ def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring)
     work, counted = roofline.training_work(config, sizes), roofline.Counted.of(executable)
     slots_of_epoch = batches.steps * rows * slots
     return Measurement(
-        engine="population" if members > 1 else "pmap" if isinstance(devices, PmapDevices) else "jit",
+        engine="population" if trials > 1 else "pmap" if isinstance(devices, PmapDevices) else "jit",
         devices=count,
-        members=members,
+        trials=trials,
         parameters=roofline.parameter_count(config, sizes),
         rows=rows,
         slots=slots,
-        conversations=members * len(batches.table.length_b) / batches.steps,
-        utterances=members * len(batches.table.label_n) / batches.steps,
+        conversations=trials * len(batches.table.length_b) / batches.steps,
+        utterances=trials * len(batches.table.label_n) / batches.steps,
         padding=1 - len(batches.table.label_n) / slots_of_epoch,
         steps=steps,
         step_seconds=step_seconds,
         compile_seconds=compile_seconds,
         memory=memory,
-        flops=work.products * devices.rows * members,
+        flops=work.products * devices.rows * trials,
         counted_flops=counted.flops * count,
         counted_bytes=counted.bytes * count,
         product_rate=rates.flops,

@@ -1,1 +1,1 @@
-"""From a corpus and a config to a trained model."""
+"""The training of models, from a corpus and a config to a run folder."""

@@ -1,4 +1,4 @@
-"""Checkpoints: the latest and the best of a run. The only file that knows Orbax.
+"""The checkpoints of a trial, its latest and its best. No other file knows Orbax.
 
 A checkpoint is one folder, named by its step, which appears under its name only when it is complete. It holds arrays
 (the train state and the standardizer of the features) and a record in JSON (config, fingerprint of the data, history).
@@ -27,7 +27,7 @@ REFUSALS = (*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 
 
 def _is_told_once(record: logging.LogRecord) -> bool:
-    """Orbax logs in each of its threads, with tracebacks, what it raises as well."""
+    """Whether a record is none of Orbax's tracebacks: it logs in each of its threads what it raises as well."""
     return not (record.exc_info and "orbax" in record.pathname)
 
 
@@ -44,7 +44,7 @@ def _refusal(error: object) -> int | None:
 
 
 def _is_awaited(record: logging.LogRecord) -> bool:
-    """Passes all but the futures that a full disk refuses beside the one that is raised: they are dropped unread."""
+    """Whether a record is none about a refused future: a full disk refuses several, and only one of them is raised."""
     return not (record.exc_info and "never retrieved" in record.getMessage() and _refusal(record.exc_info[1]))
 
 
@@ -54,7 +54,7 @@ _print, sys.unraisablehook = sys.unraisablehook, _print_unless_late
 
 
 class Checkpoints:
-    """The checkpoints of one seed, in a folder of their own."""
+    """The checkpoints of one trial, in a folder of their own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -74,7 +74,7 @@ class Checkpoints:
             )
 
     def save(self, step: int, arrays: Any, record: Mapping[str, Any], best: float | None) -> None:
-        """Starts writing; returns before it is on disk.
+        """Starts to write a checkpoint, and returns before it is on disk.
 
         Args:
           step: the number of training steps done.
@@ -91,16 +91,16 @@ class Checkpoints:
         return self._orbax.latest is None
 
     def record(self) -> dict[str, Any]:
-        """The record of the latest checkpoint."""
+        """Returns the record of the latest checkpoint."""
         with _system_errors("reading", self.folder):
             return dict(self._orbax.metadata(self._orbax.latest).custom_metadata)
 
     def latest(self, like: Any) -> Any:
-        """The arrays of the latest checkpoint, in the structure of `like`."""
+        """Returns the arrays of the latest checkpoint, in the structure of `like`."""
         return self._load(self._orbax.latest, like)
 
     def best(self, like: Any) -> Any:
-        """The arrays of the checkpoint with the best validation score."""
+        """Returns the arrays of the checkpoint with the best validation score, in the structure of `like`."""
         with _system_errors("writing", self.folder):
             self._orbax.wait()
         # One without metrics is what is left of a checkpoint that was being deleted when the process was killed.
@@ -136,7 +136,7 @@ def _system_errors(what: str, folder: Path) -> Iterator[None]:
 
 
 def saved_record(folder: Path, stamp: Mapping[str, Any]) -> dict[str, Any]:
-    """How far the latest checkpoint of a folder is: `history`, `sums` and `done` of a `train.Member`.
+    """Returns how far the latest checkpoint of a folder is: `history`, `sums` and `done` of a `trial.Trial`.
 
     Raises:
       InputError: if it is of another config or other data; it names what differs.

@@ -1,4 +1,4 @@
-"""What XLA is told before JAX starts it, and functions that know how long their compilation took.
+"""The flags of XLA, and compiled functions that know how long their compilation took.
 
 Only a program may set XLA's flags, not a library: they hold for the whole process.
 """
@@ -13,7 +13,7 @@ OPTIONS = "--xla_backend_extra_options"
 def set_flags() -> None:
     """Lets a processor compute several results in one pass over memory: Adam's update, above all.
 
-    To be called before JAX looks for its devices. Options that the user has set are left alone.
+    It has to be called before JAX looks for its devices. Options that the user has set are left alone.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if OPTIONS not in flags:

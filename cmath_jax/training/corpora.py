@@ -34,7 +34,7 @@ def check_usable(config: Config, corpus: Corpus) -> None:
 
 
 def class_weights(corpus: Corpus) -> np.ndarray:
-    """Returns float32 [C]: inverse frequency in the training split; 1 is the weight of a class of mean size."""
+    """Returns float32 [c]: inverse frequency in the training split; 1 is the weight of a class of mean size."""
     count_c = corpus.class_counts("train")
     return (count_c.sum() / (len(count_c) * np.maximum(count_c, 1))).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Where the steps run: one mesh of trials x rows, for one trial or many, one device or many, one process or many.
+"""The mesh of trials x rows on which steps run: of one trial or many, one device or many, one process or many.
 
 Trials are dealt out over the first axis and have nothing to say to each other. The rows of a batch are dealt out over
 the second, whose devices add up the losses and gradients of their shares: that is all they exchange, in float32

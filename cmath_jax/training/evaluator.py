@@ -1,4 +1,4 @@
-"""What trials say of the utterances of a split, and the scores of it.
+"""The evaluation of trials: their probabilities for the utterances of a split, and their scores.
 
 Axes: t trials, n utterances of a split, c classes; r rows, l slots of a batch.
 """
@@ -42,7 +42,7 @@ class Evaluator:
 
     @classmethod
     def of(cls, corpus: Corpus, tables: Mapping[str, Table], model: nn.Module, devices: Devices) -> "Evaluator":
-        """Makes the one of a corpus, whose splits are these tables, and a model."""
+        """Makes the evaluator of a model and a corpus, whose splits are these tables."""
         evaluated = {split: tables[split] for split in EVALUATED}
         shape = evaluation_shape([*evaluated.values()], devices.rows)
         longest = max(len(table.label_n) for table in evaluated.values())  # one compiled step serves both
@@ -60,7 +60,7 @@ class Evaluator:
         )
 
     def probabilities(self, params: Any, split: str) -> np.ndarray:
-        """Returns float32 [t, n, c]."""
+        """Returns the probability of each class: float32 [t, n, c]."""
         return self._in_order(split, [evaluation.probability for evaluation in self._evaluations(params, split)])
 
     def evaluate(self, params: Any, split: str) -> Evaluation:

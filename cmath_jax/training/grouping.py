@@ -1,4 +1,4 @@
-"""Which trials are trained side by side, and how many: as many as memory holds.
+"""The grouping of trials that are trained side by side, as many as memory holds.
 
 Trials that differ in their seeds and in their `step.HyperParams` alone have the same structure: they go through one
 compiled step. Each keeps its own order of the data, early stopping and checkpoints, and comes out as if it had been
@@ -44,7 +44,7 @@ def make_trainer(config: Config, corpus: Corpus, trials: int) -> Trainer:
 
 
 def group_of(trainer: Trainer, waiting: Sequence[Trial]) -> Sequence[Trial]:
-    """Returns those to be trained next. They are at one step of an epoch: an interruption may have scattered them."""
+    """Returns the trials to train next. They are at one step of an epoch: an interruption may have scattered them."""
     steps = trainer.batches.steps
     together = [trial for trial in waiting if trial.done % steps == waiting[0].done % steps]
     return together[: trainer.devices.trials]

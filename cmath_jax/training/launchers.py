@@ -1,4 +1,4 @@
-"""What launchers say of a process by variables of its environment: whether it is one of several, and which.
+"""The variables by which launchers tell a process whether it is one of several, and which.
 
 Slurm, Open MPI and the TPU pods of GKE are known, and the variables of JAX itself. Variables that are half there are
 refused by name: to guess would mean to wait in vain for processes that nobody has started.
@@ -20,7 +20,7 @@ SIZE, RANK, LOCAL_RANK, ORTE = (
 
 @dataclass(frozen=True)
 class Launched:
-    """One of several processes.
+    """The place of this process among several.
 
     Attributes:
       launcher: what has started them; for messages.
@@ -34,7 +34,7 @@ class Launched:
 
 
 def launched(variables: Mapping[str, str], pid: int) -> Launched | None:
-    """What a launcher says of this process; None where it trains alone.
+    """Returns what a launcher says of this process; None where it trains alone.
 
     Args:
       variables: of the environment.

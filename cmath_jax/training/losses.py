@@ -1,7 +1,7 @@
 """The losses of the paper, as sums and counts over valid utterances (eqs 3, 18-24).
 
-Each term is a `Mean`: a total over this device's utterances and the count that divides it. Totals and counts add up
-over devices before the division, so that a batch spread over many devices has the loss of the whole.
+Each term is a `Mean`: a sum over this device's utterances and the count that divides it. Sums and counts add up over
+devices before the division, so that a batch spread over many devices has the loss of the whole.
 What has no label is masked by `where` before anything is computed from it, so that it has no gradient, not even NaN.
 """
 
@@ -25,7 +25,7 @@ class LossWeights:
     Attributes:
       gamma1, gamma2, reconstruction, temperature: float32 scalars, as in `LossConfig`.
       stop_teacher: 1 or 0.
-      class_weight_c: float32 [C], of the cross-entropy.
+      class_weight_c: float32 [c], of the cross-entropy.
     """
 
     gamma1: Array
@@ -37,7 +37,7 @@ class LossWeights:
 
     @classmethod
     def of(cls, config: LossConfig, class_weight_c: np.ndarray) -> "LossWeights":
-        """`class_weight_c` counts only if the config asks for class weights."""
+        """Returns the weights of a config. `class_weight_c` counts only if it asks for class weights."""
         weight_c = class_weight_c if config.class_weights else np.ones_like(class_weight_c)
         names = ("gamma1", "gamma2", "reconstruction", "stop_teacher", "temperature")
         return cls(**{name: np.float32(getattr(config, name)) for name in names}, class_weight_c=weight_c)
@@ -47,7 +47,7 @@ class LossWeights:
 class Mean:
     """A mean that has not been divided yet."""
 
-    total: jax.Array
+    sum: jax.Array
     count: jax.Array
 
     @classmethod
@@ -56,11 +56,11 @@ class Mean:
         return cls((jnp.where(valid_rl, value_rl, 0.0) * weight_rl).sum(), weight_rl.sum())
 
     def value(self) -> jax.Array:
-        return self.total / jnp.maximum(self.count, 1e-12)
+        return self.sum / jnp.maximum(self.count, 1e-12)
 
 
 def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str, Mean]:
-    """`ce`, `reconstruction`, `mse`, `kl`: each summed over modalities, over the labelled utterances of the batch.
+    """Returns `ce`, `kl`, `mse` and `reconstruction`, summed over modalities and the labelled utterances of a batch.
 
     An utterance that lacks a modality adds nothing to the part of that modality, and still counts as one: a modality
     does not weigh more because few utterances have it.
@@ -68,18 +68,18 @@ def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str
     valid_rl = batch.label_rl != UNLABELLED
     known = {m: valid_rl & batch.present.get(m, True) for m in outputs.augmented}
 
-    def of_known(x_m: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        return {m: _kept(x_rlx, known[m]) for m, x_rlx in x_m.items()}
+    def of_known(values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return {m: _kept(x_rlx, known[m]) for m, x_rlx in values.items()}
 
     logits_rlc, h_k_rld = (_kept(x_rlx, valid_rl) for x_rlx in (outputs.logits_rlc, outputs.sample_rld))
     logits, augmented, restored = map(of_known, (outputs.modality_logits, outputs.augmented, outputs.reconstructions))
     features = of_known({m: batch.features[m] for m in restored})
 
-    def total(x_m: Mapping[str, jax.Array]) -> jax.Array:
-        return _sum(jnp.where(known[m], x_rl, 0.0) for m, x_rl in x_m.items())
+    def over_modalities(values: Mapping[str, jax.Array]) -> jax.Array:
+        return _sum(jnp.where(known[m], x_rl, 0.0) for m, x_rl in values.items())
 
     def teacher(x: jax.Array) -> jax.Array:
-        """x, whose gradient is stopped or not."""
+        """Returns x, whose gradient is stopped or not."""
         still = jax.lax.stop_gradient(x)
         return still + (1 - weights.stop_teacher) * (x - still)
 
@@ -90,19 +90,21 @@ def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str
     def surprise(x_rlc: jax.Array) -> jax.Array:
         return -jnp.take_along_axis(jax.nn.log_softmax(x_rlc), label_rl[..., None], axis=-1)[..., 0]
 
-    ce_rl = surprise(logits_rlc) + total({m: surprise(x_rlc) for m, x_rlc in logits.items()})
+    ce_rl = surprise(logits_rlc) + over_modalities({m: surprise(x_rlc) for m, x_rlc in logits.items()})
 
     # Eqs 22, 23: the fused classifier teaches the others.
-    log_teacher = jax.nn.log_softmax(teacher(logits_rlc) / weights.temperature)
+    log_teacher_rlc = jax.nn.log_softmax(teacher(logits_rlc) / weights.temperature)
     log_students = {m: jax.nn.log_softmax(x_rlc / weights.temperature) for m, x_rlc in logits.items()}
-    kl_rl = total({m: (jnp.exp(log_teacher) * (log_teacher - x)).sum(-1) for m, x in log_students.items()})
+    kl_rl = over_modalities(
+        {m: (jnp.exp(log_teacher_rlc) * (log_teacher_rlc - x_rlc)).sum(-1) for m, x_rlc in log_students.items()}
+    )
 
     # Eq. 18: the fused representation teaches the others.
     taught_rld = teacher(h_k_rld)
-    mse_rl = total({m: _squared_distance(taught_rld, h_m) for m, h_m in augmented.items()})
+    mse_rl = over_modalities({m: _squared_distance(taught_rld, h_rld) for m, h_rld in augmented.items()})
 
     # Eq. 3.
-    rec_rl = total({m: _squared_distance(features[m], u_m) for m, u_m in restored.items()})
+    rec_rl = over_modalities({m: _squared_distance(features[m], u_rld) for m, u_rld in restored.items()})
     terms = {
         "ce": Mean.of(ce_rl, valid_rl, weight_rl),
         "kl": Mean.of(kl_rl, valid_rl),
@@ -112,10 +114,10 @@ def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str
 
 
 def total_loss(terms: dict[str, jax.Array], weights: LossWeights) -> jax.Array:
-    """L = L_ce + L_rec + gamma1 L_mse + gamma2 L_kl (eq. 24)."""
+    """Returns the loss of eq. 24: L = L_ce + L_rec + gamma1 L_mse + gamma2 L_kl."""
     weighted = {"reconstruction": weights.reconstruction, "mse": weights.gamma1, "kl": weights.gamma2}
     # What has no weight is left out: 0 times infinity would be NaN.
-    parts = (jnp.where(weight > 0, weight * terms[n], 0.0) for n, weight in weighted.items() if n in terms)
+    parts = (jnp.where(weight > 0, weight * terms[name], 0.0) for name, weight in weighted.items() if name in terms)
     return terms["ce"] + _sum(parts)
 
 
@@ -128,5 +130,5 @@ def _sum(terms: Iterable[jax.Array]) -> jax.Array:
 
 
 def _squared_distance(x_rld: jax.Array, y_rld: jax.Array) -> jax.Array:
-    """[r, l]: mean over features, so that modalities and widths of every size weigh alike."""
+    """Returns [r, l], the mean over features, so that modalities and widths of every size weigh alike."""
     return jnp.square(x_rld.astype(jnp.float32) - y_rld.astype(jnp.float32)).mean(-1)

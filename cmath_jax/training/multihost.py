@@ -1,4 +1,4 @@
-"""Several processes that train one run together (`jax.distributed`).
+"""The processes that train one run together (`jax.distributed`).
 
 All of them run the same program on the same numbers, each with its own devices; the first one writes. One that ends,
 for whatever reason, takes the others with it: they go on together, from the last checkpoint, or not at all. Most often
@@ -40,9 +40,10 @@ _LOST = re.compile(
 
 
 def start(config: ParallelConfig) -> None:
-    """Finds the other processes, if there are any. To be called before anything else asks JAX for its devices.
+    """Finds the other processes, if there are any. It has to be called before JAX is asked for its
+    devices.
 
-    It can take minutes until they are all there: whoever waits says so, and Ctrl-C ends it.
+    It can take minutes until all have come: whoever waits says so, and Ctrl-C ends it.
 
     Raises:
       InputError: if there should be others, and they cannot be found.
@@ -80,7 +81,7 @@ def start(config: ParallelConfig) -> None:
 def _in_another_thread(
     work: Callable[[], None], tell: Callable[[float], str], refuse: Callable[[Exception], InputError]
 ) -> None:
-    """Does some work in a thread, so that Ctrl-C is heard meanwhile, which it is not inside of JAX."""
+    """Runs some work in a thread, so that Ctrl-C is heard meanwhile, which it is not inside of JAX."""
     failures: list[Exception] = []
 
     def guarded() -> None:
@@ -102,7 +103,7 @@ def _in_another_thread(
 
 
 def _waits(found: Launched | None, seconds: float) -> str:
-    """What this process waits for, as far as it can know."""
+    """Says what this process waits for, as far as it can know."""
     address, left = global_state.coordinator_address, duration(max(0, MEETING - seconds))
     launcher = found.launcher if found else "parallel.distributed"
     if not address or global_state.client is None:
@@ -121,7 +122,7 @@ def _waits(found: Launched | None, seconds: float) -> str:
 
 
 def connected(address: str) -> int:
-    """How many processes have come to the one that listens at an address, which is this one; itself counts."""
+    """Counts the processes that have come to this one, which listens at an address; itself counts as well."""
     port = int(address.rpartition(":")[2])
     connections = psutil.Process().net_connections("tcp")
     return len({c.raddr for c in connections if c.raddr and c.laddr.port == port and c.status == "ESTABLISHED"})
@@ -138,7 +139,7 @@ def reachable(address: str) -> bool:
 
 
 def _devices_of_this_one() -> list[int] | None:
-    """As JAX has it for processes that a launcher has started: a device for each of a machine."""
+    """Returns the device that JAX gives this process if a launcher has started it, one each; None where JAX chooses."""
     try:
         told = launched(os.environ, os.getpid())
     except InputError:
@@ -202,12 +203,12 @@ _until_the_end = contextlib.ExitStack()
 
 
 def announce_end() -> None:
-    """From here on this process only waits for the others to end, and says so if they take long."""
+    """Says from now on, if the others take long to end, that this process only waits for them."""
     told = f"process {jax.process_index()} of {jax.process_count()} is done, and waits up to {duration(PATIENCE)} for"
     _until_the_end.enter_context(announced(lambda seconds: f"{told} the others to end ({duration(seconds)} so far)"))
 
 
-def tells_of_a_loss(error: BaseException) -> bool:
+def tells_of_a_lost_process(error: BaseException) -> bool:
     """Whether an error in this process says that another one has ended or is silent."""
     return isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
 

@@ -1,4 +1,4 @@
-"""Adam, and what the config puts around it."""
+"""The optimizer: Adam, and what the config puts around it."""
 
 import math
 
@@ -10,7 +10,7 @@ from cmath_jax.config import OptimConfig
 
 
 def schedule(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.Schedule:
-    """The share of the highest learning rate by step: a linear warm-up, then the schedule, at 0 after all steps."""
+    """Returns the share of the highest rate by step: a linear warm-up, then the schedule, at 0 after all steps."""
     warmup = round(config.warmup_epochs * steps_per_epoch)
     rest = max(steps_per_epoch * epochs - warmup, 1)
     after = {
@@ -26,7 +26,7 @@ def schedule(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.Sc
 
 
 def make_optimizer(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.GradientTransformation:
-    """Clipping, L2 (coupled: it goes through Adam's moments, as the peers have it), Adam, schedule.
+    """Returns clipping, L2 (coupled: it goes through Adam's moments, as the peers have it), Adam and schedule.
 
     Its updates are for a highest learning rate of 1. The step multiplies them by its own: a number that runs with one
     compiled step do not have to share.
@@ -40,7 +40,7 @@ def make_optimizer(config: OptimConfig, steps_per_epoch: int, epochs: int) -> op
 
 
 def newest_share(decay: float, count: jax.Array) -> jax.Array:
-    """float32: how much of an average of `count` parameters the last ones make up, decay^i those of i steps earlier.
+    """Returns the share of the last of `count` parameters in their average, float32; i steps earlier it is decay^i of it.
 
     The weights are divided by their sum, as Adam has it, (1 - decay) / (1 - decay^count): the average never holds
     anything of the initial parameters, is that of all steps while they are few, and reaches about 1 / (1 - decay) of

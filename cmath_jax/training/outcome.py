@@ -1,4 +1,4 @@
-"""What a run comes to when its trials are trained: the test of their best epochs, and the files of the result."""
+"""The outcome of a run whose trials are trained: the test of their best epochs, and the files of the result."""
 
 import math
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def test_trials(trainer: Trainer, trials: Sequence[Trial]) -> list[summary.SeedR
 
 
 def write_outcome(trainer: Trainer, trials: Sequence[Trial], references: summary.References) -> Outcome:
-    """Tests the trials of a run and writes its folder.
+    """Evaluates the trials of a run on the test split, and writes its folder.
 
     Returns:
       The content of `result.json`, or what stopped one of the trials.

@@ -1,4 +1,4 @@
-"""What a person sees of training: a bar on a terminal, a line per run and epoch otherwise."""
+"""The progress of training as a person sees it: a bar on a terminal, a line per trial and epoch otherwise."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ from cmath_jax.training import multihost
 
 
 class Progress:
-    """The progress of runs that are trained side by side.
+    """The progress of trials that are trained side by side.
 
     Args:
       name: shown in front of the bar.
@@ -31,7 +31,7 @@ class Progress:
             self._bar = tqdm(total=self._total, initial=done, desc=name, unit="step", file=self._file)
 
     def steps(self, count: int, losses: Sequence[float]) -> None:
-        """So many more steps, with the losses of them and of all runs."""
+        """Counts so many more steps, and shows the mean of their losses, which are those of all trials."""
         self._done += count
         if self._bar is not None and losses:
             loss = sum(losses) / len(losses)
@@ -39,7 +39,7 @@ class Progress:
             self._bar.update(count)
 
     def epoch(self, name: str, row: Mapping[str, Any]) -> None:
-        """A run has done an epoch."""
+        """Shows the epoch that a trial has done."""
         self._validation = f"{row['validation']['weighted_f1']:.2f}"
         if self._bar is None and self._speaks:
             left = (time.monotonic() - self._start) / max(self._done - self._first, 1) * (self._total - self._done)

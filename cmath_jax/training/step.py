@@ -1,4 +1,4 @@
-"""One step of training and one of evaluation: pure functions of a state, a batch and the hyper-parameters.
+"""The step of training and that of evaluation: pure functions of a state, a batch and the hyper-parameters.
 
 Every random number is addressed by (seed, name of the draw, step).
 """
@@ -63,7 +63,7 @@ class HyperParams:
 
     @classmethod
     def of(cls, config: Config, class_weight_c: np.ndarray) -> "HyperParams":
-        """Returns those of a config, on the host; `class_weight_c` as for `LossWeights.of`."""
+        """Returns the hyper-parameters of a config, on the host; `class_weight_c` as for `LossWeights.of`."""
         dropout = np.float32(config.model.dropout) if config.model.dropout else None
         return cls(np.float32(config.optim.learning_rate), dropout, LossWeights.of(config.loss, class_weight_c))
 
@@ -115,7 +115,7 @@ def train_step(
             terms = loss_terms(outputs, batch, hyper_params.loss)
             # Divided by the counts of all devices: the sum of these losses over devices is the loss of the whole batch.
             terms["deviation"] = Mean.of(outputs.deviation_rld.mean(-1), batch.label_rl != UNLABELLED)
-            shares = {name: Mean(term.total, over_devices(term.count)).value() for name, term in terms.items()}
+            shares = {name: Mean(term.sum, over_devices(term.count)).value() for name, term in terms.items()}
             return total_loss(shares, hyper_params.loss), shares
 
     with products_of(model):

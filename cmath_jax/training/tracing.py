@@ -12,7 +12,7 @@ STEPS = 5
 
 
 class Tracer:
-    """Traces one call.
+    """The tracer of one call.
 
     Attributes:
       due: whether it still has to.
@@ -22,7 +22,7 @@ class Tracer:
         self._folder, self.due = folder, wanted and not folder.exists()
 
     def traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, which waits for its result, and leaves a trace of what happened until then."""
+        """Returns the function, which waits for its result, and leaves a trace of what happened until then."""
 
         def call(*arguments: Any) -> Any:
             self.due = False

@@ -1,4 +1,4 @@
-"""Trainer: a model, its batches, and its compiled steps, for a number of trials that are trained side by side."""
+"""The trainer: a model, its batches, and its compiled steps, for a number of trials that are trained side by side."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -27,7 +27,7 @@ from cmath_jax.training.step import HyperParams, TrainState, init_state, train_s
 
 @dataclass(frozen=True)
 class Trainer:
-    """What trains so many trials at once, which differ in their seeds and in their `HyperParams` alone.
+    """A model with its data and compiled steps, for trials that differ in their seeds and in their `HyperParams` alone.
 
     Attributes:
       batches: those of seed 0; every seed has its own order and the same shape.
@@ -88,7 +88,7 @@ class Trainer:
         return self.devices.put_trials([host_copy(self.initialize(seed)) for seed in seeds])
 
     def hyper_params(self, configs: Sequence[Config]) -> Any:
-        """Returns those of each trial, on the devices."""
+        """Returns the hyper-parameters of each trial, on the devices."""
         return self.devices.put_trials([HyperParams.of(config, self.class_weight_c) for config in configs])
 
     def advance(self, state: Any, plan: Any, hyper_params: Any, first: int, last: int) -> tuple[Any, Any]:

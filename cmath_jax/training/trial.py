@@ -1,4 +1,4 @@
-"""Trial: one seed of one config in training, how far it is, and where that is kept."""
+"""A trial, the training of one config with one seed: how far it is, and where that is kept."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from cmath_jax.training.trainer import Trainer
 
 @dataclass
 class Trial:
-    """One seed of one config in training.
+    """The training of one config with one seed, as far as it is.
 
     Attributes:
       stamp: what its checkpoints must have been made with.

@@ -19,7 +19,7 @@ from cmath_jax.io.places import placed
 
 
 class Rules:
-    """What pydantic asks of a value beyond its type, in the words of its core schema: `"1"` is never a number."""
+    """Rules for a value beyond its type, as pydantic's core schema names them: `"1"` is never a number."""
 
     def __init__(self, **rules: Any) -> None:
         self.rules = {"strict": True} | rules
@@ -37,7 +37,7 @@ NO_OTHERS = {"extra": "forbid"}  # a field of another name is most likely misspe
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one speaker says in one go. What is not known is null, or left out."""
+    """An utterance: what one speaker says in one go. What is not known is null, or left out."""
 
     speaker: Index | Text = field(metadata={"description": "A name; or an index from 0, as all in the conversation."})
     text: Text | None = field(default=None, metadata={"description": "The words."})
@@ -71,7 +71,7 @@ class Transcript:
         return len(self.utterances)
 
     def speaker_indices(self) -> np.ndarray:
-        """int32 [n]: names are numbered by their first appearance in the conversation, numbers are indices already."""
+        """Returns int32 [n]: names are numbered by their first appearance in the conversation, numbers are indices."""
         order: dict[str | int, int] = {}
         for utterance in self.utterances:
             order.setdefault(utterance.speaker, len(order))
@@ -81,7 +81,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Stated:
-    """What corpus.json says of a folder; what is empty, or 0, it does not say."""
+    """The statements of corpus.json about a folder; what is empty, or 0, is not stated."""
 
     name: Text = ""
     classes: Annotated[tuple[Any, ...], Rules(strict=False, min_length=1)] = ()  # names, as `check_classes` finds out
