@@ -26,7 +26,8 @@ from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
 from cmath_jax.extract.words import texts_with_context
 from cmath_jax.io.command import Parser, tell
-from cmath_jax.io.new_folder import new_folder
+from cmath_jax.io.json_files import to_json
+from cmath_jax.io.whole import new_folder
 
 SORTED_TOGETHER = 50  # batches: within so many texts of like length go together, for little padding
 
@@ -121,7 +122,7 @@ def finetune(
     with new_folder(output) as partial:  # before it is trained: that it cannot be written is not known after hours
         encoder, record = _trained(read_folder(folder), folder, settings, training, device, progress)
         encoder.save(partial)
-        (partial / FINETUNING).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / FINETUNING).write_text(to_json(record), encoding="utf-8")
     return record
 
 

@@ -1,6 +1,5 @@
 """`result.json` and `predictions.jsonl` from what the seeds of a run came to."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from cmath_jax.evaluation import reference_points
 from cmath_jax.evaluation.calibration import Calibration
 from cmath_jax.evaluation.metrics import Scores, over_seeds
 from cmath_jax.evaluation.statistics import compare_models
+from cmath_jax.io.json_files import read_object
 from cmath_jax.models.outputs import Evaluation
 from cmath_jax.results.circumstances import Circumstances, record
 
@@ -195,7 +195,7 @@ def readable_sweep(result: Mapping[str, Any], folder: Path) -> str:
                 lines.append(f"  {point:<36}  failed: {result['failed'].get(place['run'], 'not run yet')}")
                 continue
             run, config = (
-                json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+                read_object(path) if path.exists() else {}
                 for path in (run_folder / "result.json", run_folder / "config.json")
             )
             circumstances = Circumstances.read(run, config)

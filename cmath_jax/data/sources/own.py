@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as brief
@@ -20,10 +20,18 @@ from cmath_jax.data.corpus import MODALITIES, SPLITS, UNLABELLED, Conversation, 
 from cmath_jax.data.sources import counts
 from cmath_jax.data.sources.arrays import FeatureTable, append_array
 from cmath_jax.data.sources.near_misses import likeness
-from cmath_jax.data.sources.stated import check_classes, check_fields, classes_of, label_indices, read_json, speakers_of
+from cmath_jax.data.sources.stated import (
+    check_classes,
+    check_fields,
+    classes_of,
+    label_indices,
+    read_stated,
+    speakers_of,
+)
 from cmath_jax.data.sources.transcripts import Transcript, Utterance, numbered_transcripts, to_json, transcript_of
 from cmath_jax.errors import InputError, InputWarning
-from cmath_jax.io.new_folder import new_folder
+from cmath_jax.io.json_files import write_json
+from cmath_jax.io.whole import new_folder
 
 CONVERSATIONS = "conversations.jsonl"
 CORPUS = "corpus.json"
@@ -141,7 +149,7 @@ def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> 
         raise InputError(
             f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md{near}"
         )
-    stated = read_json(folder / CORPUS)
+    stated = read_stated(folder / CORPUS)
     check_fields(stated, folder / CORPUS)
     places, transcripts = _read_conversations(path)
     classes = classes_of(stated.get("classes"), folder / CORPUS, places, transcripts)
@@ -205,7 +213,7 @@ def write_own(corpus: Corpus, folder: str | os.PathLike[str], check_counts: str 
             for m, archive in archives.items():
                 append_array(archive, conversation.id, conversation.features[m].astype(np.float32))
         if corpus.extraction:
-            _write_json(partial / EXTRACTION, {MODALITIES[m]: corpus.extraction[m] for m in corpus.extraction})
+            write_json(partial / EXTRACTION, {MODALITIES[m]: corpus.extraction[m] for m in corpus.extraction})
         for archive in archives.values():
             archive.close()
         lines.close()
@@ -230,12 +238,12 @@ def write_transcripts(
 def _finish(partial: Path, folder: Path, stated: Mapping[str, Any], check_counts: str) -> None:
     """Writes corpus.json and reads all of the folder again, so that nothing is left behind which `check` refuses."""
     try:
-        _write_json(partial / CORPUS, stated)
+        write_json(partial / CORPUS, stated)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InputWarning)  # whoever made the corpus was warned
             own = read_folder(partial, check_counts)
             if counts.count_differences(own.name, own.classes, own.labels()):
-                _write_json(partial / CORPUS, {**stated, "check_counts": "warn"})
+                write_json(partial / CORPUS, {**stated, "check_counts": "warn"})
             if feature_paths(partial):
                 for _ in read_own(partial, lazy=True).checked():
                     pass
@@ -246,16 +254,23 @@ def _finish(partial: Path, folder: Path, stated: Mapping[str, Any], check_counts
 # Reading.
 
 
-def _read_conversations(path: Path) -> tuple[tuple[str, ...], tuple[Transcript, ...]]:
+def transcripts_by_id(path: Path) -> Iterator[tuple[int, Transcript]]:
+    """Yields what `numbered_transcripts` does. Raises InputError for an id that two of them have, too."""
     lines: dict[str, int] = {}
-    places, transcripts = [], []
     for line, transcript in numbered_transcripts(path):
-        where = f"{path}, line {line}, conversation {brief(transcript.id)}"
         if transcript.id in lines:
+            where = f"{path}, line {line}, conversation {brief(transcript.id)}"
             raise InputError(f"{where}: the same id is also in line {lines[transcript.id]}")
-        if transcript.split is None:
-            raise InputError(f"{where}: its split is missing; it is one of {', '.join(SPLITS)}")
         lines[transcript.id] = line
+        yield line, transcript
+
+
+def _read_conversations(path: Path) -> tuple[tuple[str, ...], tuple[Transcript, ...]]:
+    places, transcripts = [], []
+    for line, transcript in transcripts_by_id(path):
+        if transcript.split is None:
+            where = f"{path}, line {line}, conversation {brief(transcript.id)}"
+            raise InputError(f"{where}: its split is missing; it is one of {', '.join(SPLITS)}")
         places.append(f"{path}, line {line}")
         transcripts.append(transcript)
     if not transcripts:
@@ -265,7 +280,7 @@ def _read_conversations(path: Path) -> tuple[tuple[str, ...], tuple[Transcript, 
 
 def extraction_of(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Modality letter -> settings, for the modalities whose features are there."""
-    stated = read_json(folder / EXTRACTION)
+    stated = read_stated(folder / EXTRACTION)
     for name, settings in stated.items():
         if name not in MODALITIES.values() or not isinstance(settings, dict):
             raise InputError(
@@ -288,7 +303,3 @@ def _line(transcript: Transcript) -> str:
     line = to_json(transcript)
     transcript_of(json.loads(line), "the corpus")  # an id that is empty, or text that no file can hold
     return line + "\n"
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

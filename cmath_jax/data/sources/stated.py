@@ -1,6 +1,5 @@
 """What the corpus.json of a folder of conversations states, and what is found where it states nothing."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as brief
@@ -10,9 +9,10 @@ import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.data.sources import counts
-from cmath_jax.data.sources.transcripts import Transcript, no_constant
+from cmath_jax.data.sources.transcripts import Transcript
 from cmath_jax.errors import InputError, suggestion
 from cmath_jax.io.files import unreadable
+from cmath_jax.io.json_files import read_object, to_json
 
 _FIELDS = {"name": str, "classes": list, "speakers": int, "license": str, "source": str, "check_counts": str}
 _INDICES = 1000  # a number as a speaker is an index; one as large as this is more likely a name
@@ -35,19 +35,17 @@ def check_fields(stated: Mapping[str, Any], path: Path) -> None:
         raise InputError(f"{path}: speakers is {stated['speakers']}: one is the least")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_stated(path: Path) -> dict[str, Any]:
     """The object in a file; empty where there is no file. Raises InputError."""
     if not path.exists():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=no_constant)
-        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair, which no file can hold
+        value = read_object(path)
+        to_json(value).encode()
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: it holds {brief(value)}, not an object")
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which no file can hold
+        raise InputError(f"{path}: not Unicode text: {error}") from error
     return value
 
 

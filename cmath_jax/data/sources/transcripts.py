@@ -20,6 +20,7 @@ from cmath_jax.data.corpus import SPLITS
 from cmath_jax.data.sources.near_misses import no_json
 from cmath_jax.data.sources.plain_text import lines_of, numbered_lines
 from cmath_jax.errors import InputError, suggestion
+from cmath_jax.io.json_files import decode
 from cmath_jax.io.places import placed
 
 FAR = 1e12  # seconds; no recording is longer, and an infinity is no number
@@ -197,19 +198,9 @@ def _optional(given: Mapping[str, Any], name: str, kind: type[Value], where: str
     raise InputError(f"{where}: {name} is {_kind(value)}, not {'text' if kind is str else 'a number'}")
 
 
-def no_constant(name: str) -> float:
-    """For `json.loads(parse_constant=...)`: NaN and the infinities are no numbers of JSON. Raises ValueError."""
-    raise ValueError(f"{name} is no number of JSON")
-
-
 def decoded(line: str, where: str) -> Any:
     """What a line of JSON holds. Raises InputError."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(line.rstrip())
-        hint = "; it begins here and goes on: all of it has to be on one line" if cut else ""
-        raise InputError(f"{where}: not JSON: {error}{hint}") from error
+    return decode(line, where, cut="; it begins here and goes on: all of it has to be on one line", wrong="")
 
 
 def _object(value: Any, kind: type, where: str) -> Mapping[str, Any]:
