@@ -2,26 +2,23 @@
 
 There are two kinds of chance. `t_interval` and `compare_seeds` ask what other seeds would give on the same test split.
 `bootstrap_interval` and `compare_utterances` ask what other conversations would give to the same trained models; they
-say nothing of whether another training would come out alike. `compare_models` asks what other seeds on other
+say nothing of whether another training would come out alike. `joint_test.compare_models` asks what other seeds on other
 conversations would give, and is the test of whether one model is better than another. The utterances of a conversation
 are not independent, so a conversation is always drawn, left out or swapped as a whole.
 
 Scores and their differences are in percent. k is a conversation, s a seed, d a draw.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.errors import InputError
 
 DECIMALS = 9  # of a score in percent that mean something; what comes after them is float64 rounding
-NOTHING = 10.0 ** (-2 * DECIMALS)  # a variance below this is rounding
-SMALLEST_P = 1e-30  # a smaller one is given as this
 DRAWS_AT_ONCE = 256  # bounds the memory of many draws of many conversations
 
 
@@ -44,6 +41,46 @@ class Comparison:
     difference: float
     interval: Interval | None
     p_value: float | None
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """Test utterances, all of one split, on which models are scored; those without a label are left out.
+
+    Attributes:
+      label_n: int [N], classes; `UNLABELLED` where there is no label.
+      conversation_n: int [N], which utterances belong together; any numbers.
+      classes: how many there are.
+    """
+
+    label_n: np.ndarray
+    conversation_n: np.ndarray
+    classes: int
+
+    def confusions(self, prediction_sn: np.ndarray) -> np.ndarray:
+        """Returns float64 [K, S, C, C]: the confusion counts of each conversation that has a label, for each seed.
+
+        Args:
+          prediction_sn: int [S, N], classes.
+
+        Raises:
+          InputError: there are no labels, or the predictions are not of these utterances.
+        """
+        n = len(self.label_n)
+        if prediction_sn.shape[1] != n or len(self.conversation_n) != n:
+            raise InputError(
+                f"there are {n} labels, but predictions for {prediction_sn.shape[1]} utterances and conversations for "
+                f"{len(self.conversation_n)}: compare runs on the same test split"
+            )
+        labelled_n = self.label_n != UNLABELLED
+        if not labelled_n.any():
+            raise InputError("no utterance has a label: there is nothing to score")
+        ids_k, k_n = np.unique(self.conversation_n[labelled_n], return_inverse=True)
+        seed_s1 = np.arange(len(prediction_sn))[:, np.newaxis]
+        # float64 holds such counts exactly, and BLAS adds them up: the same result on any machine.
+        count_kscc = np.zeros((len(ids_k), len(prediction_sn), self.classes, self.classes))
+        np.add.at(count_kscc, (k_n, seed_s1, self.label_n[labelled_n], prediction_sn[:, labelled_n]), 1)
+        return count_kscc
 
 
 def accuracy(confusion_cc: np.ndarray) -> np.ndarray:
@@ -72,10 +109,8 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
 
 
 def bootstrap_interval(
-    label_n: np.ndarray,
+    utterances: Utterances,
     prediction_n: np.ndarray,
-    conversation_n: np.ndarray,
-    classes: int,
     score: str = "weighted_f1",
     level: float = 0.95,
     draws: int = 2000,
@@ -83,17 +118,16 @@ def bootstrap_interval(
 ) -> Interval:
     """Of one run's score: the percentile interval of a bootstrap that draws conversations with replacement.
 
-    Unlabelled utterances are left out. A single conversation gives an interval without width.
+    A single conversation gives an interval without width.
 
     Args:
-      label_n, prediction_n: int [N], classes; `UNLABELLED` where there is no label.
-      conversation_n: int [N], which utterances belong together; any numbers.
+      prediction_n: int [N], classes.
       score: one of `SCORES`.
 
     Raises:
-      InputError: without labels, or where not all are of the same utterances.
+      InputError: as `Utterances.confusions`.
     """
-    count_kscc = _counts(label_n, prediction_n[np.newaxis], conversation_n, classes)
+    count_kscc = utterances.confusions(prediction_n[np.newaxis])
     rng = np.random.default_rng(seed)
     score_d = [SCORES[score](_total(times_dk, count_kscc))[:, 0] for times_dk in _times(len(count_kscc), draws, rng)]
     return _percentiles(np.concatenate(score_d), level)
@@ -123,11 +157,9 @@ def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -
 
 
 def compare_utterances(
-    label_n: np.ndarray,
+    utterances: Utterances,
     a_sn: np.ndarray,
     b_sn: np.ndarray,
-    conversation_n: np.ndarray,
-    classes: int,
     score: str = "weighted_f1",
     draws: int = 2000,
     seed: int = 0,
@@ -142,19 +174,16 @@ def compare_utterances(
     and every seed counts. For accuracy this is the sign-flip test of the conversations' differences. It is exact where
     the seeds are as many, and close to it with tens of conversations where they are not.
 
-    Unlabelled utterances are left out. A single conversation says nothing of others: no interval and no p-value.
+    A single conversation says nothing of others: no interval and no p-value.
 
     Args:
-      label_n: int [N], classes; `UNLABELLED` where there is no label.
       a_sn, b_sn: int [S, N], predictions; S may differ.
-      conversation_n: int [N], which utterances belong together; any numbers.
       score: one of `SCORES`.
 
     Raises:
-      InputError: without labels, or where not all are of the same utterances.
+      InputError: as `Utterances.confusions`.
     """
-    a_kscc = _counts(label_n, a_sn, conversation_n, classes)
-    b_kscc = _counts(label_n, b_sn, conversation_n, classes)
+    a_kscc, b_kscc = map(utterances.confusions, (a_sn, b_sn))
 
     def difference(a_scc: np.ndarray, b_scc: np.ndarray) -> np.ndarray:
         return SCORES[score](a_scc).mean(-1) - SCORES[score](b_scc).mean(-1)
@@ -164,12 +193,8 @@ def compare_utterances(
     if conversations < 2:
         return Comparison(observed, None, None)
     rng = np.random.default_rng(seed)
-    bootstrap_d = np.concatenate(
-        [
-            difference(_total(times_dk, a_kscc), _total(times_dk, b_kscc))
-            for times_dk in _times(conversations, draws, rng)
-        ]
-    )
+    times = _times(conversations, draws, rng)
+    bootstrap_d = np.concatenate([difference(_total(x_dk, a_kscc), _total(x_dk, b_kscc)) for x_dk in times])
     if len(a_sn) != len(b_sn):
         a_kscc, b_kscc = np.repeat(a_kscc, len(b_sn), axis=1), np.tile(b_kscc, (1, len(a_sn), 1, 1))
     a_scc, b_scc, change_kscc = a_kscc.sum(0), b_kscc.sum(0), b_kscc - a_kscc
@@ -179,142 +204,6 @@ def compare_utterances(
         swapped_d = difference(a_scc + change_dscc, b_scc - change_dscc)
         hits += int((np.abs(swapped_d) >= abs(observed) - 10**-DECIMALS).sum())
     return Comparison(observed, _percentiles(bootstrap_d, level), (1 + hits) / (1 + draws))
-
-
-def compare_models(
-    label_n: np.ndarray,
-    a_sn: np.ndarray,
-    b_sn: np.ndarray,
-    conversation_n: np.ndarray,
-    classes: int,
-    score: str = "weighted_f1",
-    level: float = 0.95,
-    fixed: str = "",
-) -> Comparison:
-    """Compares two models over seeds and conversations together: the mean score over seeds of a minus that of b.
-
-    Both are resampled. What the conversations add to the variance of the difference is its jackknife variance: each
-    conversation is left out in turn, for all seeds of both models. What the seeds add is the sample variance of each
-    model's scores over their number, with Welch's degrees of freedom; where the numbers differ, the pooled variance if
-    that is larger. Both parts hold the interaction, seeds that err on different conversations, and so its mean square
-    is taken out of the first, but never more than the second: their sum is at least the jackknife's variance. The
-    half-width of the interval is that of Banerjee,
-
-        sqrt(t_seeds^2 * V_seeds + t_conversations^2 * V_conversations),
-
-    with a quantile of Student's t for each part, and the p-value is the level at which it ends at zero. A common t with
-    Satterthwaite's degrees of freedom would reject in 8 % at 5 % with three seeds, when those of one model differ more.
-    No random number is drawn.
-
-    The seeds are not paired: that runs of two models have the number of their seed in common makes them no more alike
-    than two runs of one model, once the shapes or the order of the parameters differ. Where they are alike all the same
-    the test is careful, not bold. The numbers of seeds may differ.
-
-    On equal recipes `benchmarks/joint_test.py` finds at most 6 % of rejections at 5 %, for 3 to 10 seeds, 30 to 280
-    conversations, and seeds that deviate by up to 2 points.
-
-    Unlabelled utterances are left out. With a single conversation, or a single seed of a model that could have had
-    others, the noise cannot be known: no interval and no p-value.
-
-    Args:
-      label_n: int [N], classes; `UNLABELLED` where there is no label.
-      a_sn, b_sn: int [S, N], predictions; S may differ.
-      conversation_n: int [N], which utterances belong together; any numbers.
-      score: one of `SCORES`.
-      fixed: "a", "b" or "ab": which of the models has no seeds, as a linear model has none. Such a model has one row.
-
-    Raises:
-      InputError: without labels, or where not all are of the same utterances.
-
-    Sources: Banerjee, On confidence interval for two-means problem based on separate estimates of variances and
-    tabulated values of t-table, Sankhya A 23, 1961. Welch, The generalization of Student's problem when several
-    different population variances are involved, Biometrika 34, 1947. Owen, The pigeonhole bootstrap, Annals of Applied
-    Statistics 1, 2007, on two crossed factors. Cameron, Gelbach and Miller, Robust inference with multiway clustering,
-    Journal of Business and Economic Statistics 29, 2011, on what both factors hold.
-    """
-    a = _spread(_counts(label_n, a_sn, conversation_n, classes), score, "a" in fixed)
-    b = _spread(_counts(label_n, b_sn, conversation_n, classes), score, "b" in fixed)
-    observed = round(a.mean - b.mean, DECIMALS)
-    conversations = len(a.influence_k)
-    if conversations < 2 or 1 in (a.seeds, b.seeds):
-        return Comparison(observed, None, None)
-    seeds = _seed_part(a, b)
-    jackknife = float(np.var(a.influence_k - b.influence_k, ddof=1)) / conversations
-    shared = min(a.interaction + b.interaction, seeds.variance)
-    parts = [seeds, _Part(max(0.0, jackknife - shared), conversations - 1)]
-    return Comparison(observed, *_interval_and_p(observed, [p for p in parts if p.variance > NOTHING], level))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A part of the variance of a difference, and its degrees of freedom."""
-
-    variance: float
-    freedom: float
-
-
-def _interval_and_p(observed: float, parts: Sequence[_Part], level: float) -> tuple[Interval, float]:
-    """The interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
-
-    def half_width(p: float) -> float:
-        return math.sqrt(sum(float(stats.t.isf(p / 2, part.freedom)) ** 2 * part.variance for part in parts))
-
-    reach = half_width(1 - level)
-    interval = Interval(observed - reach, observed + reach)
-    if not parts or observed == 0:
-        return interval, float(observed == 0)
-    if half_width(SMALLEST_P) <= abs(observed):
-        return interval, SMALLEST_P
-    log_p = optimize.brentq(lambda x: half_width(math.exp(x)) - abs(observed), math.log(SMALLEST_P), 0.0)
-    return interval, math.exp(log_p)
-
-
-def _seed_part(a: "_Spread", b: "_Spread") -> _Part:
-    """What the seeds of both models add to the variance of the difference of their means."""
-    drawn = [model for model in (a, b) if model.seeds]
-    each = [model.variance / model.seeds for model in drawn]
-    total = sum(each)
-    if total <= NOTHING:
-        return _Part(0.0, 1.0)
-    freedom = total**2 / sum(part**2 / (model.seeds - 1) for part, model in zip(each, drawn, strict=True))
-    if len(drawn) == 2 and a.seeds != b.seeds:
-        pooled = sum(model.variance * (model.seeds - 1) for model in drawn) / (a.seeds + b.seeds - 2)
-        total = max(total, pooled / a.seeds + pooled / b.seeds)
-    return _Part(total, freedom)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """How the mean score of a model over its seeds could have come out otherwise.
-
-    Attributes:
-      influence_k: float64 [K]: K - 1 times what the mean score loses when a conversation is left out.
-      seeds: how many there are; 0 for a model that has none.
-      variance: of the scores of single seeds.
-      interaction: the variance of the mean score that is due to seeds that err on different conversations.
-    """
-
-    mean: float
-    influence_k: np.ndarray
-    seeds: int
-    variance: float = 0.0
-    interaction: float = 0.0
-
-
-def _spread(count_kscc: np.ndarray, score: str, fixed: bool) -> _Spread:
-    total_scc = count_kscc.sum(0)
-    score_s = SCORES[score](total_scc)
-    conversations, seeds = len(count_kscc), len(score_s)
-    mean = float(score_s.mean())
-    if conversations < 2:
-        return _Spread(mean, np.zeros(conversations), 0 if fixed else seeds)
-    influence_ks = (conversations - 1) * (score_s - SCORES[score](total_scc - count_kscc))
-    influence_k = influence_ks.mean(1)
-    if fixed or seeds < 2:
-        return _Spread(mean, influence_k, 0 if fixed else seeds)
-    apart_ks = influence_ks - influence_ks.mean(0) - influence_k[:, np.newaxis] + influence_k.mean()
-    square = float((apart_ks**2).sum()) / ((seeds - 1) * (conversations - 1))
-    return _Spread(mean, influence_k, seeds, float(score_s.var(ddof=1)), square / (seeds * conversations))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -329,25 +218,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, (len(known) - rank) * p))
         adjusted[i] = largest
     return adjusted
-
-
-def _counts(label_n: np.ndarray, prediction_sn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
-    """float64 [K, S, C, C]: the confusion counts of each conversation that has a label, for each seed."""
-    n = len(label_n)
-    if prediction_sn.shape[1] != n or len(conversation_n) != n:
-        raise InputError(
-            f"there are {n} labels, but predictions for {prediction_sn.shape[1]} utterances and conversations for "
-            f"{len(conversation_n)}: compare runs on the same test split"
-        )
-    labelled_n = label_n != UNLABELLED
-    if not labelled_n.any():
-        raise InputError("no utterance has a label: there is nothing to score")
-    ids_k, k_n = np.unique(conversation_n[labelled_n], return_inverse=True)
-    seeds = len(prediction_sn)
-    # float64 holds such counts exactly, and BLAS adds them up: the same result on any machine.
-    count_kscc = np.zeros((len(ids_k), seeds, classes, classes))
-    np.add.at(count_kscc, (k_n, np.arange(seeds)[:, np.newaxis], label_n[labelled_n], prediction_sn[:, labelled_n]), 1)
-    return count_kscc
 
 
 def _chunks(draws: int) -> Iterator[int]:

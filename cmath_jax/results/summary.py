@@ -11,8 +11,9 @@ from cmath_jax.config import Config
 from cmath_jax.data.corpus import UNLABELLED, Corpus
 from cmath_jax.evaluation import reference_points
 from cmath_jax.evaluation.calibration import Calibration
+from cmath_jax.evaluation.joint_test import compare_models
 from cmath_jax.evaluation.metrics import Scores, over_seeds
-from cmath_jax.evaluation.statistics import compare_models
+from cmath_jax.evaluation.statistics import Utterances
 from cmath_jax.io.json_files import read_object
 from cmath_jax.models.outputs import Evaluation
 from cmath_jax.results.circumstances import Circumstances, record
@@ -144,11 +145,9 @@ def _compared(corpus: Corpus, seeds: Sequence[SeedResult], linear: Linear) -> di
     conversation_n = np.repeat(np.arange(len(corpus.splits["test"])), [len(c) for c in corpus.splits["test"]])
     prediction_sn = np.stack([seed.evaluation.probability.argmax(-1) for seed in seeds])
     found = compare_models(
-        corpus.labels("test"),
+        Utterances(corpus.labels("test"), conversation_n, len(corpus.classes)),
         prediction_sn,
         linear.prediction_n[np.newaxis],
-        conversation_n,
-        len(corpus.classes),
         fixed="b",
     )
     interval = [found.interval.low, found.interval.high] if found.interval else None
