@@ -19,8 +19,9 @@ from cmath_jax.config import Config, override
 from cmath_jax.data.batches import Batch, TrainingBatches
 from cmath_jax.data.packing import Shape, groups_of_epoch
 from cmath_jax.training import compiler
-from cmath_jax.training.step import TrainState
-from cmath_jax.training.trainer import Program, load_configured
+from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.devices import TRIAL_STEPS
+from cmath_jax.training.trainer import Trainer
 
 BUCKET = 8
 SIMULATED = {"validation": 1, "test": 1, "text_dim": 1024, "visual_dim": 342}
@@ -36,36 +37,36 @@ SETTINGS = {
 
 def bucketed(batches: TrainingBatches, step: int) -> Batch:
     """The conversations of a step of epoch 0, a row each."""
-    group = groups_of_epoch(batches.table.length_c, batches.size, batches.seed, epoch=0)[step]
-    longest = int(batches.table.length_c[group].max())
+    group = groups_of_epoch(batches.table.length_b, batches.size, batches.seed, epoch=0)[step]
+    longest = int(batches.table.length_b[group].max())
     return batches.table.plan([[c] for c in group], Shape(batches.size, -(-longest // BUCKET) * BUCKET))
 
 
 def measure(name: str, steps: int) -> None:
     simulation = {f"data.simulation.{option}": value for option, value in SHAPES[name].items()}
     config = override(Config(), {**SETTINGS[name], **simulation, "parallel.devices": 1})
-    program = Program.of(config, load_configured(config))
-    epoch = program.batches.plan(0)
+    trainer = Trainer.of(config, load_configured(config))
+    epoch = trainer.batches.plan(0)
     layouts: dict[str, Callable[[int], Batch]] = {
         "packed": lambda step: jax.tree.map(lambda x: x[step], epoch),
-        "bucketed": lambda step: bucketed(program.batches, step),
+        "bucketed": lambda step: bucketed(trainer.batches, step),
     }
-    settings = program.settings([config])
-    states: dict[str, TrainState] = {layout: program.initialize(0) for layout in layouts}
+    settings = trainer.hyper_params([config])
+    states = {layout: trainer.fresh_states([0]) for layout in layouts}
     seconds: dict[str, list[float]] = {layout: [] for layout in layouts}
     compiling = dict.fromkeys(layouts, 0.0)
     shapes: dict[str, set[tuple[int, ...]]] = {layout: set() for layout in layouts}
     slots = dict.fromkeys(layouts, 0)
     for timed in (False, True):  # the first pass compiles
-        for step in range(min(steps, program.batches.steps)):
+        for step in range(min(steps, trainer.batches.steps)):
             for layout, batch_of in layouts.items():
                 batch = batch_of(step)
-                before = program.train_steps.seconds
+                before = trainer.train_steps.seconds
                 began = time.perf_counter()
-                plan = program.engine.put_steps([jax.tree.map(lambda x: x[None], batch)])
-                states[layout], metrics = program.advance(states[layout], plan, settings, 0, 1)
+                plan = trainer.devices.put_trials([jax.tree.map(lambda x: x[None], batch)], TRIAL_STEPS)
+                states[layout], metrics = trainer.advance(states[layout], plan, settings, 0, 1)
                 jax.block_until_ready(metrics)
-                compiling[layout] += program.train_steps.seconds - before
+                compiling[layout] += trainer.train_steps.seconds - before
                 if timed:
                     seconds[layout].append(time.perf_counter() - began)
                     shapes[layout].add(batch.utterance_rl.shape)

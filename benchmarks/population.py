@@ -1,7 +1,7 @@
 """What a run costs in a population, against the same run alone: `python -m benchmarks.population`.
 
-The same steps of the same members, alternating in one process: one member at a time through a program for one, and all
-of them through a program for all. Data of MELD's and IEMOCAP's shape from the built-in corpus, at the paper's settings.
+The same steps of the same members, alternating in one process: one member at a time through a trainer for one, and all
+of them through a trainer for all. Data of MELD's and IEMOCAP's shape from the built-in corpus, at the paper's settings.
 """
 
 import argparse
@@ -15,28 +15,29 @@ import numpy as np
 from benchmarks.packing import SETTINGS, SHAPES
 from cmath_jax.config import Config, override
 from cmath_jax.training import compiler
-from cmath_jax.training.devices import host_copy
+from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.devices import TRIAL_STEPS
 from cmath_jax.training.grouping import memory_needed
-from cmath_jax.training.trainer import Program, load_configured
+from cmath_jax.training.trainer import Trainer
 
 
 class Timed:
-    """A program and its members, a few steps at a time."""
+    """A trainer and its members, a few steps at a time."""
 
-    def __init__(self, program: Program, seeds: range) -> None:
-        self.program = program
+    def __init__(self, trainer: Trainer, seeds: range) -> None:
+        self.trainer = trainer
         self.seconds: list[float] = []
-        self.state = program.engine.put([host_copy(program.initialize(seed)) for seed in seeds])
-        self.settings = program.settings([program.config for _ in seeds])
-        orders = [replace(program.batches, seed=seed) for seed in seeds]
+        self.state = trainer.fresh_states(seeds)
+        self.settings = trainer.hyper_params([trainer.config for _ in seeds])
+        orders = [replace(trainer.batches, seed=seed) for seed in seeds]
         slots = max(order.slots(0) for order in orders)
-        self.plan = program.engine.put_steps([order.plan(0, slots) for order in orders])
-        self.numbers = itertools.cycle(range(program.batches.steps))
+        self.plan = trainer.devices.put_trials([order.plan(0, slots) for order in orders], TRIAL_STEPS)
+        self.numbers = itertools.cycle(range(trainer.batches.steps))
 
     def step(self) -> None:
         began = time.perf_counter()
         number = next(self.numbers)
-        self.state, metrics = self.program.advance(self.state, self.plan, self.settings, number, number + 1)
+        self.state, metrics = self.trainer.advance(self.state, self.plan, self.settings, number, number + 1)
         jax.block_until_ready(metrics)
         self.seconds.append(time.perf_counter() - began)
 
@@ -45,8 +46,8 @@ def measure(name: str, members: int, steps: int) -> None:
     simulation = {f"data.simulation.{option}": value for option, value in SHAPES[name].items()}
     config = override(Config(), {**SETTINGS[name], **simulation, "parallel.devices": 1, "optim.average": 0.999})
     corpus = load_configured(config)
-    alone = Program.of(config, corpus)
-    together = Program.of(config, corpus, members)
+    alone = Trainer.of(config, corpus)
+    together = Trainer.of(config, corpus, members)
     memory = memory_needed(together)
     singles = [Timed(alone, range(seed, seed + 1)) for seed in range(members)]
     population = Timed(together, range(members))

@@ -182,7 +182,7 @@ def untrained(folder: Path, extraction: Mapping[str, Mapping[str, object]], widt
 
     from cmath_jax.config import Config, override
     from cmath_jax.data.batches import Batch
-    from cmath_jax.data.standardize import Scaling
+    from cmath_jax.data.standardize import Standardizer
     from cmath_jax.extract import make_extractor
     from cmath_jax.models.registry import make_model
     from cmath_jax.prediction.trained import Facts, TrainedModel
@@ -199,7 +199,7 @@ def untrained(folder: Path, extraction: Mapping[str, Mapping[str, object]], widt
         speakers=9,
         dims=dims,
         extraction={m: extractor.settings for m, extractor in extractors.items()},
-        scaling=Scaling(zeros, ones),
+        standardizer=Standardizer(zeros, ones),
         temperature=1.0,
         facts=Facts(
             name="untrained",
@@ -219,7 +219,7 @@ def untrained(folder: Path, extraction: Mapping[str, Mapping[str, object]], widt
         ),
         params={},
     )
-    model = make_model(config, trained)
+    model = make_model(config.model, trained, config.data.modalities, config.precision)
     slots = np.zeros((1, 1), np.int32)
     batch = Batch({m: np.zeros((1, 1, d), np.float32) for m, d in dims.items()}, slots, slots, slots, slots, slots)
     params = jax.jit(lambda key: model.init(key, batch, train=False))(jax.random.key(0))["params"]

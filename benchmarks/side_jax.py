@@ -8,8 +8,7 @@ import jax
 
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import Corpus
-from cmath_jax.training.devices import host_copy
-from cmath_jax.training.trainer import Program
+from cmath_jax.training.trainer import Trainer
 
 
 class Side:
@@ -20,12 +19,12 @@ class Side:
     """
 
     def __init__(self, config: Config, corpus: Corpus, members: int = 1) -> None:
-        self.program = Program.of(config, corpus, members)
-        self.steps_per_epoch = self.program.batches.steps
+        self.trainer = Trainer.of(config, corpus, members)
+        self.steps_per_epoch = self.trainer.batches.steps
         self.planning: list[float] = []
         self._seeds = range(members)
-        self._state = self.program.engine.put([host_copy(self.program.initialize(seed)) for seed in self._seeds])
-        self._settings = self.program.settings([config] * members)
+        self._state = self.trainer.fresh_states(self._seeds)
+        self._settings = self.trainer.hyper_params([config] * members)
         self._epoch = 0
         self._blocks: Iterator[tuple[range, Any]] = iter(())
         self._plan: Any = None
@@ -35,10 +34,10 @@ class Side:
         """So many steps, or what is left of the epoch. Returns how many, and their seconds without compilation."""
         self._turn_page()
         last = min(self._next + steps, self._count)
-        began, _ = time.perf_counter(), self.program.train_steps.take_seconds()
-        self._state, metrics = self.program.advance(self._state, self._plan, self._settings, self._next, last)
-        self.program.engine.get_metrics(metrics)
-        seconds = time.perf_counter() - began - self.program.train_steps.take_seconds()
+        began, _ = time.perf_counter(), self.trainer.train_steps.take_seconds()
+        self._state, metrics = self.trainer.advance(self._state, self._plan, self._settings, self._next, last)
+        jax.device_get(metrics)
+        seconds = time.perf_counter() - began - self.trainer.train_steps.take_seconds()
         done, self._next = last - self._next, last
         return done, seconds
 
@@ -50,7 +49,7 @@ class Side:
     def executable(self) -> Any:
         """The compiled steps."""
         self._turn_page()
-        return self.program.executable(self._state, self._plan, self._settings)
+        return self.trainer.executable(self._state, self._plan, self._settings)
 
     def _turn_page(self) -> None:
         """The next plan, where all of this one is done."""
@@ -59,7 +58,7 @@ class Side:
         began = time.perf_counter()
         following = next(self._blocks, None)
         if following is None:
-            self._blocks = self.program.blocks(self._seeds, [self._epoch] * len(self._seeds), 0)
+            self._blocks = self.trainer.plans(self._seeds, [self._epoch] * len(self._seeds), 0)
             self._epoch += 1
             following = next(self._blocks)
         steps, self._plan = following

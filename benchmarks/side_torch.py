@@ -10,7 +10,8 @@ from benchmarks.torch_batches import make_loader
 from benchmarks.torch_cmath import CMATH, train_step
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import MODALITIES, Corpus
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
+from cmath_jax.models.options import CMATHOptions
 
 
 class Side:
@@ -22,8 +23,9 @@ class Side:
         if self._device.type == "cuda":
             # Products of float32 in TensorFloat-32 where the device has it: the default of JAX.
             torch.set_float32_matmul_precision("high")
+        assert isinstance(config.model, CMATHOptions)
         self._config = config
-        train = Scaling.of(corpus, config.data.standardize).apply(corpus.splits["train"])
+        train = Standardizer.of(corpus, config.data.standardize).apply(corpus.splits["train"])
         modalities = "".join(m for m in MODALITIES if m in config.data.modalities)
         self._model = CMATH(
             {m: corpus.dims[m] for m in modalities},

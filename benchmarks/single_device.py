@@ -37,7 +37,7 @@ from cmath_jax.config import PRECISIONS, Config, override, to_dict
 from cmath_jax.pages import drawing
 from cmath_jax.scaling import roofline
 from cmath_jax.training import compiler
-from cmath_jax.training.trainer import load_configured
+from cmath_jax.training.corpora import load_configured
 
 PYTORCH = importlib.util.find_spec("torch") is not None
 MEMORY_STEPS = 3  # after the first, until the peak of memory is read
@@ -156,8 +156,8 @@ def measure(dataset: str, precision: str, members: int, steps: int, rounds: int,
 
         sides["PyTorch"] = (1, side_torch.Side(config, corpus))
 
-    batches = ours.program.batches
-    sizes = roofline.Sizes(corpus.dims, len(corpus.classes), corpus.speakers, batches.shape)
+    batches = ours.trainer.batches
+    sizes = roofline.WorkloadSizes(corpus.dims, len(corpus.classes), corpus.speakers, batches.shape)
     stretch = min(steps, batches.steps) or batches.steps
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     rates: list[roofline.Rates] = []
@@ -175,7 +175,7 @@ def measure(dataset: str, precision: str, members: int, steps: int, rounds: int,
         return Pace.of(members, seconds[name], planning, side.steps_per_epoch)
 
     work = roofline.training_work(config, sizes)
-    median = roofline.Rates(*np.median([(rate.product, rate.copy) for rate in rates], axis=0).tolist())
+    median = roofline.Rates(*np.median([(rate.flops, rate.bytes) for rate in rates], axis=0).tolist())
     return Result(
         dataset=dataset,
         precision=precision,
@@ -185,7 +185,7 @@ def measure(dataset: str, precision: str, members: int, steps: int, rounds: int,
         padding=1 - len(batches.table.label_n) / (batches.steps * batches.shape.rows * batches.shape.slots),
         starts=starts,
         paces={name: pace(name) for name in sides},
-        limit=Limit(median.product, median.copy, work, roofline.Counted.of(ours.executable()), work.seconds(median)),
+        limit=Limit(median.flops, median.bytes, work, roofline.Counted.of(ours.executable()), work.seconds(median)),
     )
 
 

@@ -28,9 +28,10 @@ import psutil
 
 from cmath_jax.config import Config, override
 from cmath_jax.data.packing import groups_of_epoch, training_shape
-from cmath_jax.data.prepared.streaming import stream, stretch_steps
+from cmath_jax.data.prepared.streaming import chunk_steps, stream
 from cmath_jax.training import compiler
-from cmath_jax.training.trainer import Program, load_configured
+from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.trainer import Trainer
 
 GB = 1e9
 DIMS = {"text_dim": 256, "audio_dim": 64, "visual_dim": 80}  # 16 kB a conversation
@@ -68,18 +69,18 @@ def configured(conversations: int, folder: Path, **options: Any) -> Config:
     )
 
 
-def epoch(program: Program, state: Any, settings: Any, number: int, steps: int) -> tuple[Any, Epoch]:
+def epoch(trainer: Trainer, state: Any, settings: Any, number: int, steps: int) -> tuple[Any, Epoch]:
     """The first steps of an epoch, as training does them; all of them if `steps` is 0."""
-    steps = steps or program.batches.steps
+    steps = steps or trainer.batches.steps
     process, memory, waits = psutil.Process(), [], []
     began = idle_since = time.perf_counter()
     done = None
     with ThreadPoolExecutor(1) as watch:  # notes when the device is through with a stretch
-        for numbers, block in program.blocks([0], [number], 0):
+        for numbers, block in trainer.plans([0], [number], 0):
             if done is not None:
                 idle_since = done.result() if done.done() else time.perf_counter()
             waits.append(time.perf_counter() - idle_since)
-            state, metrics = program.advance(state, block, settings, 0, min(len(numbers), steps - numbers.start))
+            state, metrics = trainer.advance(state, block, settings, 0, min(len(numbers), steps - numbers.start))
             if done is not None:
                 done.result()  # no further ahead than training
             done = watch.submit(_finished, metrics)
@@ -96,15 +97,15 @@ def _finished(metrics: Any) -> float:
     return time.perf_counter()
 
 
-def started(config: Config) -> tuple[Program, Any, Any]:
-    """A program, a state and settings; the step is compiled."""
-    program = Program.of(config, load_configured(config))
-    settings = program.settings([config])
-    state = program.engine.put([program.initialize(0)])
-    _, block = next(program.blocks([0], [0], 0))
-    state, metrics = program.advance(state, block, settings, 0, 1)
+def started(config: Config) -> tuple[Trainer, Any, Any]:
+    """A trainer, a state and settings; the step is compiled."""
+    trainer = Trainer.of(config, load_configured(config))
+    settings = trainer.hyper_params([config])
+    state = trainer.fresh_states([0])
+    _, block = next(trainer.plans([0], [0], 0))
+    state, metrics = trainer.advance(state, block, settings, 0, 1)
     jax.block_until_ready(metrics)
-    return program, state, settings
+    return trainer, state, settings
 
 
 def large(config: Config, epochs: int) -> None:
@@ -119,16 +120,16 @@ def large(config: Config, epochs: int) -> None:
 
     began = time.perf_counter()
     corpus = load_configured(config)
-    length_c = np.array([len(c) for c in corpus.splits["train"]], np.int64)
-    print(f"opened: {time.perf_counter() - began:.1f} s, {len(length_c)} conversations, {length_c.sum()} utterances")
+    length_b = np.array([len(c) for c in corpus.splits["train"]], np.int64)
+    print(f"opened: {time.perf_counter() - began:.1f} s, {len(length_b)} conversations, {length_b.sum()} utterances")
     began = time.perf_counter()
-    training_shape(tuple(length_c.tolist()), config.train.batch_size)
+    training_shape(tuple(length_b.tolist()), config.train.batch_size)
     shaped = time.perf_counter() - began
-    groups_of_epoch(length_c, config.train.batch_size, 0, 1)
+    groups_of_epoch(length_b, config.train.batch_size, 0, 1)
     print(f"shape of a batch: {shaped:.1f} s; order of an epoch: {time.perf_counter() - began - shaped:.1f} s")
 
-    program, state, settings = started(config)
-    batches, k = program.batches, stretch_steps(program.batches)
+    trainer, state, settings = started(config)
+    batches, k = trainer.batches, chunk_steps(trainer.batches)
     print(f"{batches.steps} steps an epoch, {k} to a stretch, shape {tuple(batches.shape)}")
     read, began = stream(batches, 0, 0, batches.slots(0), k), time.perf_counter()
     stretches = min(10, batches.steps // k)
@@ -140,7 +141,7 @@ def large(config: Config, epochs: int) -> None:
 
     peaks = []
     for number in range(1, 1 + epochs):
-        state, measured = epoch(program, state, settings, number, steps=0)
+        state, measured = epoch(trainer, state, settings, number, steps=0)
         peaks += measured.memory
         fifths = " ".join(f"{np.median(part) / GB:.3f}" for part in np.array_split(measured.memory, 5))
         print(
@@ -149,7 +150,7 @@ def large(config: Config, epochs: int) -> None:
             f"{measured.first:.2f} s for the first stretch); memory in fifths of the epoch: {fifths} GB",
             flush=True,
         )
-    print(f"peak memory {max(peaks) / GB:.2f} GB, features alone {length_c.sum() * 4 * sum(DIMS.values()) / GB:.2f} GB")
+    print(f"peak memory {max(peaks) / GB:.2f} GB, features alone {length_b.sum() * 4 * sum(DIMS.values()) / GB:.2f} GB")
 
 
 def small(name: str, config: Config, steps: int, rounds: int) -> None:
@@ -157,9 +158,9 @@ def small(name: str, config: Config, steps: int, rounds: int) -> None:
     measured: dict[str, list[Epoch]] = {way: [] for way in WAYS}
     for number in range(1, 1 + rounds):
         for way in WAYS:
-            program, state, settings = runs[way]
-            state, result = epoch(program, state, settings, number, steps)
-            runs[way] = program, state, settings
+            trainer, state, settings = runs[way]
+            state, result = epoch(trainer, state, settings, number, steps)
+            runs[way] = trainer, state, settings
             measured[way].append(result)
     seconds = {way: float(np.median([m.seconds for m in measured[way]])) for way in WAYS}
     for way in WAYS:

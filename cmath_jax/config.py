@@ -1,14 +1,16 @@
-"""Every option once: its type, its default, what it means, and the check of its value.
+"""Every option once: its type, its default, what it means, its role, and the check of its value.
 
 A config is a tree of frozen dataclasses. `override` changes options by their dotted names, as the command line does;
-`to_dict` and `from_dict` take it to JSON and back. Unknown names and wrong types are refused.
+`to_dict` and `from_dict` take it to JSON and back. Unknown names and wrong types are refused. The options of the models
+are in `models.options`. What two configs must have in common, to be of one folder, one program or one corpus, follows
+from the roles.
 """
 
 import dataclasses
 import types
 import typing
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any, TypeVar
 
@@ -16,102 +18,74 @@ from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.data.load import FEATURE_SET_NAMES, VALIDATIONS
 from cmath_jax.data.sources.counts import COUNT_CHECKS
 from cmath_jax.data.sources.simulate import Simulation
-from cmath_jax.errors import InputError, nearest, not_one_of, suggestion
+from cmath_jax.errors import InputError, nearest, require, require_one_of, suggestion
+from cmath_jax.io.roles import FREE, HYPER, PLACE, SOURCE, STRUCTURAL, Role, option, role_of, stated
+from cmath_jax.models import options as models
+from cmath_jax.models.options import CMATHOptions, ModelOptions
 
-INJECTIONS = ("attention", "block", "nothing")
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 ENGINES = ("auto", "jit", "pmap")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InputError(message)
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, not_one_of(name, value, allowed))
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """Where conversations come from, and what of them is used."""
 
-    features_dir: str = "data"  # the folder of published feature files
-    dir: str = ""  # the folder of one's own conversations, for dataset=conversations
-    feature_set: str = "auto"  # sdt, graphsmile, cosmic, mmgcn, file; auto: the first whose file is there
-    file: str = ""  # one feature file by name or path, instead of a known feature set
-    text_layer: int = 1  # which of the four published RoBERTa layers; 1 is the last
+    features_dir: str = option("data", PLACE)  # the folder of published feature files
+    dir: str = option("", PLACE)  # the folder of one's own conversations, for dataset=conversations
+    feature_set: str = option("auto", PLACE)  # sdt, graphsmile, cosmic, mmgcn, file; auto: the first that is there
+    file: str = option("", PLACE)  # one feature file by name or path, instead of a known feature set
+    text_layer: int = option(1, SOURCE)  # which of the four published RoBERTa layers; 1 is the last
     modalities: str = "tav"  # any of t, a, v
     standardize: bool = True  # features to mean 0 and deviation 1, by the training split
-    validation: str = "auto"  # the data set's own split, or else drawn; drawn; published12 (IEMOCAP)
-    validation_seed: int = 0  # of the drawn validation split
-    check_counts: str = "error"  # warn accepts a known data set whose counts differ from the published ones
-    prepared_dir: str = ""  # where prepared data sets are kept; "" is the default of tensorflow-datasets
-    stream: bool = False  # training features stay on disk and are read for each step: for data larger than memory
-    simulation: Simulation = field(default_factory=Simulation)  # the built-in corpus
+    validation: str = option("auto", SOURCE)  # the data set's own split, or else drawn; drawn; published12 (IEMOCAP)
+    validation_seed: int = option(0, SOURCE)  # of the drawn validation split
+    check_counts: str = option("error", SOURCE)  # warn accepts a known data set of other counts than the published ones
+    prepared_dir: str = option("", PLACE)  # of prepared data sets; "" is the default of tensorflow-datasets
+    stream: bool = option(False, PLACE)  # reads training features from disk for each step: for data larger than memory
+    # The built-in corpus.
+    simulation: Simulation = field(default_factory=Simulation, metadata=stated(Role.SIMULATED | Role.CORPUS))
 
     def __post_init__(self) -> None:
         known = all(m in MODALITIES for m in self.modalities)
-        _require(
+        require(
             known and 0 < len(self.modalities) == len(set(self.modalities)),
             f"data.modalities={self.modalities!r} is not a choice of the letters {', '.join(MODALITIES)}",
         )
-        _require(1 <= self.text_layer <= 4, f"data.text_layer={self.text_layer} is not one of 1, 2, 3, 4")
-        _one_of("data.feature_set", self.feature_set, FEATURE_SET_NAMES)
-        _one_of("data.validation", self.validation, VALIDATIONS)
-        _one_of("data.check_counts", self.check_counts, COUNT_CHECKS)
+        require(1 <= self.text_layer <= 4, f"data.text_layer={self.text_layer} is not one of 1, 2, 3, 4")
+        require_one_of("data.feature_set", self.feature_set, FEATURE_SET_NAMES)
+        require_one_of("data.validation", self.validation, VALIDATIONS)
+        require_one_of("data.check_counts", self.check_counts, COUNT_CHECKS)
 
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The architecture; see `cmath_jax.models.cmath.CMATH`."""
-
-    name: str = "cmath"
-    width: int = 400  # d of the paper
-    heads: int = 10  # of attention; they divide the width
-    dropout: float = 0.5
-    kernel: int = 1  # of the convolutions, odd
-    reconstruction: bool = True  # False: w/o MR
-    cross_attention: bool = True  # False: w/o CMA-T
-    inject: str = "attention"  # what eq. 11 adds: attention, block or nothing
-    noise: bool = True  # False: the fusion is deterministic
-    causal: bool = False  # True: an utterance sees only itself and what was said before it
-
-    def __post_init__(self) -> None:
-        _require(self.width > 0, f"model.width={self.width} must be positive")
-        _require(self.heads > 0, f"model.heads={self.heads} must be positive")
-        _require(
-            self.width % self.heads == 0, f"model.width={self.width} is not a multiple of model.heads={self.heads}"
-        )
-        _require(0 <= self.dropout <= 0.99, f"model.dropout={self.dropout} is not between 0 and 0.99")
-        _require(self.kernel > 0 and self.kernel % 2 == 1, f"model.kernel={self.kernel} is not an odd positive number")
-        _one_of("model.inject", self.inject, INJECTIONS)
+    def source(self) -> dict[str, Any]:
+        """Returns the options that say which corpus is loaded, as `load_corpus` takes them."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if role_of(each, FREE) & Role.CORPUS}
 
 
 @dataclass(frozen=True)
 class LossConfig:
     """The weights of eq. 24."""
 
-    gamma1: float = 1.0  # of the low-level distillation; 0: w/o LLD
-    gamma2: float = 1.2  # of the high-level distillation; 0: w/o HLD
-    reconstruction: float = 1.0  # of L_rec
-    stop_teacher: bool = True  # no gradient from the distillation terms into the teacher
-    temperature: float = 1.0  # of both softmaxes in the high-level distillation
-    class_weights: bool = False  # cross-entropy by inverse frequency in the training split
+    gamma1: float = option(1.0, HYPER)  # of the low-level distillation; 0: w/o LLD
+    gamma2: float = option(1.2, HYPER)  # of the high-level distillation; 0: w/o HLD
+    reconstruction: float = option(1.0, HYPER)  # of L_rec
+    stop_teacher: bool = option(True, HYPER)  # no gradient from the distillation terms into the teacher
+    temperature: float = option(1.0, HYPER)  # of both softmaxes in the high-level distillation
+    class_weights: bool = option(False, HYPER)  # cross-entropy by inverse frequency in the training split
 
     def __post_init__(self) -> None:
         for name in ("gamma1", "gamma2", "reconstruction"):
             value = getattr(self, name)
-            _require(0 <= value < inf, f"loss.{name}={value} must be a number of 0 or more")
-        _require(0 < self.temperature < inf, f"loss.temperature={self.temperature} must be positive and finite")
+            require(0 <= value < inf, f"loss.{name}={value} must be a number of 0 or more")
+        require(0 < self.temperature < inf, f"loss.temperature={self.temperature} must be positive and finite")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """Adam and what may go around it."""
 
-    learning_rate: float = 2e-4  # at its highest
+    learning_rate: float = option(2e-4, HYPER)  # at its highest
     schedule: str = "constant"  # after the warm-up: constant, or to 0 over train.epochs: linear, cosine
     warmup_epochs: float = 0.0  # over so many the rate rises linearly to its highest
     clip_norm: float = 0.0  # of the whole gradient; 0 does not clip
@@ -119,12 +93,12 @@ class OptimConfig:
     average: float = 0.0  # evaluates an average over steps, weighed by average^age; 0 evaluates the last parameters
 
     def __post_init__(self) -> None:
-        _require(0 < self.learning_rate < inf, f"optim.learning_rate={self.learning_rate} must be positive and finite")
-        _one_of("optim.schedule", self.schedule, SCHEDULES)
+        require(0 < self.learning_rate < inf, f"optim.learning_rate={self.learning_rate} must be positive and finite")
+        require_one_of("optim.schedule", self.schedule, SCHEDULES)
         for name in ("warmup_epochs", "clip_norm", "weight_decay"):
             value = getattr(self, name)
-            _require(0 <= value < inf, f"optim.{name}={value} must be a number of 0 or more")
-        _require(0 <= self.average < 1, f"optim.average={self.average} is not in [0, 1)")
+            require(0 <= value < inf, f"optim.{name}={value} must be a number of 0 or more")
+        require(0 <= self.average < 1, f"optim.average={self.average} is not in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -137,8 +111,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            _require(getattr(self, name) > 0, f"train.{name}={getattr(self, name)} must be positive")
-        _require(self.patience >= 0, f"train.patience={self.patience} must not be negative")
+            require(getattr(self, name) > 0, f"train.{name}={getattr(self, name)} must be positive")
+        require(self.patience >= 0, f"train.patience={self.patience} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -155,17 +129,17 @@ class ParallelConfig:
     process_id: int = -1  # from 0; -1 asks the cluster
 
     def __post_init__(self) -> None:
-        _one_of("parallel.engine", self.engine, ENGINES)
+        require_one_of("parallel.engine", self.engine, ENGINES)
         for name in ("devices", "population", "num_processes"):
-            _require(getattr(self, name) >= 0, f"parallel.{name}={getattr(self, name)} must not be negative")
+            require(getattr(self, name) >= 0, f"parallel.{name}={getattr(self, name)} must not be negative")
         given = bool(self.coordinator), self.num_processes > 0, self.process_id >= 0
-        _require(
+        require(
             bool(self.distributed) or not any(given),
             "parallel.coordinator, parallel.num_processes and parallel.process_id need parallel.distributed=true",
         )
         if self.coordinator:
             check_address("parallel.coordinator", self.coordinator)
-        _require(
+        require(
             not any(given) or (all(given) and self.process_id < self.num_processes),
             f"parallel.coordinator={self.coordinator!r}, parallel.num_processes={self.num_processes} and "
             f"parallel.process_id={self.process_id} go together, and the last one counts from 0",
@@ -176,7 +150,7 @@ def check_address(name: str, address: str) -> None:
     """Raises InputError for anything but HOST:PORT; a host of IPv6 stands in brackets."""
     host, _, port = address.rpartition(":")
     named = bool(host) and not (":" in host and not (host[0] == "[" and host[-1] == "]"))
-    _require(
+    require(
         named and port.isascii() and port.isdigit() and 0 < int(port) < 2**16,
         f"{name}={address!r} is not HOST:PORT, as in 10.0.0.1:1234",
     )
@@ -186,33 +160,34 @@ def check_address(name: str, address: str) -> None:
 class Config:
     """One experiment. The defaults are the paper's settings for MELD, on the built-in corpus."""
 
-    experiment: str = "cmath"
-    dataset: str = "simulated"  # meld, iemocap, conversations, simulated, or the path of a feature file
-    seeds: int = 1  # seeds 0 .. seeds-1 are run and aggregated
+    experiment: str = option("cmath", FREE)
+    dataset: str = option("simulated", SOURCE)  # meld, iemocap, conversations, simulated, or a feature file's path
+    seeds: int = option(1, FREE | Role.RESULT)  # seeds 0 .. seeds-1 are run and aggregated
     precision: str = "float32"  # of the computation; parameters and losses are always float32
-    profile: str = ""  # steps: a trace of a few training steps in the folder of the run
-    linear_reference: str = ""  # a linear model of so many of data.modalities beside the result; "" for none
+    profile: str = option("", FREE)  # steps: a trace of a few training steps in the folder of the run
+    # a linear model of so many of data.modalities beside the result; "" for none
+    linear_reference: str = option("", FREE | Role.RESULT)
     data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelOptions = field(default_factory=CMATHOptions)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig, metadata=stated(FREE | Role.PROGRAM))
 
     def __post_init__(self) -> None:
-        _require(self.seeds > 0, f"seeds={self.seeds} must be positive")
-        _one_of("precision", self.precision, PRECISIONS)
-        _require(self.profile in ("", "steps"), f"profile={self.profile!r} is neither steps nor empty")
-        _require(
+        require(self.seeds > 0, f"seeds={self.seeds} must be positive")
+        require_one_of("precision", self.precision, PRECISIONS)
+        require(self.profile in ("", "steps"), f"profile={self.profile!r} is neither steps nor empty")
+        require(
             all(m in MODALITIES for m in self.linear_reference),
             f"linear_reference={self.linear_reference!r} has other letters than {', '.join(MODALITIES)}",
         )
-        _require(
+        require(
             not (self.data.stream and self.linear_reference),
             "data.stream=true keeps training features out of memory, where a linear reference needs them: set "
             "linear_reference= to nothing, or data.stream=false",
         )
-        _require(
+        require(
             self.optim.warmup_epochs < self.train.epochs,
             f"optim.warmup_epochs={self.optim.warmup_epochs} is not less than train.epochs={self.train.epochs}: "
             "the learning rate would never be reached",
@@ -222,10 +197,11 @@ class Config:
 Options = TypeVar("Options")
 
 
-def override(config: Options, values: Mapping[str, Any], others: Collection[str] = ()) -> Options:
-    """A copy with the options of the given dotted names changed: `override(config, {"model.width": 128})`.
+def override(config: Config, values: Mapping[str, Any], others: Collection[str] = ()) -> Config:
+    """Returns a copy with the options of the given dotted names changed: `override(config, {"model.width": 128})`.
 
-    A string stands for the value that it spells (`"128"`), so that the command line can use it.
+    A string stands for the value that it spells (`"128"`), so that the command line can use it. Another `model.name`
+    keeps the options that both models have; the others are at their defaults.
 
     Args:
       others: names that are known elsewhere, and may be meant by one that is unknown here.
@@ -234,79 +210,138 @@ def override(config: Options, values: Mapping[str, Any], others: Collection[str]
       InputError: for an unknown name, a value of the wrong type, or one that the config refuses.
     """
     nested: dict[str, Any] = {}
-    known = [*flat(to_dict(config)), *others]
+    known = [*roles(), *others]
     for name, value in values.items():
         if name not in known and (near := nearest(name, known)):
-            group = dataclasses.is_dataclass(getattr(config, name, None))  # named below, for what it is
-            _require(group, f"unknown option {name!r}; did you mean {near}?")
+            is_group = dataclasses.is_dataclass(getattr(config, name, None))  # named below, for what it is
+            require(is_group, f"unknown option {name!r}; did you mean {near}?")
         *parents, leaf = name.split(".")
         here = nested
         for parent in parents:
             here = here.setdefault(parent, {})
-            _require(isinstance(here, dict), f"option {name!r} and its parent are both given")
+            require(isinstance(here, dict), f"option {name!r} and its parent are both given")
         here[leaf] = value
     return _merge(config, nested, "")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The whole tree as plain values, ready for JSON."""
+    """Returns the whole tree as plain values, ready for JSON."""
     return dataclasses.asdict(config)
 
 
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Returns the config of a `config.json`; what earlier versions stored of other models is dropped.
+
+    Raises:
+      InputError: as `override`.
+    """
+    model = values.get("model")
+    if isinstance(model, Mapping) and "name" in model:
+        values = {**values, "model": models.without_foreign(model)}
+    return _merge(Config(), values, "")
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The options of `to_dict` by their dotted names."""
+    """Returns the options of `to_dict` by their dotted names."""
     options: dict[str, Any] = {}
     for name, value in values.items():
         options |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return options
 
 
-# Options that may change between two runs of one folder: none of them changes a number beyond rounding, or where the
-# data lie, since their fingerprint tells whether they are the same.
-FREE = (
-    *("seeds", "linear_reference", "experiment", "parallel.", "profile"),
-    *("data.features_dir", "data.dir", "data.feature_set", "data.file", "data.prepared_dir", "data.stream"),
-)
+def roles() -> dict[str, Role]:
+    """Returns the role of every option, those of all models included, by dotted names."""
+    return dict(_roles(Config, "", STRUCTURAL))
 
 
-def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], free: tuple[str, ...] = FREE) -> list[str]:
-    """What differs between two configs, as `to_dict` gives them, readable; options with `free` beginnings may.
+def binding(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of `to_dict` that two runs of one folder have in common, by their dotted names."""
+    return _deciding(values, _numbers(values))
 
-    An option that a config does not have, since it is older, counts as its default.
+
+def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], also: Role = FREE) -> list[str]:
+    """Returns what differs between two configs, as `to_dict` gives them, in the options that decide numbers; readable.
+
+    An option that a config does not have, since it is older, counts as its default. Of two models only the options that
+    both have are compared, and their names.
+
+    Args:
+      also: what else options may decide that must not differ.
     """
-    free = free if wanted["dataset"] == "simulated" else (*free, "data.simulation.")
-    defaults = binding(to_dict(Config()), free)
-    there, now = defaults | binding(saved, free), defaults | binding(wanted, free)
-    return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in {**there, **now} if there.get(n) != now.get(n)]
+    role = _numbers(wanted) | also
+    defaults = override(Config(), {"model.name": wanted["model"]["name"]})
+    there, now = ({**_deciding(to_dict(defaults), role), **_deciding(each, role)} for each in (saved, wanted))
+    foreign = {*_foreign(flat(saved)), *_foreign(flat(wanted))}
+    names = [name for name in {**there, **now} if name not in foreign]
+    return [f"{n}: {there.get(n)!r} there, {now.get(n)!r} now" for n in names if there.get(n) != now.get(n)]
 
 
-def binding(values: Mapping[str, Any], free: tuple[str, ...] = FREE) -> dict[str, Any]:
-    """The options of `to_dict` that two runs have in common if they are one, by their dotted names."""
-    return {name: value for name, value in flat(values).items() if not name.startswith(free)}
+def structure(config: Config) -> Config:
+    """Returns what runs must have in common to be trained by one program: all else is at its default."""
+    values, known = flat(to_dict(config)), roles()
+    switched_off = {name: value for name, value in values.items() if Role.SWITCH in known[name] and not value}
+    return override(Config(), _deciding(values, Role.PROGRAM | Role.CORPUS) | switched_off)
 
 
-def from_dict(values: Mapping[str, Any]) -> Config:
-    """The config of a `config.json`.
+def source_of(config: Config) -> Config:
+    """Returns what decides which corpus is loaded, equal for configs that share one: all else is at its default."""
+    return override(Config(), _deciding(to_dict(config), Role.CORPUS))
 
-    Raises:
-      InputError: as `override`.
-    """
-    return _merge(Config(), values, "")
+
+def _numbers(values: Mapping[str, Any]) -> Role:
+    """Returns what options decide that decide the numbers of this config."""
+    return Role.NUMBERS | Role.SIMULATED if values["dataset"] == "simulated" else Role.NUMBERS
+
+
+def _deciding(values: Mapping[str, Any], role: Role) -> dict[str, Any]:
+    """Returns the options that decide any of this, by dotted names; unknown ones may. One of another model does not."""
+    options, known = flat(values), roles()
+    foreign = _foreign(options)
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in foreign and (name not in known or known[name] & role)
+    }
+
+
+def _foreign(options: Mapping[str, Any]) -> list[str]:
+    """Returns the dotted names of the options that only other models have than the one of these options."""
+    return [f"model.{name}" for name in models.foreign_options(options.get("model.name"))]
+
+
+def _roles(kind: Any, prefix: str, otherwise: Role) -> Iterator[tuple[str, Role]]:
+    kinds = typing.get_type_hints(kind)
+    for each in fields(kind):
+        name, role = prefix + each.name, role_of(each, otherwise)
+        inner = [*models.MODELS.values()] if kinds[each.name] is ModelOptions else [kinds[each.name]]
+        if dataclasses.is_dataclass(inner[0]):
+            for group in inner:
+                yield from _roles(group, f"{name}.", role)
+        else:
+            yield name, role
 
 
 def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
-    kinds = typing.get_type_hints(type(config))
+    kind: Any = type(config)
+    if isinstance(config, ModelOptions):
+        kind = models.model_named(values["name"]) if "name" in values else kind
+        values = {name: value for name, value in values.items() if name != "name"}
+    hints = typing.get_type_hints(kind)
+    kinds = {each.name: hints[each.name] for each in fields(kind)}
     changes = {}
     for name, value in values.items():
         full = prefix + name
         if name not in kinds:
+            if isinstance(config, ModelOptions):
+                models.refuse_foreign(kind, name)
             raise InputError(f"unknown option {full!r}; {suggestion(name, kinds, prefix)}")
         if dataclasses.is_dataclass(kinds[name]):
-            _require(isinstance(value, Mapping), f"{full} is a group of options, not one; give {full}.NAME=VALUE")
+            require(isinstance(value, Mapping), f"{full} is a group of options, not one; give {full}.NAME=VALUE")
             changes[name] = _merge(getattr(config, name), value, f"{full}.")
         else:
             changes[name] = convert(full, value, kinds[name])
-    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+    kept = {each.name: getattr(config, each.name) for each in fields(kind) if each.init and hasattr(config, each.name)}
+    return kind(**kept | changes)
 
 
 def convert(name: str, value: Any, wanted: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used: a file, an option, a value. One readable line; exit code 2.
+    """An input that cannot be used: a file, an option, a value. One readable line; exit code 2.
 
     Who shows an error beside what it is about asks for its place, which `places.placed` tells.
 
@@ -24,19 +24,19 @@ class InputError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """What the user gave is used, but is not what it seems to be. One readable line."""
+    """A warning that an input is used, but is not what it seems to be. One readable line."""
 
 
 class FailedError(RuntimeError):
-    """What was begun cannot be ended, though nothing that was given is wrong. One readable line; exit code 1."""
+    """A failure to end what was begun, though nothing that was given is wrong. One readable line; exit code 1."""
 
 
 class TrainingDivergedError(FailedError):
-    """A loss or a gradient is no longer finite. The last good checkpoint stays; exit code 1."""
+    """A loss or a gradient that is no longer finite. The last good checkpoint stays; exit code 1."""
 
 
 class Terminated(Exception):  # noqa: N818 - it is no error
-    """The run was asked to stop, has saved, and goes on when it is started again; exit code 0."""
+    """A run that was asked to stop, has saved, and goes on when it is started again; exit code 0."""
 
 
 @contextlib.contextmanager
@@ -54,12 +54,12 @@ def doing(what: str, path: str | Path) -> Iterator[None]:
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, in its own words."""
+    """Returns why the system refused, in its own words."""
     return error.strerror or str(error) or type(error).__name__
 
 
 def readable(error: OSError) -> str:
-    """What was being done, with which file, and why it failed, in a line."""
+    """Describes an error in a line: what was being done, with which file, and why it failed."""
     parts = list(getattr(error, "__notes__", ()))[:1]
     name = error.filename if error.filename is not None else error.filename2
     if name is not None and not (parts and str(name) in parts[0]):
@@ -68,7 +68,7 @@ def readable(error: OSError) -> str:
 
 
 def suggestion(name: str, known: Collection[str], prefix: str = "", otherwise: str = "there are") -> str:
-    """What may have been meant by a name that is unknown, or else all that there are; to end a message.
+    """Returns what may have been meant by an unknown name, or else all names that there are; to end a message.
 
     Args:
       prefix: stands before every name.
@@ -79,7 +79,7 @@ def suggestion(name: str, known: Collection[str], prefix: str = "", otherwise: s
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The name that is spelled most like an unknown one; of dotted names the last part may be enough.
+    """Returns the name that is spelled most like an unknown one; of dotted names the last part may be enough.
 
     `epochs` and `trian.epochs` are near `train.epochs`. None where nothing is near.
     """
@@ -96,11 +96,22 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def not_one_of(name: str, value: object, allowed: Collection[str]) -> str:
-    """The line for a choice that there is not; with what was meant, if that can be guessed."""
+    """Returns the line for a choice that does not exist; with what was meant, if that can be guessed."""
     return f"{name}={value!r} is not one of {', '.join(allowed)}{meant(value, allowed)}"
 
 
 def meant(value: object, allowed: Collection[str]) -> str:
-    """`; did you mean meld?`, to end a message about a choice that there is not; empty where nothing is near."""
+    """Returns `; did you mean meld?`, to end a message about a choice that does not exist; "" where nothing is near."""
     near = nearest(str(value), allowed)
     return f"; did you mean {near}?" if near else ""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises InputError with the message unless the condition holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def require_one_of(name: str, value: str, allowed: Collection[str]) -> None:
+    """Raises InputError for a choice that there is not."""
+    require(value in allowed, not_one_of(name, value, allowed))

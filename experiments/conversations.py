@@ -9,7 +9,8 @@ On MELD's text, with features of MiniLM as it is: a second an epoch on 2 CPU cor
 seeds; with MiniLM trained on the labels, and a longer average, 60.96 ± 0.24.
 """
 
-from cmath_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from cmath_jax.config import Config, DataConfig, LossConfig, OptimConfig, TrainConfig
+from cmath_jax.models.options import CMATHOptions
 
 
 def get_config() -> Config:
@@ -18,7 +19,7 @@ def get_config() -> Config:
         dataset="conversations",
         linear_reference="t",
         data=DataConfig(modalities="t"),
-        model=ModelConfig(width=200, heads=10, dropout=0.2),
+        model=CMATHOptions(width=200, heads=10, dropout=0.2),
         loss=LossConfig(gamma1=1.0, gamma2=1.2),
         optim=OptimConfig(learning_rate=1e-3, schedule="cosine", average=0.9),
         train=TrainConfig(epochs=10, batch_size=8, patience=0),

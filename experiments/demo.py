@@ -9,7 +9,8 @@ On 2 CPU cores: 1 s an epoch, less than a minute in all. Test weighted F1 76.77,
 another processor, which rounds differently; the linear model 58.31, majority 31.95.
 """
 
-from cmath_jax.config import Config, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
+from cmath_jax.models.options import CMATHOptions
 
 
 def get_config() -> Config:
@@ -17,7 +18,7 @@ def get_config() -> Config:
         experiment="demo",
         dataset="simulated",
         linear_reference="t",
-        model=ModelConfig(width=100, heads=10, dropout=0.2),
+        model=CMATHOptions(width=100, heads=10, dropout=0.2),
         loss=LossConfig(gamma1=1.0, gamma2=1.2),
         optim=OptimConfig(learning_rate=1e-3),
         train=TrainConfig(epochs=25, batch_size=8, patience=0),

@@ -6,7 +6,8 @@ DIR holds one of the published feature files; README.md lists them. On 2 CPU cor
 measured on the real features; docs/model.md says what the learning rate does to conversations of this length.
 """
 
-from cmath_jax.config import Config, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
+from cmath_jax.models.options import CMATHOptions
 
 
 def get_config() -> Config:
@@ -14,7 +15,7 @@ def get_config() -> Config:
         experiment="iemocap",
         dataset="iemocap",
         linear_reference="tav",
-        model=ModelConfig(width=500, heads=10, dropout=0.5),
+        model=CMATHOptions(width=500, heads=10, dropout=0.5),
         loss=LossConfig(gamma1=1.0, gamma2=1.8),
         # A rate of 3e-3 without warm-up or clipping breaks a post-norm transformer: see docs/model.md.
         optim=OptimConfig(learning_rate=3e-3, schedule="cosine", warmup_epochs=10, clip_norm=1.0, average=0.9),

@@ -17,7 +17,7 @@ def sdt(config: Config) -> dict[str, Any]:
     """SDT under the protocol of the config, with the losses of its paper: docs/baselines.md."""
     return {
         "model.name": "sdt",
-        "model.heads": 8 if config.model.width % 8 == 0 else config.model.heads,
+        **({"model.heads": 8} if config.model.width % 8 == 0 else {}),
         "loss.gamma1": 0.0,
         "loss.gamma2": 1.0,
         "loss.stop_teacher": False,

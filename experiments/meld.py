@@ -9,7 +9,8 @@ and video (not the published features): test weighted F1 65.14 ± 0.41 over 5 se
 the same (docs/model.md).
 """
 
-from cmath_jax.config import Config, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
+from cmath_jax.models.options import CMATHOptions
 
 
 def get_config() -> Config:
@@ -17,7 +18,7 @@ def get_config() -> Config:
         experiment="meld",
         dataset="meld",
         linear_reference="tav",
-        model=ModelConfig(width=400, heads=10, dropout=0.2),
+        model=CMATHOptions(width=400, heads=10, dropout=0.2),
         loss=LossConfig(gamma1=1.0, gamma2=1.2),
         # The averaged parameters and the decaying rate are ours: docs/model.md says what they are worth. The average is
         # over about the last 250 steps, an epoch.

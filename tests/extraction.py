@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance, to_json
+from cmath_jax.data.sources.schema import Transcript, Utterance
+from cmath_jax.data.sources.transcripts import to_json
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

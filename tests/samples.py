@@ -9,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmath_jax.config import Config, DataConfig, ModelConfig, OptimConfig, TrainConfig, override
+from cmath_jax.config import Config, DataConfig, OptimConfig, TrainConfig, override
 from cmath_jax.data.batches import Batch, Table
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.packing import Shape
 from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.models.cmath import CMATH
+from cmath_jax.models.options import CMATHOptions
 from cmath_jax.training.checkpoint import Checkpoints
-from cmath_jax.training.trainer import Program, load_configured
+from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.trainer import Trainer
 
 DIMS = {"t": 5, "a": 4, "v": 3}
 SPEAKERS, CLASSES, WIDTH, HEADS = 3, 4, 6, 2
@@ -74,7 +76,7 @@ def tiny(**values: Any) -> Config:
                 train=11, validation=4, test=5, mean_length=5.0, max_length=9, text_dim=9, audio_dim=6, visual_dim=5
             ),
         ),
-        model=ModelConfig(width=8, heads=2, dropout=0.2),
+        model=CMATHOptions(width=8, heads=2, dropout=0.2),
         optim=OptimConfig(learning_rate=1e-2),
         train=TrainConfig(epochs=3, batch_size=3),
     )
@@ -90,7 +92,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def final_arrays(folder: Path, config: Config) -> tuple[Any, Any]:
     """The arrays of the latest and of the best checkpoint of seed 0."""
-    program = Program.of(config, load_configured(config))
-    like = {"state": jax.eval_shape(program.initialize, 0), "scaling": program.scaling.tree()}
+    trainer = Trainer.of(config, load_configured(config))
+    like = {"state": jax.eval_shape(trainer.initialize, 0), "scaling": trainer.standardizer.tree()}
     with Checkpoints(folder / "checkpoints" / "seed_0") as checkpoints:
         return checkpoints.latest(like), checkpoints.best(like)

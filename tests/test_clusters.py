@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cmath_jax.commands.train import USAGE
-from cmath_jax.config import Config, flat, to_dict
+from cmath_jax.config import roles
 from cmath_jax.sweeps.experiment import parameters
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +22,7 @@ SCRIPTS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
 SBATCH = [script for script in SCRIPTS if script.startswith("#!")]
 MANIFESTS = [list(yaml.safe_load_all(text)) for text in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)]
 JOBS = [document for documents in MANIFESTS for document in documents if document["kind"] == "Job"]
-OPTIONS = flat(to_dict(Config()))
+OPTIONS = roles()
 DONE = {"part-3-of-8": '{\n  "missing": [],\n}', "": "{}"}  # by the folder of the result
 MISSING = '{\n  "missing": [\n    "cmath"\n  ],\n}'
 

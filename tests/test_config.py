@@ -7,8 +7,20 @@ from typing import Any
 import pytest
 from samples import tiny
 
-from cmath_jax.config import Config, flat, from_dict, override, to_dict
+from cmath_jax.config import (
+    Config,
+    binding,
+    differences,
+    flat,
+    from_dict,
+    override,
+    roles,
+    source_of,
+    structure,
+    to_dict,
+)
 from cmath_jax.errors import InputError
+from cmath_jax.io.roles import FREE, HYPER, PLACE, SOURCE, STRUCTURAL, Role
 from cmath_jax.sweeps.experiment import load
 
 
@@ -92,7 +104,7 @@ def test_through_json_and_back(tmp_path: Path) -> None:
     assert override(Config(), names) == config
 
 
-MAKES = """from cmath_jax.config import Config, ModelConfig
+MAKES = """from cmath_jax.config import Config; from cmath_jax.models.options import CMATHOptions
 
 
 def get_config():
@@ -107,10 +119,10 @@ def get_config():
         ("broken.py", "def get_config(:\n", "line 1"),
         ("empty.py", "x = 1\n", "get_config"),
         ("other.py", "def get_config():\n    return 3\n", "returned int"),
-        ("typo.py", MAKES.format("ModelConfig(widht=3)"), "line 5: TypeError"),
-        ("value.py", MAKES.format("ModelConfig(width=7)"), "line 5: model.width=7 is not a multiple"),
-        ("type.py", MAKES.format("ModelConfig(width='400')"), "line 5: TypeError"),
-        ("float.py", MAKES.format("ModelConfig(width=400.0)"), "model.width=400.0 is not of type int"),
+        ("typo.py", MAKES.format("CMATHOptions(widht=3)"), "line 5: TypeError"),
+        ("value.py", MAKES.format("CMATHOptions(width=7)"), "line 5: model.width=7 is not a multiple"),
+        ("type.py", MAKES.format("CMATHOptions(width='400')"), "line 5: TypeError"),
+        ("float.py", MAKES.format("CMATHOptions(width=400.0)"), "model.width=400.0 is not of type int"),
         ("broken.json", "{", "not JSON"),
         ("list.json", "[1]", "no config"),
         ("unknown.json", '{"modle": {}}', "did you mean model?"),
@@ -128,3 +140,110 @@ def test_files_that_hold_no_config(tmp_path: Path, name: str, text: str | None, 
 def test_a_device_is_no_experiment() -> None:
     with pytest.raises(InputError, match="--config /dev/null: it is a device or a pipe"):
         load("/dev/null")
+
+
+# Roles: what else is at its default is changed by one; a process of a group of processes is one of several.
+OTHER: dict[str, Any] = {
+    "dataset": "meld",
+    "precision": "bfloat16",
+    "profile": "steps",
+    "linear_reference": "t",
+    "data.feature_set": "sdt",
+    "data.modalities": "t",
+    "data.validation": "drawn",
+    "data.check_counts": "warn",
+    "model.name": "sdt",
+    "model.width": 500,
+    "model.heads": 5,
+    "model.kernel": 3,
+    "model.inject": "block",
+    "optim.schedule": "linear",
+    "parallel.engine": "jit",
+    "parallel.distributed": True,
+    "parallel.coordinator": "b:1",
+}
+ONE_OF_TWO = {
+    "parallel.distributed": True,
+    "parallel.coordinator": "a:1",
+    "parallel.num_processes": 2,
+    "parallel.process_id": 0,
+}
+MADE_UP = {name for name in roles() if name.startswith("data.simulation.")}
+LYING = {f"data.{name}" for name in ("features_dir", "dir", "feature_set", "file", "prepared_dir", "stream")}
+DATA = {"dataset", *(f"data.{name}" for name in ("text_layer", "validation", "validation_seed", "check_counts"))}
+RUNNING = {name for name in roles() if name.startswith("parallel.")}
+NUMBERS_IN_THE_STEP = {name for name in roles() if name.startswith("loss.")} | {"optim.learning_rate", "model.dropout"}
+
+
+def changed(name: str) -> tuple[Config, Config]:
+    """Two configs that differ in one option alone."""
+    config = override(Config(), ONE_OF_TWO if name in ONE_OF_TWO and name != "parallel.distributed" else {})
+    value = flat(to_dict(config))[name]
+    if name in OTHER:
+        other = OTHER[name]
+    elif isinstance(value, bool):
+        other = not value
+    elif isinstance(value, str):
+        other = f"{value}x"
+    else:
+        other = value + 1 if isinstance(value, int) else value / 2 or 0.25
+    return config, override(config, {name: other})
+
+
+@pytest.mark.parametrize("name", roles())
+def test_what_an_option_decides_follows_from_its_role(name: str) -> None:
+    role = roles()[name]
+    assert role in (FREE, HYPER, STRUCTURAL, SOURCE, PLACE) or name in {
+        *MADE_UP,
+        *RUNNING,
+        *("seeds", "linear_reference", "model.dropout"),
+    }
+    one, other = changed(name)
+    differing = differences(to_dict(one), to_dict(other))
+    assert len(differing) == bool(role & (Role.NUMBERS | Role.SIMULATED))
+    assert (binding(to_dict(one)) != binding(to_dict(other))) == bool(differing)
+    assert bool(differences(to_dict(one), to_dict(other), Role.RESULT)) == (bool(differing) or Role.RESULT in role)
+    assert (structure(one) != structure(other)) == bool(role & (Role.PROGRAM | Role.CORPUS))
+    assert (source_of(one) != source_of(other)) == (Role.CORPUS in role)
+
+
+def test_which_options_have_which_role() -> None:
+    """Without a look at the code that states them."""
+
+    def those_with(role: Role) -> set[str]:
+        return {name for name, found in roles().items() if found & role}
+
+    free = {"experiment", "seeds", "profile", "linear_reference", *RUNNING, *LYING}
+    assert those_with(Role.NUMBERS) == {*roles()} - free - MADE_UP
+    assert those_with(Role.SIMULATED) == MADE_UP
+    assert those_with(Role.RESULT) == {"seeds", "linear_reference"}
+    assert those_with(Role.CORPUS) == MADE_UP | LYING | DATA
+    assert those_with(Role.SWITCH) == {"model.dropout"}
+    in_common = those_with(Role.PROGRAM) | those_with(Role.CORPUS)
+    shared = NUMBERS_IN_THE_STEP | {"experiment", "seeds", "profile", "linear_reference"}
+    assert in_common == {*roles()} - shared
+
+
+def test_whether_there_is_dropout_is_structural() -> None:
+    rates = [structure(override(Config(), {"model.dropout": rate})) for rate in (0.0, 0.1, 0.9)]
+    assert rates[0] != rates[1] == rates[2]
+
+
+def test_the_simulation_decides_only_about_the_simulated() -> None:
+    of_meld = {"dataset": "meld", "data.simulation.train": 7}
+    assert differences(to_dict(override(Config(), of_meld)), to_dict(override(Config(), {"dataset": "meld"}))) == []
+    of_none = {"data.simulation.train": 7}
+    assert differences(to_dict(override(Config(), of_none)), to_dict(Config())) == [
+        "data.simulation.train: 7 there, 240 now"
+    ]
+
+
+def test_an_option_that_is_not_there_counts_as_its_default() -> None:
+    older = to_dict(Config())
+    del older["model"]["causal"], older["optim"]
+    assert differences(older, to_dict(Config())) == []
+    assert differences(older, to_dict(override(Config(), {"optim.average": 0.5}))) == [
+        "optim.average: 0.0 there, 0.5 now"
+    ]
+    older["model"]["gone"] = 1
+    assert differences(older, to_dict(Config())) == ["model.gone: 1 there, None now"]

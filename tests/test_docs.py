@@ -21,7 +21,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from cmath_jax.commands import train
-from cmath_jax.config import Config, flat, to_dict
+from cmath_jax.config import roles
 from cmath_jax.data.sources.transcripts import decoded, transcript_of
 from cmath_jax.io.command import Parser
 from cmath_jax.sweeps import experiment
@@ -37,7 +37,7 @@ MAINS = {
     name: f"cmath_jax.{name}" if name in ("predict", "export") else f"cmath_jax.{name}.__main__"
     for name in ("data", "extract", "predict", "export", "report", "serve")
 }
-OPTIONS = flat(to_dict(Config()))
+OPTIONS = roles()
 OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", "2>&1"}
 ids = [str(path.relative_to(ROOT)) for path in PAGES]
 each_page = pytest.mark.parametrize("page", PAGES, ids=ids)

@@ -10,7 +10,8 @@ import pytest
 from cmath_jax.data.__main__ import main
 from cmath_jax.data.corpus import SPLITS
 from cmath_jax.data.sources.own import CONVERSATIONS, read_folder
-from cmath_jax.data.sources.transcripts import Transcript, from_lines, read_transcripts
+from cmath_jax.data.sources.schema import Transcript
+from cmath_jax.data.sources.transcripts import from_lines, read_transcripts
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TALK, GALLERY = EXAMPLES / "talk", EXAMPLES / "gallery.jsonl"

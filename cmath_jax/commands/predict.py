@@ -1,4 +1,4 @@
-"""What `python -m cmath_jax.predict` does: conversations in, a JSON line per utterance out."""
+"""The command `python -m cmath_jax.predict`: conversations in, a JSON line per utterance out."""
 
 import io
 import sys
@@ -13,14 +13,8 @@ from cmath_jax.data.sources.arrays import FeatureTable
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.own import CONVERSATIONS, extraction_of, feature_paths
 from cmath_jax.data.sources.plain_text import lines_of, numbered_lines_of, read_text
-from cmath_jax.data.sources.transcripts import (
-    Transcript,
-    Utterance,
-    decoded,
-    from_lines_with_numbers,
-    numbered_transcripts,
-    utterance_of,
-)
+from cmath_jax.data.sources.schema import Transcript, Utterance, decode
+from cmath_jax.data.sources.transcripts import decoded, from_lines_with_numbers, numbered_transcripts
 from cmath_jax.errors import InputError, doing
 from cmath_jax.io.command import Parser, answer
 from cmath_jax.io.json_files import to_line
@@ -75,7 +69,7 @@ class Input:
 
     @classmethod
     def read(cls, path: Path, trained: Any) -> "Input":
-        """Of a file or a folder, for a `TrainedModel`. Raises InputError."""
+        """Returns the conversations of a file or a folder, for a `TrainedModel`. Raises InputError."""
         if path.suffix == ".txt":
             transcript, begins = from_lines_with_numbers(read_text(path), path.stem)
             return cls((transcript,), path.parent, {}, (tuple(f"{path}, line {line}" for line in begins),))
@@ -95,7 +89,10 @@ class Input:
 
 
 def _tables(folder: Path, transcripts: Sequence[Transcript], trained: Any) -> dict[str, FeatureTable]:
-    """The features in a folder; empty where there are none. Raises InputError for those of another extractor."""
+    """Returns the features in a folder; empty where there are none.
+
+    Raises InputError for those of another extractor.
+    """
     paths = feature_paths(folder)
     if not any(m in paths for m in trained.modalities):
         return {}
@@ -124,7 +121,7 @@ def _tables(folder: Path, transcripts: Sequence[Transcript], trained: Any) -> di
 
 
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What of an extractor's settings decides the numbers: not the place of weights of which the hash is known."""
+    """Returns the settings that decide the numbers: not the place of weights of which the hash is known."""
     places = ("encoder", "weights") if "weights_hash" in settings else ()
     return {name: value for name, value in settings.items() if name not in (*places, "opensmile", "language")}
 
@@ -195,7 +192,7 @@ def _rows_of_stream(
 
 
 def _conversations(lines: Iterable[str]) -> Iterator[Iterator[tuple[str, Utterance]]]:
-    """The utterances of a stream of lines, each with its place; an empty line ends a conversation."""
+    """Yields the utterances of each conversation with their places; an empty line ends a conversation."""
     left = enumerate(lines, start=1)
 
     def rest(number: int, line: str) -> Iterator[tuple[str, Utterance]]:
@@ -213,7 +210,7 @@ def _conversations(lines: Iterable[str]) -> Iterator[Iterator[tuple[str, Utteran
 
 
 def _lines(file: TextIO | None) -> Iterator[str]:
-    """The lines of standard input, as UTF-8. Raises InputError where it is closed."""
+    """Yields the lines of standard input, as UTF-8. Raises InputError where it is closed."""
     if file is None:
         raise InputError("standard input is closed")
     if isinstance(file, io.TextIOWrapper):
@@ -224,18 +221,18 @@ def _lines(file: TextIO | None) -> Iterator[str]:
 
 
 def _utterance(line: str, speaker: str | int | None, where: str) -> Utterance:
-    """As JSON, or as SPEAKER: WORDS; words alone are those of the speaker before."""
+    """Returns an utterance of JSON, or of SPEAKER: WORDS; words alone are those of the speaker before."""
     if line.lstrip().startswith(("{", "[")):
-        return utterance_of(decoded(line, where), where)
+        return decode(Utterance, decoded(line, where), where)
     name, colon, words = (part.strip() for part in line.partition(":"))
     if not (colon and name) and speaker is None:
         raise InputError(f"{where}: write it as SPEAKER: WORDS")
     said = {"speaker": name, "text": words} if colon and name else {"speaker": speaker, "text": line.strip()}
-    return utterance_of(said, where)
+    return decode(Utterance, said, where)
 
 
 def _told(rows: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-    """Passes rows on, and prints their warnings on standard error with the place: each once for a conversation."""
+    """Yields the rows, and prints their warnings on standard error with the place: each once for a conversation."""
     printed: set[tuple[str, str]] = set()
     for place, row in rows:
         for warning in row["warnings"]:

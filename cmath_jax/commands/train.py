@@ -1,12 +1,12 @@
-"""The command line: `launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]`."""
+"""Runs the command line `launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]`."""
 
 import logging
 import sys
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from cmath_jax.config import Config, DataConfig, flat, to_dict
+from cmath_jax.config import DataConfig, flat, roles, to_dict
 from cmath_jax.data.load import check_source
 from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.errors import FailedError, InputError, Terminated, doing, nearest
@@ -31,7 +31,7 @@ GOES_ON = "The same command goes on from the last epoch that was saved"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done or safely interrupted, 1 failed, 2 bad input, 130 interrupted."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    spellings = {name: f"--config.{name}" for name in flat(to_dict(Config()))}
+    spellings = {name: f"--config.{name}" for name in roles()}
     spellings |= {f"simulation.{name}": f"--config.data.simulation.{name}" for name in vars(Simulation())}
     groups = {name.rpartition(".")[0] for name in spellings if "." in name}
     spellings |= {f"{group}.NAME": f"--config.{group}.NAME" for group in groups}
@@ -90,7 +90,6 @@ def _run(arguments: list[str], spellings: dict[str, str]) -> int:
     trained = [] if experiment.measuring else [run for _, run in experiment.runs.values()]
     for source in dict.fromkeys((each.dataset, each.data) for each in (config, *trained)):
         _check_source(*source)
-    _check_models({each.model.name for each in (config, *trained)})
     if shard:
         folder /= shard.folder
         if not part.sections:
@@ -124,16 +123,8 @@ def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> i
     return FAILED if result.get("failed") else DONE
 
 
-def _check_models(names: Collection[str]) -> None:
-    """Says before data are loaded that there is no such model. Raises InputError."""
-    from cmath_jax.models.registry import check_name  # only now: it takes some seconds, of which other slips need none
-
-    for name in names:
-        check_name(name)
-
-
 def _check_source(dataset: str, data: DataConfig) -> None:
-    """Says at once, before anything is imported that takes its time, that data are not there. Raises InputError."""
+    """Raises InputError if data are not there: at once, before anything is imported that takes its time."""
     names = ("dir", "features_dir", "feature_set", "file", "validation")
     try:
         check_source(dataset, **{name: getattr(data, name) for name in names})
@@ -154,7 +145,7 @@ def _measure(experiment: experiments.Experiment, folder: Path) -> int:
 
 
 def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, dict[str, str], bool]:
-    """The config file, the run folder, the part of a sweep, the overridden options, and whether help is wanted."""
+    """Returns the config file, the run folder, the part of a sweep, the overridden options, and if help is wanted."""
     single: dict[str, str] = {}
     overrides: dict[str, str] = {}
     left = iter(arguments)
@@ -178,9 +169,9 @@ def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, 
 
 
 def _hint(name: str) -> str:
-    """What may have been meant by an argument that is unknown: one of ours, or an option without its beginning."""
+    """Returns what may have been meant by an unknown argument: one of ours, or an option without its beginning."""
     near = nearest(name, ("--config", "--workdir", "--shard", "--help")) if name.startswith("--") else None
     if near is None and name.startswith("--"):
-        options = [f"--config.{each}" for each in flat(to_dict(Config()))]
+        options = [f"--config.{each}" for each in roles()]
         near = nearest("--config." + name.removeprefix("--").removeprefix("config").lstrip(".-"), options)
     return f"did you mean {near}?" if near else "--help lists what there is"

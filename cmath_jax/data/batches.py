@@ -3,7 +3,7 @@
 A *plan* is a batch without features: a few integers an utterance. A device that holds the features of the split makes
 the batch from it by itself (`with_features`).
 
-Shapes: n utterances of a split, c its conversations; s steps, r rows of a batch, l slots of a row.
+Shapes: n utterances of a split, b its conversations; s steps, r rows of a batch, l slots of a row.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ import flax.struct
 import jax
 import numpy as np
 
-from cmath_jax.data.corpus import UNLABELLED, Conversation, there
+from cmath_jax.data.corpus import UNLABELLED, Conversation, is_present
 from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
 from cmath_jax.errors import InputError
 
@@ -50,7 +50,7 @@ class Batch:
 
 
 def with_features(plan: Batch, features: Mapping[str, Array]) -> Batch:
-    """The batch of a plan; `features` are `Table.padded_features`, on the device or on the host."""
+    """Makes the batch of a plan; `features` are `Table.padded_features`, on the device or on the host."""
     return replace(plan, features={m: x_nd[plan.utterance_rl] for m, x_nd in features.items()})
 
 
@@ -67,17 +67,17 @@ class Table:
     features: Mapping[str, np.ndarray]
     speaker_n: np.ndarray
     label_n: np.ndarray
-    length_c: np.ndarray
+    length_b: np.ndarray
     present: Mapping[str, np.ndarray]
 
     @classmethod
     def of(cls, conversations: Sequence[Conversation], modalities: str, masked: bool = False) -> "Table":
-        """`masked` says to mark what is present even if nothing is missing, as other splits may need it."""
+        """Makes the table of a split; `masked` marks what is present even if nothing is missing here."""
         if not conversations:
             raise InputError("a split without conversations cannot be batched")
         features = {m: np.concatenate([c.features[m] for c in conversations]) for m in modalities}
-        present = {m: there(x_nd) for m, x_nd in features.items()}
-        whole = all(there_n.all() for there_n in present.values())
+        present = {m: is_present(x_nd) for m, x_nd in features.items()}
+        whole = all(present_n.all() for present_n in present.values())
         if not whole:
             features = {m: np.where(present[m][:, None], x_nd, np.float32(0)) for m, x_nd in features.items()}
         return cls(
@@ -85,35 +85,34 @@ class Table:
             features=features,
             speaker_n=np.concatenate([c.speakers for c in conversations]).astype(np.int32),
             label_n=np.concatenate([c.labels for c in conversations]).astype(np.int32),
-            length_c=np.array([len(c) for c in conversations], np.int64),
+            length_b=np.array([len(c) for c in conversations], np.int64),
             present=present if masked or not whole else {},
         )
 
     @cached_property
-    def start_c(self) -> np.ndarray:
-        return np.cumsum(self.length_c) - self.length_c
+    def start_b(self) -> np.ndarray:
+        return np.cumsum(self.length_b) - self.length_b
 
     def padded_features(self, utterances: int = 0) -> dict[str, np.ndarray]:
-        """m -> float32 [n + 1, d_m], n the utterances of the table or more: the last row is 0, so that `PADDING` as an
-        index finds it."""
+        """Returns m -> float32 [n + 1, d_m], n its utterances or more; the last row, for `PADDING`, is 0."""
         rows = 1 + max(utterances - len(self.label_n), 0)
         return {
             m: np.concatenate([x_nd, np.zeros((rows, x_nd.shape[1]), np.float32)]) for m, x_nd in self.features.items()
         }
 
     def plan(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
-        """The conversations of each row, packed into a plan of the given shape; missing rows stay empty."""
+        """Packs the conversations of each row into a plan of the given shape; missing rows stay empty."""
         utterance_rl = np.full(shape, PADDING, np.int32)
         position_rl = np.zeros(shape, np.int32)
         segment_rl = np.zeros(shape, np.int32)
         for r, row in enumerate(rows):
             start = 0
-            for segment, c in enumerate(row, start=1):
-                place = (r, slice(start, start + self.length_c[c]))
-                utterance_rl[place] = self.start_c[c] + np.arange(self.length_c[c])
-                position_rl[place] = np.arange(self.length_c[c])
+            for segment, b in enumerate(row, start=1):
+                place = (r, slice(start, start + self.length_b[b]))
+                utterance_rl[place] = self.start_b[b] + np.arange(self.length_b[b])
+                position_rl[place] = np.arange(self.length_b[b])
                 segment_rl[place] = segment
-                start += self.length_c[c]
+                start += self.length_b[b]
         filled_rl = utterance_rl != PADDING
         return Batch(
             features={},
@@ -123,11 +122,11 @@ class Table:
             position_rl=position_rl,
             segment_rl=segment_rl,
             # Padding, which attends to padding, lacks nothing.
-            present={m: ~filled_rl | there_n[utterance_rl] for m, there_n in self.present.items()},
+            present={m: ~filled_rl | present_n[utterance_rl] for m, present_n in self.present.items()},
         )
 
     def batch(self, rows: Sequence[Sequence[int] | np.ndarray], shape: Shape) -> Batch:
-        """As `plan`, with features."""
+        """Packs the conversations of each row into a batch: the plan and its features."""
         plan = self.plan(rows, shape)
         filled_rl = plan.utterance_rl != PADDING
         features = {m: np.zeros((*shape, x_nd.shape[1]), np.float32) for m, x_nd in self.features.items()}
@@ -152,54 +151,54 @@ class TrainingBatches:
 
     @cached_property
     def shape(self) -> Shape:
-        return training_shape(tuple(self.table.length_c.tolist()), self.size, self.devices)
+        return training_shape(tuple(self.table.length_b.tolist()), self.size, self.devices)
 
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return -(-len(self.table.length_c) // self.size)
+        return -(-len(self.table.length_b) // self.size)
 
     def conversations(self, epoch: int, step: int) -> list[str]:
-        """The ids of the conversations of a step, for messages."""
-        return [self.table.ids[c] for row in self.rows(epoch, step) for c in row]
+        """Returns the ids of the conversations of a step, for messages."""
+        return [self.table.ids[b] for row in self.rows(epoch, step) for b in row]
 
     def slots(self, epoch: int) -> int:
-        """How long the rows of an epoch are."""
-        return max(self.shape.slots, slots_needed(self.table.length_c, self.groups(epoch), self.shape.rows))
+        """Returns how long the rows of an epoch are."""
+        return max(self.shape.slots, slots_needed(self.table.length_b, self.groups(epoch), self.shape.rows))
 
     def plan(self, epoch: int, slots: int | None = None) -> Batch:
-        """All steps of an epoch, arrays [s, r, l]; in longer rows than it needs, if `slots` says so."""
+        """Returns all steps of an epoch, arrays [s, r, l]; in longer rows than it needs, if `slots` says so."""
         shape = Shape(self.shape.rows, slots or self.slots(epoch))
         plans = [self.table.plan(self.rows(epoch, step), shape) for step in range(self.steps)]
         return jax.tree.map(lambda *x: np.stack(x), *plans)
 
     def epoch(self, epoch: int, first: int = 0, slots: int | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, from step `first` on, with features; `slots` as for `plan`."""
+        """Yields the batches of an epoch, from step `first` on, with features; `slots` as for `plan`."""
         shape = Shape(self.shape.rows, slots or self.slots(epoch))
         for step in range(first, self.steps):
             yield self.table.batch(self.rows(epoch, step), shape)
 
     def rows(self, epoch: int, step: int) -> list[np.ndarray]:
-        """The conversations of each row of a step."""
-        return rows_of_group(self.table.length_c, self.groups(epoch)[step], self.shape.rows)
+        """Returns the conversations of each row of a step."""
+        return rows_of_group(self.table.length_b, self.groups(epoch)[step], self.shape.rows)
 
     def groups(self, epoch: int) -> list[np.ndarray]:
-        """The conversations of each step."""
+        """Returns the conversations of each step."""
         if epoch not in self._epochs:
             self._epochs.clear()
-            self._epochs[epoch] = groups_of_epoch(self.table.length_c, self.size, self.seed, epoch)
+            self._epochs[epoch] = groups_of_epoch(self.table.length_b, self.size, self.seed, epoch)
         return self._epochs[epoch]
 
 
 def evaluation_shape(tables: Sequence[Table], devices: int = 1) -> Shape:
-    """One shape for the evaluation of all tables; its rows are a multiple of the devices."""
-    slots = max(64, max(int(table.length_c.max()) for table in tables))
+    """Returns one shape for the evaluation of all tables; its rows are a multiple of the devices."""
+    slots = max(64, max(int(table.length_b.max()) for table in tables))
     rows = max(1, EVALUATION_SLOTS // slots)
     return Shape(-(-rows // devices) * devices, slots)
 
 
 def evaluation_plans(table: Table, shape: Shape) -> Iterator[Batch]:
-    """Plans that hold every utterance of the table exactly once."""
-    rows = rows_of_all(table.length_c, shape.slots)
+    """Yields plans that hold every utterance of the table exactly once."""
+    rows = rows_of_all(table.length_b, shape.slots)
     for first in range(0, len(rows), shape.rows):
         yield table.plan(rows[first : first + shape.rows], shape)

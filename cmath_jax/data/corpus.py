@@ -45,7 +45,7 @@ class Conversation:
         return len(self.labels)
 
     def digest(self) -> bytes:
-        """A hash, of 16 bytes, of everything that training can see."""
+        """Returns a hash, of 16 bytes, of everything that training can see."""
         digest = hashlib.sha256(f"{self.id}/{len(self)}".encode())
         for array in (self.speakers, self.labels, *(_one_nan(self.features[m]) for m in sorted(self.features))):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -53,7 +53,7 @@ class Conversation:
 
 
 class Sizes(Protocol):
-    """What of a corpus a model has to know."""
+    """The part of a corpus that a model has to know."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -99,7 +99,7 @@ class Corpus:
                 pass
 
     def checked(self) -> Iterator[tuple[str, Conversation]]:
-        """Every conversation with its split, one after the other, found to be sound. Raises InputError."""
+        """Yields every conversation with its split, one after the other, found to be sound. Raises InputError."""
         seen: dict[str, str] = {}
         dims: dict[str, int] = {}
         for split in SPLITS:
@@ -118,16 +118,16 @@ class Corpus:
         return {m: x_nd.shape[1] for m, x_nd in first.features.items()}
 
     def labels(self, split: str) -> np.ndarray:
-        """int32 [N]: the labels of a split, one conversation after the other."""
+        """Returns the labels of a split, int32 [n], one conversation after the other."""
         return np.concatenate([c.labels for c in self.splits[split]]) if self.splits[split] else np.zeros(0, np.int32)
 
     def class_counts(self, split: str) -> np.ndarray:
-        """int64 [C]: how often each emotion occurs among the labelled utterances of a split."""
+        """Counts how often each emotion occurs among the labelled utterances of a split, int64 [c]."""
         labels = self.labels(split)
         return np.bincount(labels[labels != UNLABELLED], minlength=len(self.classes))
 
     def fingerprint(self) -> str:
-        """A hash of everything that training can see: equal data, equal fingerprint, on every machine."""
+        """Returns a hash of everything that training can see: equal data, equal fingerprint, on every machine."""
         digest = hashlib.sha256(repr((self.classes, self.speakers)).encode())
         for split in SPLITS:
             for c in self.splits[split]:
@@ -135,8 +135,8 @@ class Corpus:
         return digest.hexdigest()[:16]
 
 
-def there(x_nd: np.ndarray) -> np.ndarray:
-    """bool [n]: which utterances have a modality, of which these are the features."""
+def is_present(x_nd: np.ndarray) -> np.ndarray:
+    """Returns which utterances have a modality, bool [n]; in its features [n, d] the others have rows of NaN."""
     lacking_n = np.isnan(x_nd[..., :1]).all(axis=-1)
     if lacking_n.any():  # rarely: the first feature alone tells that nothing is missing
         lacking_n = np.isnan(x_nd).all(axis=-1)
@@ -144,7 +144,7 @@ def there(x_nd: np.ndarray) -> np.ndarray:
 
 
 def _one_nan(x_nd: np.ndarray) -> np.ndarray:
-    """The same with one and the same NaN: there are many, and each has other bits."""
+    """Replaces every NaN by one and the same: there are many, and each has other bits."""
     nan_nd = np.isnan(x_nd)
     return np.where(nan_nd, np.float32(np.nan), x_nd) if nan_nd.any() else x_nd
 
@@ -175,7 +175,7 @@ def _check_conversation(c: Conversation, where: str, dims: dict[str, int], class
             raise InputError(f"{where}: {name} has shape {x_nd.shape}, but there are labels for {n} utterances")
         if x_nd.shape[1] != dims.setdefault(m, x_nd.shape[1]):
             raise InputError(f"{where}: {name} has {x_nd.shape[1]} features, the conversations before have {dims[m]}")
-        wrong_nd = ~np.isfinite(x_nd) & there(x_nd)[:, None]
+        wrong_nd = ~np.isfinite(x_nd) & is_present(x_nd)[:, None]
         if wrong_nd.any():
             utterance, feature = np.argwhere(wrong_nd)[0]
             raise InputError(f"{where}, utterance {utterance}: {name} feature {feature} is {x_nd[utterance, feature]}")

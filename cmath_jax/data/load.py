@@ -96,7 +96,7 @@ def check_source(
     file: str = "",
     validation: str = "auto",
 ) -> None:
-    """Checks, without reading it, that there is what `load_corpus` would read; the options are those of it.
+    """Checks, without reading it, that there is what `load_corpus` would read with the same options.
 
     Raises:
       InputError: an unknown name, options that do not go together, a file or a folder that is not there.
@@ -197,16 +197,16 @@ def _simulated(simulation: Simulation, prepared_dir: str | Path) -> Corpus:
 def _prepared(builder: ConversationBuilder, stream: bool) -> Corpus:
     from cmath_jax.data.prepared.builders import corpus_of
 
-    was_there = builder.data_path.exists()
+    was_prepared = builder.data_path.exists()
     builder.download_and_prepare()
     corpus = corpus_of(builder, stream)
-    if was_there and counts.known(corpus.name):  # what was accepted with a warning is warned of whenever it is used
+    if was_prepared and counts.known(corpus.name):  # what was accepted with a warning is warned of whenever it is used
         counts.check_counts(corpus.source, corpus.name, corpus.classes, counts.labels_of(corpus), "warn")
     return corpus
 
 
 def _published(dataset: str, folder: Path, feature_set: str, file: str, make: MakeBuilder, stream: bool) -> Corpus:
-    """The corpus of the files that the options choose, prepared unless it is already."""
+    """Returns the corpus of the files that the options choose, prepared unless it is already."""
     if file:
         return _prepared(make("file", (_local(folder / file),)), stream)
 
@@ -228,7 +228,7 @@ def _local(path: Path) -> RawFile:
 
 
 def _by_name(folder: Path, named: dict[str, tuple[RawFile, ...]], make: MakeBuilder) -> ConversationBuilder | None:
-    """Of the first feature set whose (first) file is there; its second may have to be downloaded."""
+    """Returns the first feature set whose (first) file is there; its second may have to be downloaded."""
     for feature_set, files in named.items():
         found = [_local(folder / f.name) if (folder / f.name).is_file() else f for f in files]
         if found[0].path:
@@ -237,7 +237,7 @@ def _by_name(folder: Path, named: dict[str, tuple[RawFile, ...]], make: MakeBuil
 
 
 def _by_content(folder: Path, make: MakeBuilder, unusable: list[str]) -> ConversationBuilder | None:
-    """Of the only other file that reads as this data set; what cannot be read is noted in `unusable`."""
+    """Returns the only other file that reads as this data set; what cannot be read is noted in `unusable`."""
     names = {f.name for sets in FEATURE_SETS.values() for files in sets.values() for f in files}
     usable = {}
     for path in sorted(folder.glob("*.pkl")):

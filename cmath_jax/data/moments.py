@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmath_jax.data.corpus import there
+from cmath_jax.data.corpus import is_present
 
 ROUNDINGS = 4  # of float32: a range of so few, as a constant has that was computed in several ways, is none
 _EPSILON = 2.0**-23  # of a number, the most by which float32 rounds it ...
@@ -32,12 +32,12 @@ class Moments:
     highest: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, features_c: Iterable[Mapping[str, np.ndarray]], dims: Mapping[str, int]) -> "Moments":
+    def of(cls, features_b: Iterable[Mapping[str, np.ndarray]], dims: Mapping[str, int]) -> "Moments":
         """Sums up the features of each conversation, m -> [n, d_m]."""
         zeros = {m: np.zeros(d) for m, d in dims.items()}
         lowest, highest = ({m: np.full(d, end) for m, d in dims.items()} for end in (np.inf, -np.inf))
         moments = cls(dict.fromkeys(dims, 0), zeros, zeros, lowest, highest)
-        for features in features_c:
+        for features in features_b:
             moments = moments.plus(features)
         return moments
 
@@ -46,7 +46,7 @@ class Moments:
         count, mean, squares = dict(self.count), dict(self.mean), dict(self.squares)
         lowest, highest = dict(self.lowest), dict(self.highest)
         for m, x_nd in features.items():
-            x_nd = x_nd[there(x_nd)]
+            x_nd = x_nd[is_present(x_nd)]
             n = len(x_nd)
             if n == 0:
                 continue
@@ -59,11 +59,11 @@ class Moments:
         return Moments(count, mean, squares, lowest, highest)
 
     def deviation(self, m: str) -> np.ndarray:
-        """float64 [d_m]: the standard deviation; 0 for a modality that no utterance has."""
+        """Returns the standard deviation of each feature, float64 [d_m]; 0 for a modality that no utterance has."""
         return np.sqrt(self.squares[m] / max(self.count[m], 1))
 
     def varies(self, m: str) -> np.ndarray:
-        """bool [d_m]: whether a feature varies by more than float32 rounds it, whatever its unit."""
+        """Returns whether each feature varies by more than float32 rounds it, bool [d_m], whatever its unit."""
         if not self.count[m]:
             return np.zeros(len(self.mean[m]), bool)
         size_d = np.maximum(np.abs(self.lowest[m]), np.abs(self.highest[m]))

@@ -1,4 +1,4 @@
-"""Which conversations share a step and which share a row: integers only, pure functions of the lengths and a seed.
+"""The conversations that share a step or a row: integers only, pure functions of the lengths and a seed.
 
 A step holds a fixed number of conversations, of ragged lengths, in an array of fixed shape [rows, slots]. The groups
 are drawn at random and then mended by a few swaps, so that no group is much longer than the mean: that keeps the
@@ -23,65 +23,65 @@ PROBED_CONVERSATIONS = 10_000  # so many are spread over rows to find the longes
 
 
 class Shape(NamedTuple):
-    """Of a batch: how many rows, and how many utterances fit into one."""
+    """The shape of a batch: how many rows, and how many utterances fit into one."""
 
     rows: int
     slots: int
 
 
-def groups_of_epoch(length_c: np.ndarray, size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The conversations of every step of an epoch: each conversation once, `size` a step (fewer in the last one).
+def groups_of_epoch(length_b: np.ndarray, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Draws the conversations of every step of an epoch: each conversation once, `size` a step (fewer in the last one).
 
     A pure function of its arguments: a run that is resumed or moved to other devices sees the same groups.
     """
     rng = np.random.Generator(np.random.PCG64([seed, epoch]))
-    groups = np.split(rng.permutation(len(length_c)), range(size, len(length_c), size))
-    mean = length_c.sum() / len(groups)
-    limit = max(int(np.ceil(SLACK * mean)), int(length_c.max()))
+    groups = np.split(rng.permutation(len(length_b)), range(size, len(length_b), size))
+    mean = length_b.sum() / len(groups)
+    limit = max(int(np.ceil(SLACK * mean)), int(length_b.max()))
     # Dealt out by length, so that every block has heavy and light groups and can be mended by itself.
-    heaviest_first = np.argsort(-_loads(length_c, groups), kind="stable")
+    heaviest_first = np.argsort(-_loads(length_b, groups), kind="stable")
     blocks = -(-len(groups) // BLOCK)
     for block in range(blocks):
-        _mend(length_c, [groups[s] for s in np.sort(heaviest_first[block::blocks])], limit)
+        _mend(length_b, [groups[s] for s in np.sort(heaviest_first[block::blocks])], limit)
     return groups
 
 
-def rows_of_group(length_c: np.ndarray, group: Sequence[int] | np.ndarray, rows: int) -> list[np.ndarray]:
+def rows_of_group(length_b: np.ndarray, group: Sequence[int] | np.ndarray, rows: int) -> list[np.ndarray]:
     """Spreads a group over rows as evenly as it goes: the longest first, each to the emptiest row; then by swaps."""
     packed: list[list[int]] = [[] for _ in range(rows)]
     load_r = np.zeros(rows, np.int64)
-    for c in sorted(group, key=lambda c: (-length_c[c], c)):
+    for b in sorted(group, key=lambda b: (-length_b[b], b)):
         emptiest = int(load_r.argmin())
-        packed[emptiest].append(c)
-        load_r[emptiest] += length_c[c]
+        packed[emptiest].append(b)
+        load_r[emptiest] += length_b[b]
     result = [np.array(row, np.int64) for row in packed]
-    _mend(length_c, result, int(np.ceil(load_r.mean())))
+    _mend(length_b, result, int(np.ceil(load_r.mean())))
     return result
 
 
-def _loads(length_c: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
-    """int64 [s]: the utterances of each group."""
-    return np.array([length_c[group].sum() for group in groups])
+def _loads(length_b: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
+    """Counts the utterances of each group, int64 [s]."""
+    return np.array([length_b[group].sum() for group in groups])
 
 
-def _mend(length_c: np.ndarray, groups: Sequence[np.ndarray], limit: int) -> None:
+def _mend(length_b: np.ndarray, groups: Sequence[np.ndarray], limit: int) -> None:
     """Swaps conversations between groups, in place, until none is longer than the limit or no swap helps."""
-    load_s = _loads(length_c, groups)
+    load_s = _loads(length_b, groups)
     while load_s.max() > limit:
         heavy = int(load_s.argmax())
         for light in _lightest_first(load_s):
             gap = load_s[heavy] - load_s[light]
-            gain_ij = length_c[groups[heavy]][:, None] - length_c[groups[light]][None, :]
+            gain_bb = length_b[groups[heavy]][:, None] - length_b[groups[light]][None, :]
             # A swap that moves less than the gap lowers the sum of squared loads, so this ends.
-            off_ij = np.where((gain_ij > 0) & (gain_ij < gap), np.abs(gain_ij - gap / 2), np.inf)
-            if np.isfinite(off_ij).any():
+            off_bb = np.where((gain_bb > 0) & (gain_bb < gap), np.abs(gain_bb - gap / 2), np.inf)
+            if np.isfinite(off_bb).any():
                 break
         else:
             return
-        i, j = np.unravel_index(int(off_ij.argmin()), off_ij.shape)
+        i, j = np.unravel_index(int(off_bb.argmin()), off_bb.shape)
         groups[heavy][i], groups[light][j] = groups[light][j], groups[heavy][i]
-        load_s[heavy] -= gain_ij[i, j]
-        load_s[light] += gain_ij[i, j]
+        load_s[heavy] -= gain_bb[i, j]
+        load_s[light] += gain_bb[i, j]
 
 
 def _lightest_first(load_s: np.ndarray) -> Iterator[int]:
@@ -89,47 +89,47 @@ def _lightest_first(load_s: np.ndarray) -> Iterator[int]:
     yield from np.argsort(load_s, kind="stable")[1:].tolist()
 
 
-def slots_needed(length_c: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> int:
-    """The longest row of any of the groups, each spread over so many rows.
+def slots_needed(length_b: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> int:
+    """Returns the length of the longest row of any of the groups, each spread over so many rows.
 
     Of very many groups some are only bounded, and the result may be some slots too long.
     """
-    bound_s = _longest_unmended(length_c, groups, rows)
+    bound_s = _longest_unmended(length_b, groups, rows)
     longest, tried = 0, max(1, PROBED_CONVERSATIONS // max(map(len, groups)))
     worst_first = np.argsort(-bound_s, kind="stable")
     for s in worst_first[:tried]:
         if bound_s[s] <= longest:
             return longest
-        longest = max(longest, longest_row(length_c, [rows_of_group(length_c, groups[s], rows)]))
+        longest = max(longest, longest_row(length_b, [rows_of_group(length_b, groups[s], rows)]))
     return max(longest, int(bound_s[worst_first[tried:]].max(initial=0)))
 
 
-def longest_row(length_c: np.ndarray, rows_s: Iterable[Sequence[np.ndarray]]) -> int:
-    """How many utterances the longest row of any step has."""
-    return max(int(length_c[row].sum()) for rows in rows_s for row in rows)
+def longest_row(length_b: np.ndarray, rows_s: Iterable[Sequence[np.ndarray]]) -> int:
+    """Counts the utterances of the longest row of any step."""
+    return max(int(length_b[row].sum()) for rows in rows_s for row in rows)
 
 
-def _longest_unmended(length_c: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """int64 [s]: the longest row of each group before the swaps of `rows_of_group`, which never lengthen it."""
+def _longest_unmended(length_b: np.ndarray, groups: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """Returns the longest row of each group, int64 [s], before the swaps of `rows_of_group`, which lengthen none."""
     size = max(map(len, groups))
-    length_sj = np.zeros((len(groups), size), np.int64)
+    length_sb = np.zeros((len(groups), size), np.int64)
     for s, group in enumerate(groups):
-        length_sj[s, : len(group)] = length_c[group]
-    length_sj = -np.sort(-length_sj)
+        length_sb[s, : len(group)] = length_b[group]
+    length_sb = -np.sort(-length_sb)
     load_sr = np.zeros((len(groups), rows), np.int64)
     for j in range(size):
-        load_sr[np.arange(len(groups)), load_sr.argmin(1)] += length_sj[:, j]
+        load_sr[np.arange(len(groups)), load_sr.argmin(1)] += length_sb[:, j]
     return load_sr.max(1)
 
 
 @functools.lru_cache(maxsize=8)
 def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1) -> Shape:
-    """The cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
-    length_c = np.array(lengths, np.int64)
-    epochs = max(1, min(PROBED_EPOCHS, PROBED_GROUPS * size // len(length_c)))
-    probes = [group for epoch in range(epochs) for group in groups_of_epoch(length_c, size, 0, epoch)]
-    most = max(devices, -(-min(size, len(length_c)) // devices) * devices)
-    longest, heaviest = int(length_c.max()), int(_loads(length_c, probes).max())
+    """Finds the cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
+    length_b = np.array(lengths, np.int64)
+    epochs = max(1, min(PROBED_EPOCHS, PROBED_GROUPS * size // len(length_b)))
+    probes = [group for epoch in range(epochs) for group in groups_of_epoch(length_b, size, 0, epoch)]
+    most = max(devices, -(-min(size, len(length_b)) // devices) * devices)
+    longest, heaviest = int(length_b.max()), int(_loads(length_b, probes).max())
 
     def shape_of(rows: int, slots: int) -> Shape:
         # One row holds a group whose size is bounded. How evenly several rows are filled is up to the draw.
@@ -145,25 +145,25 @@ def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1) -> Sha
     for shape in sorted(ideal, key=cost):
         if best is not None and cost(shape) > cost(best):
             break
-        found = shape_of(shape.rows, slots_needed(length_c, probes, shape.rows))
+        found = shape_of(shape.rows, slots_needed(length_b, probes, shape.rows))
         if best is None or (cost(found), found.rows) < (cost(best), best.rows):
             best = found
     assert best is not None
     return best
 
 
-def rows_of_all(length_c: np.ndarray, slots: int) -> list[list[int]]:
+def rows_of_all(length_b: np.ndarray, slots: int) -> list[list[int]]:
     """Packs every conversation once into as few rows as it goes: the longest first, each to the fullest row it fits."""
     packed: list[list[int]] = []
     room_r: list[int] = []
-    for c in np.argsort(-length_c, kind="stable"):
-        fitting = [r for r, room in enumerate(room_r) if room >= length_c[c]]
+    for b in np.argsort(-length_b, kind="stable"):
+        fitting = [r for r, room in enumerate(room_r) if room >= length_b[b]]
         if fitting:
             best = min(fitting, key=lambda r: room_r[r])
         else:
             best = len(packed)
             packed.append([])
             room_r.append(slots)
-        packed[best].append(int(c))
-        room_r[best] -= int(length_c[c])
+        packed[best].append(int(b))
+        room_r[best] -= int(length_b[b])
     return packed

@@ -16,7 +16,7 @@ BLOCK = 2**14  # numbers that are scaled at a time: in float64 they stay in the 
 
 
 @dataclass(frozen=True)
-class Scaling:
+class Standardizer:
     """x -> (x - mean) / deviation, per feature, in float64: where a mean is large, float32 would lose the difference.
 
     A feature that does not vary in training has an infinite deviation, and becomes 0 whatever it is: nothing can be
@@ -32,8 +32,8 @@ class Scaling:
     farthest: float = FARTHEST
 
     @classmethod
-    def of(cls, corpus: Corpus, standardize: bool) -> "Scaling":
-        """Returns that of the training split; the identity if not wanted."""
+    def of(cls, corpus: Corpus, standardize: bool) -> "Standardizer":
+        """Makes that of the training split, which changes nothing if `standardize` is False."""
         dims, train = corpus.dims, corpus.splits["train"]
         if not standardize:
             mean, deviation = ({m: np.full(d, x) for m, d in dims.items()} for x in (0.0, 1.0))
@@ -44,45 +44,45 @@ class Scaling:
         )
 
     @classmethod
-    def by(cls, moments: Moments) -> "Scaling":
-        """Returns the one after which these features have mean 0 and deviation 1, those that vary."""
+    def by(cls, moments: Moments) -> "Standardizer":
+        """Makes the one after which these features have mean 0 and deviation 1, those that vary."""
         deviation = {m: np.where(moments.varies(m), moments.deviation(m), np.inf) for m in moments.mean}
         return cls(moments.mean, deviation)
 
     @classmethod
-    def read(cls, tree: Mapping[str, Mapping[str, np.ndarray]], standardize: bool) -> "Scaling":
-        """Returns what `tree` gave; features that are not to be standardized are not cut off either."""
+    def read(cls, tree: Mapping[str, Mapping[str, np.ndarray]], standardize: bool) -> "Standardizer":
+        """Makes that of a `tree`; features that are not to be standardized are not cut off either."""
         return cls(tree["mean"], tree["deviation"], FARTHEST if standardize else np.inf)
 
     def features(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """m -> float32 [n, d_m], scaled, for the modalities given. NaN, which says that one is missing, stays."""
-        return {m: self._scaled(m, x_nd) for m, x_nd in features.items()}
+        """Standardizes m -> [n, d_m] to float32, for the modalities given. NaN, where one is missing, stays."""
+        return {m: self._standardized(m, x_nd) for m, x_nd in features.items()}
 
-    def _scaled(self, m: str, x_nd: np.ndarray) -> np.ndarray:
-        scaled_nd = np.empty(x_nd.shape, np.float32)
+    def _standardized(self, m: str, x_nd: np.ndarray) -> np.ndarray:
+        standardized_nd = np.empty(x_nd.shape, np.float32)
         rows = max(1, BLOCK // max(x_nd.shape[1], 1))
         with np.errstate(over="ignore"):  # what is more than float32 holds is cut off below
             for start in range(0, len(x_nd), rows):
                 z_nd = np.subtract(x_nd[start : start + rows], self.mean[m], dtype=np.float64)
                 z_nd /= self.deviation[m]
-                scaled_nd[start : start + rows] = z_nd
-        return np.clip(scaled_nd, -self.farthest, self.farthest, out=scaled_nd)
+                standardized_nd[start : start + rows] = z_nd
+        return np.clip(standardized_nd, -self.farthest, self.farthest, out=standardized_nd)
 
     def apply(self, conversations: Sequence[Conversation]) -> list[Conversation]:
-        """Returns the same conversations with scaled features."""
+        """Returns the same conversations with standardized features."""
         return [replace(c, features=self.features(c.features)) for c in conversations]
 
-    def only(self, modalities: str) -> "Scaling":
-        """Returns that of some modalities."""
+    def only(self, modalities: str) -> "Standardizer":
+        """Returns the part of some modalities."""
         mean, deviation = ({m: x_d for m, x_d in x.items() if m in modalities} for x in (self.mean, self.deviation))
         return replace(self, mean=mean, deviation=deviation)
 
     def tree(self) -> dict[str, dict[str, np.ndarray]]:
-        """Returns it as a checkpoint holds it."""
+        """Returns the arrays as a checkpoint holds them."""
         return {"mean": dict(self.mean), "deviation": dict(self.deviation)}
 
     def differing(self, tree: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-        """Returns the features, as `t17`, that a scaling saved as `tree` makes other numbers of, beyond rounding.
+        """Returns the features, as `t17`, that a standardizer saved as `tree` makes other numbers of, beyond rounding.
 
         Those that do not vary in training are left out: no scaling has let a model learn of them.
         """

@@ -1,1 +1,1 @@
-"""From labels and predictions to scores, intervals and tests; plain numbers in, plain numbers out."""
+"""Scores, intervals and tests of labels and predictions; plain numbers in, plain numbers out."""

@@ -2,7 +2,7 @@
 
 Guo et al., On Calibration of Modern Neural Networks, 2017. The order of the classes does not change.
 
-Shapes: n utterances, c classes, b bins.
+Shapes: n utterances, c classes, j bins.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ SMALLEST = 1e-30  # a probability that float32 rounds to 0 still has a logarithm
 
 
 def calibrated(probability_nc: np.ndarray, temperature: float) -> np.ndarray:
-    """softmax(logits / temperature), float64 [n, c], from the softmax of the logits."""
+    """Returns softmax(logits / temperature), float64 [n, c], from the softmax of the logits."""
     log_nc = np.log(np.maximum(probability_nc.astype(np.float64), SMALLEST)) / temperature
     return np.exp(log_nc - logsumexp(log_nc, axis=-1, keepdims=True))
 
 
 def fit_temperature(probability_nc: np.ndarray, label_n: np.ndarray) -> float:
-    """The temperature with the lowest cross-entropy on labelled utterances."""
+    """Fits the temperature with the lowest cross-entropy on labelled utterances."""
     known_n = label_n != UNLABELLED
     log_nc = np.log(np.maximum(probability_nc[known_n].astype(np.float64), SMALLEST))
     of_label_n = log_nc[np.arange(len(log_nc)), label_n[known_n]]
@@ -44,13 +44,13 @@ class Reliability:
     """How often predictions of a confidence are right. Bins are of equal width.
 
     Attributes:
-      count_b: int64, predictions whose highest probability falls into the bin.
-      confidence_b, accuracy_b: their mean highest probability, and the share that is right; 0 where there are none.
+      count_j: int64, predictions whose highest probability falls into the bin.
+      confidence_j, accuracy_j: their mean highest probability, and the share that is right; 0 where there are none.
     """
 
-    count_b: np.ndarray
-    confidence_b: np.ndarray
-    accuracy_b: np.ndarray
+    count_j: np.ndarray
+    confidence_j: np.ndarray
+    accuracy_j: np.ndarray
 
     @classmethod
     def of(cls, probability_nc: np.ndarray, label_n: np.ndarray, bins: int = BINS) -> "Reliability":
@@ -58,16 +58,16 @@ class Reliability:
         confidence_n = probability_nc[known_n].max(-1).astype(np.float64)
         right_n = probability_nc[known_n].argmax(-1) == label_n[known_n]
         bin_n = np.minimum((confidence_n * bins).astype(np.int64), bins - 1)
-        count_b = np.bincount(bin_n, minlength=bins)
+        count_j = np.bincount(bin_n, minlength=bins)
         sums = (np.bincount(bin_n, weights=x_n, minlength=bins) for x_n in (confidence_n, right_n))
-        confidence_b, accuracy_b = (sum_b / np.maximum(count_b, 1) for sum_b in sums)
-        return cls(count_b, confidence_b, accuracy_b)
+        confidence_j, accuracy_j = (sum_j / np.maximum(count_j, 1) for sum_j in sums)
+        return cls(count_j, confidence_j, accuracy_j)
 
     @property
     def error(self) -> float:
         """The expected calibration error in percent: the mean gap between confidence and accuracy."""
-        gap_b = np.abs(self.confidence_b - self.accuracy_b)
-        return float(100 * (self.count_b * gap_b).sum() / max(self.count_b.sum(), 1))
+        gap_j = np.abs(self.confidence_j - self.accuracy_j)
+        return float(100 * (self.count_j * gap_j).sum() / max(self.count_j.sum(), 1))
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Calibration:
 
     @classmethod
     def of(cls, probability: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> "Calibration":
-        """Of splits, `validation` among them: split -> float32 [n, c] and int32 [n]."""
+        """Fits the temperature on `validation` and measures all splits: split -> float32 [n, c] and int32 [n]."""
         temperature = fit_temperature(probability["validation"], labels["validation"])
         error = {
             split: {

@@ -1,6 +1,8 @@
-"""Whether one model is better than another: a test over seeds and conversations together.
+"""Tests whether one model is better than another, over seeds and conversations together.
 
-Scores and their differences are in percent. k is a conversation, s a seed.
+Scores and their differences are in percent.
+
+Shapes: n utterances, b conversations, t trials (seeds), c classes.
 """
 
 import math
@@ -18,8 +20,8 @@ SMALLEST_P = 1e-30  # a smaller one is given as this
 
 def compare_models(
     utterances: Utterances,
-    a_sn: np.ndarray,
-    b_sn: np.ndarray,
+    a_tn: np.ndarray,
+    b_tn: np.ndarray,
     score: str = "weighted_f1",
     level: float = 0.95,
     fixed: str = "",
@@ -50,7 +52,7 @@ def compare_models(
     interval and no p-value.
 
     Args:
-      a_sn, b_sn: int [S, N], predictions; S may differ.
+      a_tn, b_tn: int [t, n], predictions; t may differ.
       score: one of `SCORES`.
       fixed: "a", "b" or "ab": which of the models has no seeds, as a linear model has none. Such a model has one row.
 
@@ -63,28 +65,28 @@ def compare_models(
     Statistics 1, 2007, on two crossed factors. Cameron, Gelbach and Miller, Robust inference with multiway clustering,
     Journal of Business and Economic Statistics 29, 2011, on what both factors hold.
     """
-    a, b = (_spread(utterances.confusions(x_sn), score, name in fixed) for name, x_sn in (("a", a_sn), ("b", b_sn)))
+    a, b = (_variation(utterances.confusions(x_tn), score, name in fixed) for name, x_tn in (("a", a_tn), ("b", b_tn)))
     observed = round(a.mean - b.mean, DECIMALS)
-    conversations = len(a.influence_k)
+    conversations = len(a.influence_b)
     if conversations < 2 or 1 in (a.seeds, b.seeds):
         return Comparison(observed, None, None)
     seeds = _seed_part(a, b)
-    jackknife = float(np.var(a.influence_k - b.influence_k, ddof=1)) / conversations
+    jackknife = float(np.var(a.influence_b - b.influence_b, ddof=1)) / conversations
     shared = min(a.interaction + b.interaction, seeds.variance)
-    parts = [seeds, _Part(max(0.0, jackknife - shared), conversations - 1)]
+    parts = [seeds, _Variance(max(0.0, jackknife - shared), conversations - 1)]
     return Comparison(observed, *_interval_and_p(observed, [p for p in parts if p.variance > NOTHING], level))
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Variance:
     """A part of the variance of a difference, and its degrees of freedom."""
 
     variance: float
     freedom: float
 
 
-def _interval_and_p(observed: float, parts: Sequence[_Part], level: float) -> tuple[Interval, float]:
-    """The interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
+def _interval_and_p(observed: float, parts: Sequence[_Variance], level: float) -> tuple[Interval, float]:
+    """Returns the interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
 
     def half_width(p: float) -> float:
         return math.sqrt(sum(float(stats.t.isf(p / 2, part.freedom)) ** 2 * part.variance for part in parts))
@@ -99,49 +101,49 @@ def _interval_and_p(observed: float, parts: Sequence[_Part], level: float) -> tu
     return interval, math.exp(log_p)
 
 
-def _seed_part(a: "_Spread", b: "_Spread") -> _Part:
-    """What the seeds of both models add to the variance of the difference of their means."""
+def _seed_part(a: "_Variation", b: "_Variation") -> _Variance:
+    """Returns what the seeds of both models add to the variance of the difference of their means."""
     drawn = [model for model in (a, b) if model.seeds]
     each = [model.variance / model.seeds for model in drawn]
     total = sum(each)
     if total <= NOTHING:
-        return _Part(0.0, 1.0)
+        return _Variance(0.0, 1.0)
     freedom = total**2 / sum(part**2 / (model.seeds - 1) for part, model in zip(each, drawn, strict=True))
     if len(drawn) == 2 and a.seeds != b.seeds:
         pooled = sum(model.variance * (model.seeds - 1) for model in drawn) / (a.seeds + b.seeds - 2)
         total = max(total, pooled / a.seeds + pooled / b.seeds)
-    return _Part(total, freedom)
+    return _Variance(total, freedom)
 
 
 @dataclass(frozen=True)
-class _Spread:
-    """How the mean score of a model over its seeds could have come out otherwise.
+class _Variation:
+    """The ways in which the mean score of a model over its seeds could have come out otherwise.
 
     Attributes:
-      influence_k: float64 [K]: K - 1 times what the mean score loses when a conversation is left out.
+      influence_b: float64 [b]: b - 1 times what the mean score loses when a conversation is left out.
       seeds: how many there are; 0 for a model that has none.
       variance: of the scores of single seeds.
       interaction: the variance of the mean score that is due to seeds that err on different conversations.
     """
 
     mean: float
-    influence_k: np.ndarray
+    influence_b: np.ndarray
     seeds: int
     variance: float = 0.0
     interaction: float = 0.0
 
 
-def _spread(count_kscc: np.ndarray, score: str, fixed: bool) -> _Spread:
-    total_scc = count_kscc.sum(0)
-    score_s = SCORES[score](total_scc)
-    conversations, seeds = len(count_kscc), len(score_s)
-    mean = float(score_s.mean())
+def _variation(count_btcc: np.ndarray, score: str, fixed: bool) -> _Variation:
+    total_tcc = count_btcc.sum(0)
+    score_t = SCORES[score](total_tcc)
+    conversations, seeds = len(count_btcc), len(score_t)
+    mean = float(score_t.mean())
     if conversations < 2:
-        return _Spread(mean, np.zeros(conversations), 0 if fixed else seeds)
-    influence_ks = (conversations - 1) * (score_s - SCORES[score](total_scc - count_kscc))
-    influence_k = influence_ks.mean(1)
+        return _Variation(mean, np.zeros(conversations), 0 if fixed else seeds)
+    influence_bt = (conversations - 1) * (score_t - SCORES[score](total_tcc - count_btcc))
+    influence_b = influence_bt.mean(1)
     if fixed or seeds < 2:
-        return _Spread(mean, influence_k, 0 if fixed else seeds)
-    apart_ks = influence_ks - influence_ks.mean(0) - influence_k[:, np.newaxis] + influence_k.mean()
-    square = float((apart_ks**2).sum()) / ((seeds - 1) * (conversations - 1))
-    return _Spread(mean, influence_k, seeds, float(score_s.var(ddof=1)), square / (seeds * conversations))
+        return _Variation(mean, influence_b, 0 if fixed else seeds)
+    apart_bt = influence_bt - influence_bt.mean(0) - influence_b[:, np.newaxis] + influence_b.mean()
+    square = float((apart_bt**2).sum()) / ((seeds - 1) * (conversations - 1))
+    return _Variation(mean, influence_b, seeds, float(score_t.var(ddof=1)), square / (seeds * conversations))

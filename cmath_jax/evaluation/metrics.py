@@ -48,6 +48,6 @@ class Scores:
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation (of a sample: n - 1; 0 for a single run) and the values themselves."""
+    """Returns mean, standard deviation (of a sample: n - 1; 0 for a single run) and the values themselves."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": std, "values": [float(value) for value in values]}

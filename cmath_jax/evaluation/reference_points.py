@@ -1,4 +1,4 @@
-"""What any model has to beat: the most frequent emotion, and a linear model that sees one utterance at a time."""
+"""Reference points that any model has to beat: the most frequent emotion, and a linear model of single utterances."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from cmath_jax.data.corpus import SPLITS, UNLABELLED, Corpus
 from cmath_jax.data.moments import Moments
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 
 INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression, chosen on the validation split
@@ -18,7 +18,8 @@ MOST_ITERATIONS = 5000
 
 
 def majority(corpus: Corpus) -> dict[str, float]:
-    """`accuracy` and `weighted_f1` in percent on the test split of always predicting training's commonest emotion.
+    """Scores the prediction of training's most frequent emotion on the test split: `accuracy`, `weighted_f1` in
+    percent.
 
     Raises:
       InputError: for a training or test split without labels.
@@ -29,11 +30,11 @@ def majority(corpus: Corpus) -> dict[str, float]:
 
 
 def fit_linear(corpus: Corpus, modalities: str) -> tuple[dict[str, float], np.ndarray]:
-    """The same scores of a logistic regression on the features of one utterance, with its `C`, and its predictions.
+    """Fits a logistic regression on the features of one utterance; returns test scores with its `C`, and predictions.
 
     Features of `modalities` (letters, as in "tav") are standardized by the training split, as those of the model are
-    (`Scaling`), and concatenated. C is the one with the best weighted F1 on the validation split, the smallest among
-    equals. Unlabelled utterances are left out everywhere.
+    (`Standardizer`), and concatenated. C is the one with the best weighted F1 on the validation split, the smallest
+    among equals. Unlabelled utterances are left out everywhere.
 
     Raises:
       InputError: for modalities that the corpus lacks, a split without labels, or a single emotion in training.
@@ -44,10 +45,10 @@ def fit_linear(corpus: Corpus, modalities: str) -> tuple[dict[str, float], np.nd
     train_n, validation_n, test_n = labels
     if len(np.unique(train_n)) < 2:
         raise InputError(f"{corpus.name} train: a linear model needs two emotions, and there is one")
-    scaling = Scaling.by(Moments.of(features[:1], {m: corpus.dims[m] for m in modalities}))
+    standardizer = Standardizer.by(Moments.of(features[:1], {m: corpus.dims[m] for m in modalities}))
 
     def scaled(features: Mapping[str, np.ndarray]) -> np.ndarray:
-        x = scaling.features(features)
+        x = standardizer.features(features)
         return np.nan_to_num(np.concatenate([x[m] for m in modalities], axis=1))  # what is missing gets the mean
 
     x_train_nd, x_validation_nd, x_test_nd = map(scaled, features)
@@ -66,12 +67,12 @@ def fit_linear(corpus: Corpus, modalities: str) -> tuple[dict[str, float], np.nd
 
 
 def linear(corpus: Corpus, modalities: str) -> dict[str, float]:
-    """The scores of `fit_linear` alone."""
+    """Returns the scores of `fit_linear` alone."""
     return fit_linear(corpus, modalities)[0]
 
 
 def _labelled(corpus: Corpus, split: str, modalities: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """m -> float32 [n, d_m], and int32 [n]: features and labels of the labelled utterances of a split."""
+    """Returns the features m -> float32 [n, d_m] and the labels int32 [n] of the labelled utterances of a split."""
     label_n = corpus.labels(split)
     known_n = label_n != UNLABELLED
     if not known_n.any():

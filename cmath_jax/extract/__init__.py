@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cmath_jax.data.corpus import MODALITIES
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError
 
 __all__ = ["Execution", "Extracted", "Extractor", "Problem", "make_extractor"]
@@ -50,7 +50,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What an extractor found.
+    """The features that an extractor has made of transcripts.
 
     Attributes:
       features: float32 [n, d] per transcript; a row of NaN: the utterance lacks this modality.
@@ -63,7 +63,7 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Execution:
-    """How features are computed; nothing here changes them.
+    """The ways to compute features; nothing here changes them.
 
     Attributes:
       workers: processes that read recordings; 0: this one reads them.
@@ -81,7 +81,7 @@ class Execution:
 
 
 class Extractor(Protocol):
-    """One modality of utterances -> vectors.
+    """A maker of vectors from one modality of utterances.
 
     Attributes:
       settings: JSON values, all of them: an extractor made from them gives the same vectors.
@@ -95,12 +95,12 @@ class Extractor(Protocol):
     def dim(self) -> int: ...
 
     def features(self, transcripts: Sequence[Transcript], folder: Path) -> Extracted:
-        """The vectors of all utterances; paths of recordings are relative to the folder."""
+        """Returns the vectors of all utterances; paths of recordings are relative to the folder."""
         ...
 
 
 def make_extractor(modality: str, settings: Mapping[str, Any], execution: Execution | None = None) -> Extractor:
-    """The extractor of a modality, `t`, `a` or `v`, with its weights loaded. What is not set gets its default.
+    """Returns the extractor of a modality, `t`, `a` or `v`, with its weights loaded. What is not set gets its default.
 
     Raises:
       InputError: a setting is unknown or wrong, a package or weights are not there, or they are other weights than

@@ -1,4 +1,4 @@
-"""Utterances -> the functionals of openSMILE, one vector each."""
+"""Makes a vector of each utterance: the functionals of openSMILE."""
 
 import enum
 import re
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError, InputWarning
 from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache
 from cmath_jax.extract.packages import package
-from cmath_jax.extract.recordings import Part, Read, Span, UnreadableError, extract
+from cmath_jax.extract.recordings import Read, Span, SpanContent, UnreadableError, extract
 from cmath_jax.extract.settings import check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.sound import read_sound
 from cmath_jax.extract.weights import hash_of
@@ -31,7 +31,7 @@ LEVEL = "func"  # what the configurations of openSMILE call the values of a whol
 
 @dataclass(frozen=True)
 class AudioSettings:
-    """How a sound becomes a vector.
+    """The settings by which a sound becomes a vector.
 
     Attributes:
       set: a feature set of openSMILE, by its name there, or the path of a configuration with a level `func`.
@@ -45,7 +45,10 @@ class AudioSettings:
 
 
 class AudioExtractor:
-    """See `Extractor`. It hears the `audio` of an utterance, or the sound track of its `video`. Raises InputError."""
+    """The `Extractor` of sound: it reads the `audio` of an utterance, or the sound track of its `video`.
+
+    Raises InputError.
+    """
 
     def __init__(self, settings: Mapping[str, Any], execution: Execution) -> None:
         given = read_settings(AudioSettings, settings, "a")
@@ -94,24 +97,24 @@ def _recording(utterance: Utterance) -> str | None:
 def _reader(name: str) -> Read:
     smile = _smile(name)
 
-    def read(span: Span) -> Part:
+    def read(span: Span) -> SpanContent:
         sound = read_sound(span, RATE)
         # openSMILE reads 16 bits, and the loudest sample would be folded over to the quietest.
-        x_n = np.clip(sound.content, -1, 1 - 2**-15)
+        samples = np.clip(sound.content, -1, 1 - 2**-15)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Segment too short", category=UserWarning)
-            x_d = smile(x_n, RATE).reshape(-1).astype(np.float32)
+            x_d = smile(samples, RATE).reshape(-1).astype(np.float32)
         if np.isnan(x_d).all():
-            raise UnreadableError(f"{len(x_n) / RATE:.3f} s are too short for {name}")
+            raise UnreadableError(f"{len(samples) / RATE:.3f} s are too short for {name}")
         if not np.isfinite(x_d).all():
             raise UnreadableError(f"{name} is not finite in {np.sum(~np.isfinite(x_d))} of {len(x_d)} values")
-        return Part(x_d, sound.notes)
+        return SpanContent(x_d, sound.notes)
 
     return read
 
 
 def _smile(name: str) -> Any:
-    """The extractor of openSMILE. Raises InputError."""
+    """Returns the extractor of openSMILE. Raises InputError."""
     opensmile = package("opensmile")
     if not _is_path(name):
         sets = _sets(opensmile.FeatureSet)
@@ -125,7 +128,7 @@ def _smile(name: str) -> Any:
 
 
 def _sets(known: type[enum.Enum]) -> list[str]:
-    """Without the ones that openSMILE advises against."""
+    """Returns the names of the feature sets, without those that openSMILE advises against."""
     old = ("GeMAPS", "GeMAPSv01a", "eGeMAPS", "eGeMAPSv01a", "eGeMAPSv01b")
     return [each.name for each in known if each.name not in old]
 
@@ -142,7 +145,7 @@ def _configuration(name: str) -> Path:
 
 
 def _hash_of_configuration(path: Path) -> str:
-    """Of the contents of a configuration and of the files that it includes, wherever they lie."""
+    """Returns the hash of the contents of a configuration and of the files that it includes, wherever they lie."""
     found: dict[Path, str] = {}
     todo = [path.resolve()]
     while todo:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Missing:
-    """There is no vector.
+    """The answer that there is no vector.
 
     Attributes:
       reason: why, to be read after the name of the recording.
@@ -36,7 +36,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Found:
-    """A vector.
+    """A vector, and what there is to say of it.
 
     Attributes:
       vector: float32 [d].
@@ -51,7 +51,9 @@ Result = Found | Missing
 
 
 class Cache:
-    """Of one modality and its settings. What cannot be kept is computed again: no error of it ends an extraction.
+    """The vectors of one modality and its settings, kept in a folder.
+
+    What cannot be kept is computed again: no error of the cache ends an extraction.
 
     Args:
       folder: of the caches of all settings; None: nothing is kept.

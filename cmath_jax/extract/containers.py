@@ -1,4 +1,4 @@
-"""The frames of a container of video or sound (mp4, mkv, ts and so on) from a time on."""
+"""Reads the frames of a container of video or sound (mp4, mkv, ts and so on) from a time on."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +14,7 @@ BACK = (0.0, 2.0, 10.0, 60.0)
 
 
 def frames_from(span: Span, kind: str, lookback: float = 0.0) -> Iterator[tuple[float, Any]]:
-    """Frames of PyAV and their times, in seconds from the beginning of the recording.
+    """Yields frames of PyAV and their times, in seconds from the beginning of the recording.
 
     The first is not later than the start of the span, where the recording has one then.
 

@@ -1,6 +1,6 @@
 """Encoders of text, by name or path: transformers with a pooling of ours, or sentence-transformers with their own.
 
-Shapes: b texts of a batch, l tokens, d features.
+Shapes: n texts of a batch, l tokens, d features.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ FINETUNING = "finetuning.json"  # how an encoder of ours was trained; in its fol
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How a text becomes a vector.
+    """The settings by which a text becomes a vector.
 
     Attributes:
       encoder: a name on the Hugging Face hub, of `PACKAGED`, or a folder.
@@ -94,7 +94,7 @@ class Encoder:
         self.settings = asdict(replace(settings, max_tokens=tokens, weights_hash=found))
 
     def __call__(self, texts: Sequence[str]) -> Any:
-        """Tensor [b, d], with a gradient where PyTorch is asked for one."""
+        """Returns the vectors of texts, a tensor [n, d], with a gradient where PyTorch is asked for one."""
         if self._own:
             prompt = self.model.prompts.get(self.model.default_prompt_name)
             inputs = self.model.preprocess(list(texts), prompt=prompt)
@@ -106,11 +106,11 @@ class Encoder:
         last = self._layer == -1
         outputs = self.model(**inputs, output_hidden_states=not last)
         # The first of the hidden states is the embedding, before any layer.
-        x_bld = outputs.last_hidden_state if last else outputs.hidden_states[1:][self._layer]
+        x_nld = outputs.last_hidden_state if last else outputs.hidden_states[1:][self._layer]
         if self._pooling == "first":
-            return x_bld[:, 0].float()
-        there_bl1 = inputs["attention_mask"].unsqueeze(-1).to(x_bld.dtype)
-        return ((x_bld * there_bl1).sum(1) / there_bl1.sum(1)).float()
+            return x_nld[:, 0].float()
+        mask_nl1 = inputs["attention_mask"].unsqueeze(-1).to(x_nld.dtype)
+        return ((x_nld * mask_nl1).sum(1) / mask_nl1.sum(1)).float()
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Returns the tokens of each text, whole, without those that the tokenizer adds."""
@@ -122,7 +122,7 @@ class Encoder:
 
     @property
     def separator(self) -> str:
-        """What stands between utterances that are read together."""
+        """Returns what stands between utterances that are read together."""
         return f" {self.tokenizer.sep_token or self.tokenizer.eos_token or ''} ".replace("  ", " ")
 
     def save(self, folder: Path) -> None:
@@ -142,12 +142,15 @@ class Encoder:
 
 
 def is_local(name: str) -> bool:
-    """Whether an encoder is meant to be a folder, not a name on the hub."""
+    """Returns whether an encoder is meant to be a folder, not a name on the hub."""
     return name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_dir()
 
 
 def _source(settings: TextSettings) -> str:
-    """What the libraries can load: a folder, or the name, of which it was seen that it can be had."""
+    """Returns what the libraries can load: a folder, or a name on the hub that was seen to be there.
+
+    Raises InputError.
+    """
     name = settings.encoder
     module = PACKAGED.get(name)
     if module is not None:
@@ -167,7 +170,10 @@ def _source(settings: TextSettings) -> str:
 
 
 def _with_defaults(settings: TextSettings, source: str) -> TextSettings:
-    """Nothing open but the number of tokens: as the encoder was fine-tuned, as it says itself, or as the paper."""
+    """Returns the settings with nothing open but the number of tokens.
+
+    Defaults are those of the fine-tuning, else what the encoder says itself, else those of the paper.
+    """
     trained = Path(source) / FINETUNING
     known = read_object(trained).get("settings") if trained.is_file() else {}
     if not isinstance(known, Mapping):
@@ -182,7 +188,7 @@ def _with_defaults(settings: TextSettings, source: str) -> TextSettings:
 
 
 def _is_sentence_transformer(source: str) -> bool:
-    """Whether it says itself how it is pooled; of a name on the hub only its owner's files know."""
+    """Returns whether an encoder says itself how it is pooled; of a name on the hub only its owner's files know."""
     if Path(source).is_dir():
         return (Path(source) / "modules.json").is_file()
     known = has_file(source, "modules.json")
@@ -212,11 +218,11 @@ def _load(source: str, name: str) -> tuple[Any, Any]:
             source, output_loading_info=True, dtype="float32", local_files_only=local
         )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        raise _absent(name, error) from error
-    absent = sorted(key for key in found["missing_keys"] if not _is_pooler(key))
-    if absent:
+        raise _not_loaded(name, error) from error
+    lacking = sorted(key for key in found["missing_keys"] if not _is_pooler(key))
+    if lacking:
         raise InputError(
-            f"text: encoder {name} is incomplete: it has no {absent[0]} ({len(absent)} weights are absent)"
+            f"text: encoder {name} is incomplete: it has no {lacking[0]} ({len(lacking)} weights are absent)"
         )
     if model.config.is_encoder_decoder:
         raise InputError(f"text: {name} is an encoder with a decoder; give one without")
@@ -234,12 +240,12 @@ def _load_own(source: str, name: str) -> tuple[Any, Any]:
             source, device="cpu", model_kwargs={"dtype": "float32"}, local_files_only=is_kept(source)
         )
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        raise _absent(name, error) from error
+        raise _not_loaded(name, error) from error
     return model, model.tokenizer
 
 
 def _facts(model: Any, tokenizer: Any, own: bool) -> tuple[int, int, int]:
-    """Layers, the most tokens that it can read, and features."""
+    """Returns the number of layers, the most tokens that can be read, and the number of features."""
     config: Any = getattr(model.transformers_model if own else model, "config", None)
     if not hasattr(config, "num_hidden_layers") or not hasattr(config, "hidden_size"):
         raise InputError("text: the encoder is no transformer of text alone; give another one")
@@ -252,13 +258,13 @@ def _facts(model: Any, tokenizer: Any, own: bool) -> tuple[int, int, int]:
     return config.num_hidden_layers, room, config.hidden_size
 
 
-def _absent(name: str, error: Exception) -> InputError:
+def _not_loaded(name: str, error: Exception) -> InputError:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return InputError(f"text: encoder {name} cannot be loaded ({first})")
 
 
 def _design(model: Any, network: Any, tokenizer: Any) -> str:
-    """What beside weights and vocabulary decides the numbers, as text that is the same for every version."""
+    """Returns what beside weights and vocabulary decides the numbers, as text that is the same for every version."""
     known: dict[str, Any] = {name: getattr(network.config, name, None) for name in DESIGN}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     parts = json.loads(backend.to_str()) if backend is not None else {}

@@ -1,8 +1,7 @@
-"""An encoder of text, trained on the emotions of the training split: what published text features come from.
+"""Trains an encoder of text on the emotions of the training split: published text features come from such encoders.
 
 Its features know the labels of the training split. They are over-confident there, and nowhere else.
-
-Shapes: b texts of a batch, d features, C classes.
+Shapes: n texts of a batch or of a split.
 """
 
 import copy
@@ -18,7 +17,7 @@ import numpy as np
 
 from cmath_jax.data.corpus import SPLITS
 from cmath_jax.data.sources.own import CONVERSATIONS, OwnFolder, read_folder
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError, doing
 from cmath_jax.evaluation.metrics import Scores
 from cmath_jax.extract.encoders import FINETUNING, Encoder, is_local
@@ -34,7 +33,7 @@ SORTED_TOGETHER = 50  # batches: within so many texts of like length go together
 
 @dataclass(frozen=True)
 class Training:
-    """How AdamW trains. A rate rises over the share `warmup` of the steps and falls to 0 over the rest.
+    """The settings of AdamW. A learning rate rises over the share `warmup` of the steps and falls to 0 over the rest.
 
     Attributes:
       rate, head_rate: the highest one of the encoder, and of the linear layer, which begins with nothing.
@@ -61,7 +60,7 @@ class Labelled:
 
 
 def command(arguments: Sequence[str]) -> None:
-    """The command line. Raises InputError."""
+    """Runs the command line. Raises InputError."""
     parser = Parser(
         prog="python -m cmath_jax.extract finetune",
         description="Trains an encoder on the labels of DIR/conversations.jsonl; --text=OUT then extracts with it.",
@@ -127,7 +126,7 @@ def finetune(
 
 
 def _trained(
-    own: OwnFolder,
+    source: OwnFolder,
     folder: Path,
     settings: dict[str, Any],
     training: Training,
@@ -136,14 +135,14 @@ def _trained(
 ) -> tuple[Encoder, dict[str, Any]]:
     """Returns the encoder of the best epoch, and how it was trained."""
     torch = package("torch")
-    classes = own.classes
+    classes = source.classes
     # Another seed elsewhere in this process is left as it is.
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         encoder = Encoder(settings, device)
         before = encoder.settings
         splits = {
-            split: labelled([own.transcripts[c] for c in own.lines(split)], classes, before["context"], encoder)
+            split: labelled([source.transcripts[c] for c in source.lines(split)], classes, before["context"], encoder)
             for split in SPLITS
         }
         for split in ("train", "validation"):
@@ -171,7 +170,7 @@ def _trained(
 
 
 def labelled(transcripts: Sequence[Transcript], classes: Sequence[str], context: int, encoder: Encoder) -> Labelled:
-    """The utterances with a text and a label."""
+    """Returns the utterances that have a text and a label."""
     pairs = [
         (text, classes.index(utterance.label))
         for transcript in transcripts
@@ -186,7 +185,7 @@ def labelled(transcripts: Sequence[Transcript], classes: Sequence[str], context:
 
 
 def batches(texts: Sequence[str], size: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """Indices of every text once, in random order; texts of like length are together in a batch."""
+    """Returns the indices of every text once, in random order; texts of like length are together in a batch."""
     order = generator.permutation(len(texts))
     parts = []
     for start in range(0, len(order), SORTED_TOGETHER * size):
@@ -199,7 +198,7 @@ def batches(texts: Sequence[str], size: int, generator: np.random.Generator) -> 
 def _train(
     encoder: Encoder, head: Any, splits: dict[str, Labelled], classes: int, training: Training, progress: bool
 ) -> list[dict[str, Any]]:
-    """Leaves the weights of the best epoch in encoder and head. Returns a row per epoch."""
+    """Trains and leaves the weights of the best epoch in encoder and head. Returns a row per epoch."""
     torch = package("torch")
     data, generator = splits["train"], np.random.Generator(np.random.PCG64(training.seed))
     weights = [*encoder.model.parameters(), *head.parameters()]
@@ -221,8 +220,8 @@ def _train(
             head.train()
             losses = []
             for chosen in batches(data.texts, training.batch, generator):
-                label_b = torch.as_tensor(data.labels[chosen].astype(np.int64), device=encoder.device)
-                loss = torch.nn.functional.cross_entropy(head(encoder([data.texts[i] for i in chosen])), label_b)
+                label_n = torch.as_tensor(data.labels[chosen].astype(np.int64), device=encoder.device)
+                loss = torch.nn.functional.cross_entropy(head(encoder([data.texts[i] for i in chosen])), label_n)
                 optimizer.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(weights, training.clip)
@@ -247,7 +246,7 @@ def _train(
 
 
 def _head(dim: int, classes: int, dropout: float) -> Any:
-    """A linear layer for vectors of any length: some encoders give unit vectors, some long ones."""
+    """Returns a linear layer for vectors of any length: some encoders give unit vectors, some long ones."""
     nn = package("torch").nn
     norm = nn.LayerNorm(dim, eps=1e-30, elementwise_affine=False)  # the usual 1e-5 is much beside a short vector
     return nn.Sequential(norm, nn.Dropout(dropout), nn.Linear(dim, classes))
@@ -276,7 +275,7 @@ def _check(training: Training) -> None:
 
 
 def _fingerprint(splits: dict[str, Labelled]) -> str:
-    """A hash of the texts and labels: equal data, equal fingerprint."""
+    """Returns a hash of the texts and labels: equal data have equal fingerprints."""
     digest = hashlib.sha256()
     for split, data in splits.items():
         digest.update(json.dumps([split, data.texts, data.labels.tolist()]).encode())

@@ -1,4 +1,4 @@
-"""A folder of conversations -> its feature files, one per modality, and `features.json`, which says how they were made.
+"""Writes the feature files of a folder of conversations, one per modality, and `features.json`: how they were made.
 
 A file is whole or not there. While one is replaced `features.json` says nothing of it: what it says is always true.
 """
@@ -12,12 +12,12 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from cmath_jax.data.corpus import MODALITIES, there
+from cmath_jax.data.corpus import MODALITIES, is_present
 from cmath_jax.data.sources.arrays import append_array
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.own import CONVERSATIONS, EXTRACTION, transcripts_by_id
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.data.sources.stated import read_stated
-from cmath_jax.data.sources.transcripts import Transcript
 from cmath_jax.errors import InputError, reason
 from cmath_jax.extract import Execution, Extractor, make_extractor
 from cmath_jax.io.json_files import write_json
@@ -27,7 +27,7 @@ from cmath_jax.io.whole import whole_file
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one modality of a folder.
+    """The outcome of extracting one modality of a folder.
 
     Attributes:
       modality: letter.
@@ -50,7 +50,7 @@ class Summary:
 def extract_folder(
     folder: Path, settings: Mapping[str, Mapping[str, Any]], execution: Execution | None = None
 ) -> Iterator[Summary]:
-    """Extracts the modalities of the settings, letter -> settings, one after the other.
+    """Extracts the modalities of the settings, letter -> settings, one after the other. Yields a summary of each.
 
     Raises:
       InputError: the conversations or the settings cannot be used, or no utterance has the modality.
@@ -68,7 +68,7 @@ def extract_folder(
 
 
 def read_conversations(folder: Path) -> list[Transcript]:
-    """The conversations of a folder. Raises InputError."""
+    """Returns the conversations of a folder. Raises InputError."""
     path = folder / CONVERSATIONS
     if not path.is_file():
         raise InputError(f"{path} is not there; docs/data.md says what is in it{likeness(folder)}")
@@ -85,7 +85,7 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         [problem.line(transcripts) for problem in found.problems if problem.used == used] for used in (False, True)
     )
     utterances = sum(len(transcript) for transcript in transcripts)
-    missing = utterances - sum(int(there(x_nd).sum()) for x_nd in found.features)
+    missing = utterances - sum(int(is_present(x_nd).sum()) for x_nd in found.features)
     if missing == utterances:
         first = f"; the first of {len(problems)} problems: {problems[0]}" if problems else ""
         raise InputError(f"{folder / CONVERSATIONS}: none of {utterances} utterances has {name}{first}")

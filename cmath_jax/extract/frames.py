@@ -1,6 +1,6 @@
-"""Video -> pictures of the face that is seen in it. Shapes: h, w of a frame; k pictures; s, their side.
+"""Cuts the face out of the frames of a video.
 
-Faces are found by the Haar cascade inside OpenCV: old, fast, its weights in the package. It sees faces from the front
+Faces are found by the Haar cascade inside OpenCV: old, fast, its weights in the package. It finds faces from the front
 and misses most profiles. Of several faces the largest is taken, whoever speaks.
 """
 
@@ -11,25 +11,25 @@ import numpy as np
 
 from cmath_jax.extract.containers import duration, frames_from
 from cmath_jax.extract.packages import package
-from cmath_jax.extract.recordings import Part, Span, UnreadableError, ending
+from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError, ending
 
 CASCADE = "haarcascade_frontalface_default.xml"
 SMALLEST = 0.08  # of the shorter side of a frame: what is smaller is rarely a face
-Finder = Callable[[np.ndarray], np.ndarray | None]  # uint8 [h, w, 3] -> a part of it, or None
+Finder = Callable[[np.ndarray], np.ndarray | None]  # uint8 [height, width, 3] -> a part of it, or None
 
 
-def read_frames(span: Span, every: int, most: int) -> Part:
-    """Reads a list of uint8 [h, w, 3], RGB: every so many-th frame; where these are more than `most`, evenly fewer.
+def read_frames(span: Span, every: int, most: int) -> SpanContent:
+    """Reads a list of uint8 [height, width, 3], RGB: every so many-th frame; of more than `most`, evenly fewer.
 
     Raises:
       UnreadableError: there is no frame, or the recording is broken.
     """
     kept: list[np.ndarray] = []
-    count, stride, there = 0, every, 0.0
+    count, stride, read_to = 0, every, 0.0
     notes: tuple[str, ...] = ()
     try:
         for time, frame in frames_from(span, "video"):
-            there = time + float(frame.duration * frame.time_base if frame.duration else 0)
+            read_to = time + float(frame.duration * frame.time_base if frame.duration else 0)
             if span.start is not None and time < span.start:
                 continue
             if span.end is not None and time >= span.end:
@@ -40,18 +40,18 @@ def read_frames(span: Span, every: int, most: int) -> Part:
                     kept, stride = kept[::2], 2 * stride
             count += 1
         else:
-            notes = ending(span, there, duration(span.path, "video"), "its container names")
+            notes = ending(span, read_to, duration(span.path, "video"), "its container names")
     except UnreadableError as error:
         if not kept or not error.lasting:
             raise
-        notes = (f"it is broken after {there:.2f} s; what comes before is used",)
+        notes = (f"it is broken after {read_to:.2f} s; what comes before is used",)
     if not kept:
         raise UnreadableError("there is no frame in it, or none in its span")
-    return Part(kept, notes)
+    return SpanContent(kept, notes)
 
 
 def pictures(frames: Sequence[np.ndarray], find: Finder, side: int) -> np.ndarray:
-    """uint8 [k, s, s, 3]: what is found in the frames. Raises UnreadableError where it is in none of them."""
+    """Returns what is found in the frames, uint8 [faces, side, side, 3]. Raises UnreadableError where it is in none."""
     cv2 = package("cv2")
     found = [part for part in map(find, frames) if part is not None]
     if not found:
@@ -64,12 +64,12 @@ def pictures(frames: Sequence[np.ndarray], find: Finder, side: int) -> np.ndarra
 
 
 def finder(face: str) -> Finder:
-    """`haar`: the largest face; `centre`: the largest square around the centre."""
+    """Returns what finds a face: `haar` takes the largest face, `centre` the largest square around the centre."""
     return centre if face == "centre" else largest_face(detector())
 
 
 def detector() -> Any:
-    """OpenCV's classifier with its own cascade."""
+    """Returns OpenCV's classifier with its own cascade."""
     cv2 = package("cv2")
     cv2.setNumThreads(1)  # there are processes enough
     return cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)
@@ -83,7 +83,7 @@ def centre(frame: np.ndarray) -> np.ndarray:
 
 
 def largest_face(cascade: Any) -> Finder:
-    """A finder of the largest rectangle that the cascade detects."""
+    """Returns a finder of the largest rectangle that the cascade detects."""
 
     def find(frame: np.ndarray) -> np.ndarray | None:
         cv2 = package("cv2")

@@ -20,8 +20,8 @@ PAGE = 65_307  # bytes, of the longest page of Ogg
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a file looks like to a reader: a prefix, and then its bytes from `begin` to `end`.
+class SoundLayout:
+    """The form of a sound file as it should be read: a prefix, and then its bytes from `begin` to `end`.
 
     Attributes:
       named: how many times as many bytes of samples the header names as there are; 1: it breaks off nowhere.
@@ -35,10 +35,13 @@ class Layout:
     cut: bool = False
 
 
-class View(io.RawIOBase):
-    """A file as its layout has it, to be read. It has no name, by whose ending a library would guess what it holds."""
+class CorrectedFile(io.RawIOBase):
+    """A sound file as its layout says that it should be, to be read.
 
-    def __init__(self, file: IO[bytes], layout: Layout) -> None:
+    It has no name: a library would guess from the ending of a name what the file holds.
+    """
+
+    def __init__(self, file: IO[bytes], layout: SoundLayout) -> None:
         self._file, self._layout, self._at = file, layout, 0
         self._size = len(layout.prefix) + layout.end - layout.begin
 
@@ -51,7 +54,7 @@ class View(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves to a place and returns it."""
+        """Moves to a place and returns the place."""
         place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         self._at = min(max(place, 0), LONGEST)  # what a damaged header asks for may be no number of the library
         return self._at
@@ -75,7 +78,7 @@ class View(io.RawIOBase):
         return done
 
 
-def layout_of(file: IO[bytes]) -> Layout:
+def layout_of(file: IO[bytes]) -> SoundLayout:
     """Returns how a sound file should be read: as it is, unless it is one whose header is known to be wrong."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -85,13 +88,13 @@ def layout_of(file: IO[bytes]) -> Layout:
     if start[:4] == b"OggS":
         return _of_ogg(file, size)
     if start[:4] == b"FORM" and start[8:11] == b"AIF":
-        return Layout(b"", 0, _before_another(file, 8 + int(struct.unpack(">I", start[4:8])[0]), size))
-    return Layout(b"", 0, size)
+        return SoundLayout(b"", 0, _before_another(file, 8 + int(struct.unpack(">I", start[4:8])[0]), size))
+    return SoundLayout(b"", 0, size)
 
 
 @dataclass(frozen=True)
 class Wav:
-    """Where the samples of a WAV file begin, and what stands before them.
+    """The header of a WAV file, up to its samples.
 
     Attributes:
       form: the content of its chunk `fmt `.
@@ -139,16 +142,16 @@ def read_wav(file: IO[bytes], size: int, kind: bytes) -> Wav | None:
     return None
 
 
-def _of_wav(file: IO[bytes], size: int, kind: bytes) -> Layout:
+def _of_wav(file: IO[bytes], size: int, kind: bytes) -> SoundLayout:
     wav = read_wav(file, size, kind)
     if wav is None or len(wav.form) < 16:
-        return Layout(b"", 0, size)
+        return SoundLayout(b"", 0, size)
     if wav.named is not None:
         size = _before_another(file, wav.begin + wav.named, size)
     order = ">" if kind == b"RIFX" else "<"
-    form, there = _with_whole_bytes(wav.form, order), size - wav.begin
+    form, held = _with_whole_bytes(wav.form, order), size - wav.begin
     end, right = size, wav.sound and form == wav.form
-    if wav.named is not None and wav.named <= there:
+    if wav.named is not None and wav.named <= held:
         if _goes_on(file, wav.begin + wav.named, size, order):
             right = False
         else:
@@ -156,14 +159,14 @@ def _of_wav(file: IO[bytes], size: int, kind: bytes) -> Layout:
     elif wav.named is None:
         right = right and kind != b"RF64"
     named, cut, block = 1.0, False, struct.unpack(f"{order}12xH", form[:14])[0]
-    if wav.named is not None and 0 < there < wav.named < LONGEST:
+    if wav.named is not None and 0 < held < wav.named < LONGEST:
         cut = block > 0 and wav.named % block > 0  # no whole number of samples is no length
-        named = 1.0 if cut else wav.named / there
+        named = 1.0 if cut else wav.named / held
     if right:
-        return Layout(b"", 0, size, named, cut)
+        return SoundLayout(b"", 0, size, named, cut)
     unknown = b"\xff" * 4  # of what says so the library reads everything
     prefix = (b"RIFX" if order == ">" else b"RIFF") + unknown + b"WAVEfmt " + struct.pack(f"{order}I", len(form)) + form
-    return Layout(prefix + b"\0" * (len(form) % 2) + b"data" + unknown, wav.begin, end, named, cut)
+    return SoundLayout(prefix + b"\0" * (len(form) % 2) + b"data" + unknown, wav.begin, end, named, cut)
 
 
 def _with_whole_bytes(form: bytes, order: str) -> bytes:
@@ -206,16 +209,16 @@ def _is_name(name: bytes) -> bool:
     return len(name) == 4 and all(0x20 <= x < 0x7F for x in name)
 
 
-def _of_ogg(file: IO[bytes], size: int) -> Layout:
+def _of_ogg(file: IO[bytes], size: int) -> SoundLayout:
     """Returns the file up to its last whole page: where half a one is at its end, libsndfile takes it for empty."""
     begin = max(size - 2 * PAGE, 0)
     file.seek(begin)
     tail = file.read()
     last = tail.rfind(b"OggS")
     if last < 0:
-        return Layout(b"", 0, size)
+        return SoundLayout(b"", 0, size)
     segments = tail[last + 26] if last + 26 < len(tail) else 0
     lengths = tail[last + 27 : last + 27 + segments]
     if len(lengths) == segments and 27 + segments + sum(lengths) <= len(tail) - last and last + 26 < len(tail):
-        return Layout(b"", 0, size)
-    return Layout(b"", 0, begin + last, cut=True)
+        return SoundLayout(b"", 0, size)
+    return SoundLayout(b"", 0, begin + last, cut=True)

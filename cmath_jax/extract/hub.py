@@ -28,7 +28,7 @@ def has_file(name: str, file: str) -> bool | None:
 
 
 def ask(name: str, advice: str = "") -> None:
-    """Asks the hub for an encoder, once, so that nothing tries again and again what cannot be reached.
+    """Checks with the hub, once, that it has an encoder, so that nothing tries again and again what cannot be reached.
 
     Args:
       advice: ends the message.

@@ -10,7 +10,7 @@ INSTALL = "pip install -r requirements-extract.txt"
 
 
 def package(name: str) -> Any:
-    """The module of that name. Raises InputError that says how to install it."""
+    """Returns the module of that name, imported. Raises InputError that says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -18,7 +18,7 @@ def package(name: str) -> Any:
 
 
 def torchvision() -> Any:
-    """torchvision. Raises InputError also where it was built for another PyTorch than the one that is installed."""
+    """Returns torchvision. Raises InputError also where it was built for another PyTorch than the installed one."""
     try:
         return importlib.import_module("torchvision")
     except (ImportError, RuntimeError) as error:
@@ -29,7 +29,7 @@ def torchvision() -> Any:
 
 
 def transformers() -> Any:
-    """Hugging Face's transformers. Raises InputError where it is not installed."""
+    """Returns Hugging Face's transformers. Raises InputError where it is not installed."""
     package("torch")
     try:
         importlib.import_module("torchvision")
@@ -46,7 +46,10 @@ def transformers() -> Any:
 
 
 def device(name: str | None) -> Any:
-    """Returns PyTorch's device of that name; without one CUDA, if it is there. Raises InputError where it is no use."""
+    """Returns PyTorch's device of that name; without one CUDA, if it is there.
+
+    Raises InputError where it cannot be used.
+    """
     torch = package("torch")
     try:
         found = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))

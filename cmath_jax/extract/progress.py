@@ -1,4 +1,4 @@
-"""What a person sees of an extraction: a bar on a terminal, a line now and then otherwise."""
+"""Shows a person how far an extraction is: a bar on a terminal, a line now and then otherwise."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ SECONDS = 10.0  # between two lines
 
 
 class Counter:
-    """`with Counter("audio", 300, shown=True) as counter:` and then `counter.add(1)` for each that is done."""
+    """A count of what is done: `with Counter("audio", 300, shown=True) as counter:`, and `counter.add(1)` for each."""
 
     def __init__(self, name: str, total: int, shown: bool) -> None:
         self._name, self._total, self._done = name, total, 0

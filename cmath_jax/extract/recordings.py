@@ -1,4 +1,4 @@
-"""Recordings -> results, one per utterance: by several processes, each computed once, none of them fatal.
+"""Makes a result of each recording: by several processes, each computed once, none of them fatal.
 
 What a recording gives depends on its bytes, not on its name, so that equal bytes and spans are read once.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError, reason
 from cmath_jax.extract import Execution, Extracted, Problem
 from cmath_jax.extract.cache import Cache, Found, Missing, Result
@@ -29,7 +29,9 @@ LATE = 0.1  # seconds: by less the end of a cut may be rounded, or the end of a 
 
 
 class UnreadableError(Exception):
-    """A recording, or the span of an utterance in it, gives nothing. The message is read after its name.
+    """The error of a recording, or of an utterance's span, that gives nothing.
+
+    Its message is read after the file's name.
 
     Attributes:
       lasting: whether the same bytes will always give nothing; not so where the system failed, or lacks a decoder.
@@ -42,7 +44,7 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a recording; without a start from its beginning, without an end to its end. Seconds."""
+    """A part of a recording, in seconds; without a start from its beginning, without an end to its end."""
 
     path: Path
     start: float | None
@@ -50,8 +52,8 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a span gives.
+class SpanContent:
+    """The pictures or the sound of a span.
 
     Attributes:
       content: of the span.
@@ -62,27 +64,27 @@ class Part:
     notes: tuple[str, ...] = ()
 
 
-Read = Callable[[Span], Part]  # raises UnreadableError
+Read = Callable[[Span], SpanContent]  # raises UnreadableError
 
 
-def ending(span: Span, there: float, named: float | None, where: str, cut: bool = False) -> tuple[str, ...]:
-    """Returns what is to be said where a span goes on beyond what there is of its recording.
+def ending(span: Span, read_to: float, named: float | None, where: str, cut: bool = False) -> tuple[str, ...]:
+    """Returns what has to be said where a span goes on beyond the end of its recording.
 
     Args:
-      there: seconds that could be read.
+      read_to: seconds that could be read.
       named: seconds that should be there, if that is known.
       where: what names them.
       cut: whether the recording is known to break off.
     """
-    if span.end is not None and span.end <= there + LATE:
+    if span.end is not None and span.end <= read_to + LATE:
         return ()
-    if named is not None and named > there + LATE:
-        return (f"it ends after {there:.2f} s where {where} {named:.2f} s: it was cut off; what is there is used",)
+    if named is not None and named > read_to + LATE:
+        return (f"it ends after {read_to:.2f} s where {where} {named:.2f} s: it was cut off; what is there is used",)
     if cut and named is None:
-        return (f"it breaks off after {there:.2f} s; what is there is used",)
+        return (f"it breaks off after {read_to:.2f} s; what is there is used",)
     if span.end is None:
         return ()
-    return (f"it ends after {there:.2f} s, before the end of the cut at {span.end:g} s; what is there is used",)
+    return (f"it ends after {read_to:.2f} s, before the end of the cut at {span.end:g} s; what is there is used",)
 
 
 def extract(
@@ -96,7 +98,7 @@ def extract(
     execution: Execution,
     name: str,
 ) -> Extracted:
-    """The vectors of all utterances.
+    """Returns the vectors of all utterances.
 
     Args:
       recording: the path of an utterance's recording, or None.
@@ -155,7 +157,7 @@ def _collect(
 
 
 def _digest(path: Path) -> str | Missing:
-    """A hash of the bytes of a file."""
+    """Returns a hash of the bytes of a file."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device might be read for ever
             return Missing("cannot be read: it is no regular file", lasting=False)
@@ -172,8 +174,10 @@ def _digest(path: Path) -> str | Missing:
 _read: Read  # of this process
 
 
-def _read_all(todo: Mapping[str, Span], make: Callable[[], Read], workers: int) -> Iterator[tuple[str, Part | Missing]]:
-    """What the spans give, or `Missing`, in the order in which they are done."""
+def _read_all(
+    todo: Mapping[str, Span], make: Callable[[], Read], workers: int
+) -> Iterator[tuple[str, SpanContent | Missing]]:
+    """Yields what the spans give, or `Missing`, in the order in which they are done."""
     if not todo:
         return
     if workers == 0:
@@ -195,8 +199,11 @@ def _read_all(todo: Mapping[str, Span], make: Callable[[], Read], workers: int) 
 
 def _by_pool(
     waiting: dict[str, Span], suspects: dict[str, Span], make: Callable[[], Read], workers: int
-) -> Iterator[tuple[str, Part | Missing]]:
-    """Empties `waiting`; where a process dies, leaves what has not begun there, and in `suspects` what has."""
+) -> Iterator[tuple[str, SpanContent | Missing]]:
+    """Yields what is read of the spans in `waiting`, and takes them out of it.
+
+    Where a process dies, `waiting` keeps the spans that were not begun, and `suspects` gets those that were.
+    """
     # PyTorch and JAX have threads, which a forked process would not survive.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(waiting)), context, partial(_begin, make))
@@ -223,11 +230,11 @@ def _begin(make: Callable[[], Read]) -> None:
     _read = make()
 
 
-def _attempt_here(span: Span) -> Part | Missing:
+def _attempt_here(span: Span) -> SpanContent | Missing:
     return _attempt(_read, span)
 
 
-def _attempt(read: Read, span: Span) -> Part | Missing:
+def _attempt(read: Read, span: Span) -> SpanContent | Missing:
     try:
         return read(span)
     except UnreadableError as error:

@@ -1,4 +1,4 @@
-"""Settings of extractors: JSON objects, checked against a dataclass that holds their defaults."""
+"""Checks settings of extractors: JSON objects, against a dataclass that holds their defaults."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ Settings = TypeVar("Settings")
 
 
 def read_settings(kind: type[Settings], given: Mapping[str, Any], modality: str) -> Settings:
-    """Raises InputError for an unknown setting or a value of another type."""
+    """Returns the settings as a dataclass. Raises InputError for an unknown setting or a value of another type."""
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     values = {}
@@ -31,13 +31,13 @@ def read_settings(kind: type[Settings], given: Mapping[str, Any], modality: str)
 
 
 def check(holds: bool, modality: str, message: str) -> None:
-    """Raises InputError with the message, after the name of the modality, unless it holds."""
+    """Raises InputError with the message, after the name of the modality, unless the condition holds."""
     if not holds:
         raise InputError(f"{MODALITIES[modality]}: {message}")
 
 
 def check_hash(modality: str, name: str, what: str, expected: str | None, found: str) -> str:
-    """The hash that was found. Raises InputError where another one was expected."""
+    """Returns the hash that was found. Raises InputError where another one was expected."""
     if expected not in (None, found):
         raise InputError(
             f"{MODALITIES[modality]}: {what} {name} is another one than that of the settings: its hash is {found}, "
@@ -47,12 +47,12 @@ def check_hash(modality: str, name: str, what: str, expected: str | None, found:
 
 
 def stored_path(name: str) -> str:
-    """A path as settings keep it: absolute, so that it holds in every working directory."""
+    """Returns a path as settings keep it: absolute, so that it holds in every working directory."""
     return str(Path(name).expanduser().absolute())
 
 
 def located(name: str) -> Path | None:
-    """The file or folder of a path in settings; where it is not there, one of the same name in $CMATH_WEIGHTS."""
+    """Returns the file or folder of a path in settings, or one of the same name in $CMATH_WEIGHTS, or None."""
     path = Path(name).expanduser()
     elsewhere = Path(os.environ[WEIGHTS]) / path.name if os.environ.get(WEIGHTS) else path
     return next((candidate for candidate in (path, elsewhere) if candidate.exists()), None)

@@ -1,4 +1,4 @@
-"""Sound files and sound tracks -> samples. Shapes: n samples, c channels.
+"""Reads the samples of sound files and sound tracks.
 
 soundfile reads what libsndfile knows (wav, flac, ogg, mp3, aiff), PyAV all else (mp4, m4a, mkv, webm).
 """
@@ -13,7 +13,7 @@ import numpy as np
 from cmath_jax.errors import reason
 from cmath_jax.extract.containers import duration, frames_from
 from cmath_jax.extract.packages import package
-from cmath_jax.extract.recordings import Part, Span, UnreadableError, ending
+from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError, ending
 from cmath_jax.extract.soundfiles import blocks, surveyed
 
 LOOKBACK = 1.0  # seconds: compressed sound is decoded from a little before the span, until the decoder has settled
@@ -29,36 +29,36 @@ class Heard:
     """The samples of a span, before they are resampled.
 
     Attributes:
-      x_n: float64, the mean of all channels, not yet scaled.
+      samples: float64 [samples], the mean of all channels, not yet scaled.
       rate: samples a second.
       peak: the largest of the recording, by which it is scaled; of a sound track the largest of the span.
       notes: what its user should know.
     """
 
-    x_n: np.ndarray
+    samples: np.ndarray
     rate: int
     peak: float
     notes: tuple[str, ...]
 
 
-def read_sound(span: Span, rate: int) -> Part:
-    """Reads a span as float32 [n], the mean of all channels, in -1..1, so many samples a second.
+def read_sound(span: Span, rate: int) -> SpanContent:
+    """Reads a span as float32 [samples], the mean of all channels, in -1..1, so many samples a second.
 
     Raises:
       UnreadableError: there is nothing, or something that is no sound.
     """
     heard = _by_soundfile(span) or _by_av(span)
-    if len(heard.x_n) == 0:
+    if len(heard.samples) == 0:
         raise UnreadableError(f"there is no sound {_where(span)}")
-    if not np.isfinite(heard.x_n).all():
+    if not np.isfinite(heard.samples).all():
         raise UnreadableError(f"there are samples that are no numbers {_where(span)}")
     factor, said = scale(heard.peak)
-    x_n = resampled(factor * heard.x_n, heard.rate, rate)
-    return Part(x_n / max(float(np.abs(x_n).max()), 1.0), (*heard.notes, *said))
+    samples = resampled(factor * heard.samples, heard.rate, rate)
+    return SpanContent(samples / max(float(np.abs(samples).max()), 1.0), (*heard.notes, *said))
 
 
 def scale(peak: float) -> tuple[float, tuple[str, ...]]:
-    """Returns by what a recording with this peak is multiplied to stay within full scale, 1, and what to say of it.
+    """Returns the factor that brings a recording of this peak within full scale, 1, and what to say of it.
 
     Raises:
       UnreadableError: it is louder than integers of 32 bits.
@@ -74,14 +74,14 @@ def scale(peak: float) -> tuple[float, tuple[str, ...]]:
     raise UnreadableError(f"{told}, more than any recording has")
 
 
-def resampled(x_n: np.ndarray, native: int, rate: int) -> np.ndarray:
-    """float32 [n]: the same sound with another number of samples a second."""
+def resampled(samples: np.ndarray, native: int, rate: int) -> np.ndarray:
+    """Returns the same sound with another number of samples a second, float32 [samples]."""
     from scipy.signal import resample_poly
 
     if native != rate:
         common = math.gcd(native, rate)
-        x_n = resample_poly(x_n, rate // common, native // common)
-    return x_n.astype(np.float32)
+        samples = resample_poly(samples, rate // common, native // common)
+    return samples.astype(np.float32)
 
 
 def _checked(rate: int) -> int:
@@ -103,21 +103,21 @@ def _by_soundfile(span: Span) -> Heard | None:
         begin = max(start - round(LOOKBACK * rate), 0)
         last = found.samples if span.end is None else round(span.end * rate)
         with np.errstate(invalid="ignore"):  # where samples are no numbers `read_sound` says so
-            parts = [x_nc.mean(1, dtype=np.float64) for x_nc in blocks(span.path, found, begin, last)]
+            parts = [block.mean(1, dtype=np.float64) for block in blocks(span.path, found, begin, last)]
     except OSError as error:
         raise UnreadableError(f"it cannot be read: {reason(error)}", lasting=False) from error
     except package("soundfile").LibsndfileError as error:
         raise UnreadableError(f"it is broken ({error})") from error
-    x_n = np.concatenate([np.zeros(0), *parts])[start - begin :]
+    samples = np.concatenate([np.zeros(0), *parts])[start - begin :]
     announced = found.announced / rate if found.announced > found.samples else None
     notes = ending(span, found.samples / rate, announced, "its header names", found.cut)
-    return Heard(x_n, rate, found.peak, notes)
+    return Heard(samples, rate, found.peak, notes)
 
 
 def _by_av(span: Span) -> Heard:
     av = package("av")
     start, end = span.start or 0.0, math.inf if span.end is None else span.end
-    rate, first, there = 0, 0, 0.0
+    rate, first, read_to = 0, 0, 0.0
     form: tuple[Any, ...] = ()
     floats: Any = None
     kept: list[np.ndarray] = []
@@ -126,7 +126,7 @@ def _by_av(span: Span) -> Heard:
         for begins, frame in frames_from(span, "audio", LOOKBACK):
             if begins >= end + SLACK:
                 break
-            there = begins + frame.samples / _checked(frame.sample_rate)
+            read_to = begins + frame.samples / _checked(frame.sample_rate)
             rate = rate or frame.sample_rate
             pieces: list[Any] = []
             if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # they may change in the middle
@@ -134,31 +134,31 @@ def _by_av(span: Span) -> Heard:
                 pieces = floats.resample(None) if floats else []
                 # Floats, whatever the file holds, of one rate. Not in planes: of a 9th PyAV reads what is not its own.
                 floats = av.AudioResampler(format="flt", layout=frame.layout, rate=rate)
-            x_n = _mean([*pieces, *floats.resample(frame)])
+            samples = _mean([*pieces, *floats.resample(frame)])
             if not kept:
                 first = round((start - begins) * rate)
                 first = 0 if -SLACK * rate < first < 0 else first  # less: the recording has nothing at the start
-            if kept or first < len(x_n):
-                kept.append(x_n)
+            if kept or first < len(samples):
+                kept.append(samples)
         else:
-            notes = ending(span, there, duration(span.path, "audio"), "its container names")
+            notes = ending(span, read_to, duration(span.path, "audio"), "its container names")
     except av.error.FFmpegError as error:  # of the resampler
         raise UnreadableError(f"it is broken ({error.strerror})") from error
     except UnreadableError as error:
         if not kept or not error.lasting:
             raise
-        notes = (f"it is broken after {there:.2f} s; what comes before is used",)
+        notes = (f"it is broken after {read_to:.2f} s; what comes before is used",)
     if not kept:
         raise UnreadableError(f"there is no sound {_where(span)}")
     # Counted from the start: times are rounded, in some containers to a millisecond, which would add up.
     last = None if math.isinf(end) else max(first + round((end - start) * rate), 0)
-    x_n = np.concatenate([*kept, _mean(floats.resample(None))])[max(first, 0) : last]
-    peak = float(np.abs(x_n[np.isfinite(x_n)]).max(initial=0))
-    return Heard(x_n, rate, peak, notes)
+    samples = np.concatenate([*kept, _mean(floats.resample(None))])[max(first, 0) : last]
+    peak = float(np.abs(samples[np.isfinite(samples)]).max(initial=0))
+    return Heard(samples, rate, peak, notes)
 
 
 def _mean(pieces: Sequence[Any]) -> np.ndarray:
-    """Returns float64 [n]: frames of packed floats, one after the other, the mean of their channels."""
+    """Returns the mean of the channels of frames of packed floats, one after the other, float64 [samples]."""
     parts = (piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(1, dtype=np.float64) for piece in pieces)
     return np.concatenate([np.zeros(0), *parts])
 

@@ -1,6 +1,6 @@
-"""What libsndfile reads of a recording (wav, flac, ogg, mp3, aiff), as far as it can be read.
+"""Reads what libsndfile knows of a recording (wav, flac, ogg, mp3, aiff), as far as it can be read.
 
-Extraction and the server read through this module, so that they hear the same. Shapes: n samples, c channels.
+Extraction and the server read through this module, so that they hear the same.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from cmath_jax.extract.headers import Layout, View, layout_of
+from cmath_jax.extract.headers import CorrectedFile, SoundLayout, layout_of
 from cmath_jax.extract.packages import package
 
 ENDLESS = 2**63 - 1  # libsndfile: the length of a FLAC that was written as a stream
@@ -25,7 +25,7 @@ WHOLE_NUMBERS = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ALAW", "ULAW
 
 @dataclass(frozen=True)
 class Survey:
-    """What is in a sound file.
+    """The facts about a sound file.
 
     Attributes:
       layout: how it is read.
@@ -38,7 +38,7 @@ class Survey:
       peak: the largest absolute value of those that are numbers, where 1 is full scale.
     """
 
-    layout: Layout
+    layout: SoundLayout
     form: str
     rate: int
     channels: int
@@ -76,14 +76,14 @@ def survey(path: Path, most_seconds: float = math.inf) -> Survey | None:
 
 
 def _with_named(found: Survey) -> Survey:
-    """Returns it with what the sizes in the header tell of samples that are not there."""
+    """Returns the survey with what the sizes in the header tell of samples that are not there."""
     announced = max(found.announced, round(found.samples * found.layout.named))
     cut = found.cut or announced > found.samples
     return replace(found, announced=announced if announced < MOST_SECONDS * found.rate else found.samples, cut=cut)
 
 
 def surveyed(path: Path) -> Survey | None:
-    """Does the same as `survey`, but looks only once at a file that stays the same. Raises OSError."""
+    """Returns what `survey` does, but looks only once at a file that stays the same. Raises OSError."""
     state = os.stat(path)
     return _surveyed(path, state.st_size, state.st_mtime_ns)
 
@@ -94,7 +94,7 @@ def _surveyed(path: Path, size: int, time: int) -> Survey | None:
 
 
 def blocks(path: Path, found: Survey, begin: int = 0, end: int = ENDLESS) -> Iterator[np.ndarray]:
-    """Yields the samples from one place to another, float32 [n, c], in parts.
+    """Yields the samples from one place to another, float32 [samples, channels], in parts.
 
     Raises:
       OSError: the file cannot be read.
@@ -106,13 +106,13 @@ def blocks(path: Path, found: Survey, begin: int = 0, end: int = ENDLESS) -> Ite
         if begin and not _sought(file, begin):
             place = 0
         while place < end:
-            x_nc = file.read(min(BLOCK, end - place), dtype="float32", always_2d=True)
-            if len(x_nc) == 0:
+            read = file.read(min(BLOCK, end - place), dtype="float32", always_2d=True)
+            if len(read) == 0:
                 return
             skipped = max(begin - place, 0)
-            place += len(x_nc)
-            if skipped < len(x_nc):
-                yield x_nc[skipped:]
+            place += len(read)
+            if skipped < len(read):
+                yield read[skipped:]
 
 
 def _sought(file: Any, place: int) -> bool:
@@ -123,25 +123,25 @@ def _sought(file: Any, place: int) -> bool:
         return False
 
 
-def _counted(library: Any, bytes_of: Any, layout: Layout, most: float) -> tuple[int, float]:
+def _counted(library: Any, bytes_of: Any, layout: SoundLayout, most: float) -> tuple[int, float]:
     """Returns how many samples can be read, one after the other, and the largest of them."""
-    count, peak, step = 0, 0.0, BLOCK
-    while step:
+    count, peak, block = 0, 0.0, BLOCK
+    while block:
         with _opened(library, bytes_of, layout) as file:
             if count and not _sought(file, count):
                 break
             try:
-                while count <= most and len(x_nc := file.read(step, dtype="float32", always_2d=True)):
-                    count += len(x_nc)
-                    peak = max(peak, float(np.abs(np.where(np.isfinite(x_nc), x_nc, 0)).max()))
+                while count <= most and len(read := file.read(block, dtype="float32", always_2d=True)):
+                    count += len(read)
+                    peak = max(peak, float(np.abs(np.where(np.isfinite(read), read, 0)).max()))
                 break
             except library.LibsndfileError:
-                step //= 2  # with the samples that fail those before them are lost
+                block //= 2  # with the samples that fail those before them are lost
     return count, peak
 
 
-def _opened(library: Any, bytes_of: IO[bytes], layout: Layout) -> Any:
-    return _straight(library)(View(bytes_of, layout))
+def _opened(library: Any, bytes_of: IO[bytes], layout: SoundLayout) -> Any:
+    return _straight(library)(CorrectedFile(bytes_of, layout))
 
 
 @cache

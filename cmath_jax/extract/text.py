@@ -1,4 +1,4 @@
-"""Utterances -> vectors of an encoder. Shapes: n utterances of a conversation, b texts of a batch, d features."""
+"""Makes vectors of utterances with an encoder. Shapes: n texts of a batch, d features."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.extract import Execution, Extracted, Problem
 from cmath_jax.extract.cache import Cache, Found
 from cmath_jax.extract.encoders import Encoder
@@ -20,7 +20,7 @@ REVISION = 1  # of what is here, in words.py and in encoders.py; another one com
 
 
 class TextExtractor:
-    """See `Extractor`. Raises InputError."""
+    """The `Extractor` of text. Raises InputError."""
 
     def __init__(self, settings: Mapping[str, Any], execution: Execution) -> None:
         self._encoder = Encoder(settings, execution.device)
@@ -65,7 +65,7 @@ class TextExtractor:
         return problems
 
     def _vectors(self, texts: set[str]) -> dict[str, np.ndarray]:
-        """Text -> float32 [d]."""
+        """Returns the vector of each text, float32 [d]."""
         torch = package("torch")
         vectors: dict[str, np.ndarray] = {}
         for text in texts:
@@ -78,8 +78,8 @@ class TextExtractor:
             for start in range(0, len(todo), self._execution.batch):
                 batch = todo[start : start + self._execution.batch]
                 with torch.inference_mode():
-                    x_bd = self._encoder(batch).cpu().numpy().astype(np.float32)
-                for text, x_d in zip(batch, x_bd, strict=True):
+                    x_nd = self._encoder(batch).cpu().numpy().astype(np.float32)
+                for text, x_d in zip(batch, x_nd, strict=True):
                     vectors[text] = x_d
                     self._cache.put(hash_of([text]), Found(x_d))
                 counter.add(len(batch))

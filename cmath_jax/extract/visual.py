@@ -1,7 +1,4 @@
-"""Utterances -> what a DenseNet sees in the face, one vector each, the mean of some frames.
-
-Shapes: k pictures of an utterance, s their side, d features.
-"""
+"""Makes a vector of each utterance from what a DenseNet sees in the face: the mean over some frames."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache
 from cmath_jax.extract.frames import finder, pictures, read_frames
 from cmath_jax.extract.packages import device, package, torchvision
-from cmath_jax.extract.recordings import Part, Read, Span, extract
+from cmath_jax.extract.recordings import Read, Span, SpanContent, extract
 from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.weights import hash_of_tensors
 
@@ -33,7 +30,7 @@ _OLD_NAMES = re.compile(r"(denselayer\d+)\.(norm|relu|conv)\.(\d)\.")  # in the 
 
 @dataclass(frozen=True)
 class VisualSettings:
-    """How a video becomes a vector.
+    """The settings by which a video becomes a vector.
 
     Attributes:
       weights: a file with the weights of the network.
@@ -57,7 +54,7 @@ class VisualSettings:
 
 
 class VisualExtractor:
-    """See `Extractor`. Raises InputError."""
+    """The `Extractor` of faces. Raises InputError."""
 
     def __init__(self, settings: Mapping[str, Any], execution: Execution) -> None:
         given = read_settings(VisualSettings, settings, "v")
@@ -86,16 +83,16 @@ class VisualExtractor:
             transcripts, _recording, folder, make, self._vector, self.dim, self._cache, self._execution, "visual"
         )
 
-    def _vector(self, pictures_kss3: np.ndarray) -> np.ndarray:
-        """float32 [d] of uint8 [k, s, s, 3]."""
+    def _vector(self, pictures: np.ndarray) -> np.ndarray:
+        """Returns the vector of an utterance, float32 [d], from uint8 [pictures, side, side, 3]."""
         torch = package("torch")
         parts = []
-        for start in range(0, len(pictures_kss3), self._execution.batch):
-            x_kss3 = pictures_kss3[start : start + self._execution.batch].astype(np.float32) / 255
-            x_kss3 = (x_kss3 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
+        for start in range(0, len(pictures), self._execution.batch):
+            scaled = pictures[start : start + self._execution.batch].astype(np.float32) / 255
+            scaled = (scaled - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
             with torch.inference_mode():
-                x_k3ss = torch.from_numpy(np.ascontiguousarray(x_kss3.transpose(0, 3, 1, 2))).to(self._device)
-                parts.append(self._network(x_k3ss).cpu().numpy())
+                planes = torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))).to(self._device)
+                parts.append(self._network(planes).cpu().numpy())
         return np.concatenate(parts).mean(0, dtype=np.float64).astype(np.float32)
 
 
@@ -106,9 +103,9 @@ def _recording(utterance: Utterance) -> str | None:
 def _reader(face: str, every: int, most: int, side: int) -> Read:
     find = finder(face)
 
-    def read(span: Span) -> Part:
+    def read(span: Span) -> SpanContent:
         frames = read_frames(span, every, most)
-        return Part(pictures(frames.content, find, side), frames.notes)
+        return SpanContent(pictures(frames.content, find, side), frames.notes)
 
     return read
 
@@ -132,7 +129,7 @@ def _check(settings: VisualSettings) -> None:
 
 
 def _weights(name: str) -> dict[str, Any]:
-    """Name -> tensor, of all but the classifier."""
+    """Returns the weights of all but the classifier, name -> tensor. Raises InputError."""
     path = located(name)
     if path is None or not path.is_file():
         raise InputError(f"visual: there is no file of weights {name} (${WEIGHTS} can name its folder)")
@@ -156,7 +153,7 @@ def _weights(name: str) -> dict[str, Any]:
 
 
 def _network(settings: VisualSettings, weights: Mapping[str, Any]) -> tuple[Any, int]:
-    """The network without its classifier, with the weights, and d."""
+    """Returns the network with its weights and without its classifier, and d. Raises InputError."""
     models, torch = torchvision().models, package("torch")
     try:
         if settings.network == "densenet":

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def hash_of_tensors(tensors: Mapping[str, Any], vocabulary: Mapping[str, int] | None = None, design: str = "") -> str:
-    """Of the names, types, shapes and values of PyTorch tensors, of what the numbers of tokens mean, and of a text."""
+    """Returns the hash of the names, types, shapes and values of PyTorch tensors, of a vocabulary, and of a text."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -19,7 +19,7 @@ def hash_of_tensors(tensors: Mapping[str, Any], vocabulary: Mapping[str, int] | 
 
 
 def hash_of(parts: Iterable[str]) -> str:
-    """Of texts, one after the other."""
+    """Returns the hash of texts, one after the other."""
     digest = hashlib.sha256()
     for part in parts:
         encoded = part.encode("utf-8", "surrogatepass")

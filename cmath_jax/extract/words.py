@@ -1,4 +1,4 @@
-"""What an encoder reads of each utterance of a conversation, and what its user should know of it."""
+"""Finds what an encoder reads of each utterance of a conversation, and what its user should know of it."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ CHANGING = (0x034F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE01
 
 @dataclass(frozen=True)
 class Words:
-    """What is read of an utterance.
+    """The text that is read of an utterance.
 
     Attributes:
       text: with what was said before it; None where the utterance has nothing that could be read.

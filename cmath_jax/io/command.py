@@ -1,4 +1,4 @@
-"""What all command lines have in common: how they read options, and how they end.
+"""The parts that all command lines have in common: how they read options, and how they end.
 
 `answer` runs a command and turns whatever ends it into a readable line and an exit code. What is neither the user's
 fault nor the system's is ours: it keeps its traceback.
@@ -109,7 +109,7 @@ def _say(line: str, code: int) -> int:
 
 
 def _place(error: OSError) -> str:
-    """The line of a system error; where nothing names a file, the place in our code is better than none."""
+    """Returns the line of a system error; where nothing names a file, the place in our code is better than none."""
     told = readable(error)
     if error.filename is not None or hasattr(error, "__notes__"):
         return told
@@ -150,7 +150,7 @@ def _let_go(stream: TextIO | None) -> None:
 
 
 def respelled(message: str, spellings: Mapping[str, str]) -> str:
-    """A message with the names of options as a command line spells them.
+    """Replaces the names of options in a message by those of a command line.
 
     Names inside of paths and words stay, and those in double quotes, which are fields of JSON.
     """
@@ -164,12 +164,12 @@ def respelled(message: str, spellings: Mapping[str, str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """One that raises InputError for a wrong argument, so that all errors look alike, and says what may be meant."""
+    """A parser that raises InputError for a wrong argument, so that all errors look alike, and says what was meant."""
 
     _given: Sequence[str] = ()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As `argparse` has it, but that nothing may be left over."""
+        """Parses arguments as `argparse` does, but refuses any that are left over."""
         self._given = sys.argv[1:] if args is None else list(args)
         options, left = super().parse_known_args(args, namespace)
         if left:
@@ -189,7 +189,7 @@ class Parser(argparse.ArgumentParser):
             tell(message.rstrip("\n"))
 
     def _unknown(self) -> list[str]:
-        """Of what was given, the options that this parser does not know; those of a command are its own affair."""
+        """Returns the given options that this parser does not know; those of a command are its own affair."""
         if self._subparsers is not None:
             return []
         given = self._given[: self._given.index("--")] if "--" in self._given else self._given

@@ -10,7 +10,7 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def unreadable(path: Path | str, error: OSError) -> InputError:
-    """The line for a file that the system does not give: what is the matter with its name, or with reading it."""
+    """Makes the error for a file that the system does not give: its name is wrong, or reading it failed."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: there is no such file")
     if isinstance(error, IsADirectoryError):
@@ -19,12 +19,12 @@ def unreadable(path: Path | str, error: OSError) -> InputError:
 
 
 def size(count: float) -> str:
-    """A number of bytes in the unit that fits it: `999 bytes`, `1.5 kB`, `12.0 GB`."""
+    """Returns a number of bytes in the unit that fits it: `999 bytes`, `1.5 kB`, `12.0 GB`."""
     return sizes(count)[0]
 
 
 def sizes(*counts: float) -> tuple[str, ...]:
-    """Numbers of bytes as `size` has them, with so many digits that unequal ones do not look alike."""
+    """Returns numbers of bytes as `size` has them, with so many digits that unequal ones do not look alike."""
     for digits in range(1, 10):
         told = tuple(_size(count, digits) for count in counts)
         if len(set(told)) == len({int(count) for count in counts}):

@@ -50,7 +50,7 @@ def read_json(path: Path) -> Any:
     """Returns the value in a file. Raises as the module says."""
     with doing("reading", path):
         data = path.read_bytes()
-    return decode(data, str(path))
+    return from_json(data, str(path))
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def read_lines(path: Path) -> Iterator[Any]:
     """Yields the value in each line of a file that is not empty. Raises as the module says."""
     for number, line in enumerate(_lines(path), start=1):
         if line.strip():
-            yield decode(line, f"{path}, line {number}")
+            yield from_json(line, f"{path}, line {number}")
 
 
 def read_whole_lines(path: Path) -> list[dict[str, Any]]:
@@ -73,13 +73,13 @@ def read_whole_lines(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in _lines(path) if path.exists() else ():
         try:
-            rows.append(decode(line, str(path)))
+            rows.append(from_json(line, str(path)))
         except InputError:
             continue
     return [row for row in rows if isinstance(row, dict)]
 
 
-def decode(text: str | bytes, where: str, cut: str = CUT, wrong: str = WRONG) -> Any:
+def from_json(text: str | bytes, where: str, cut: str = CUT, wrong: str = WRONG) -> Any:
     """Returns the value that a text holds.
 
     Args:
@@ -100,7 +100,7 @@ def decode(text: str | bytes, where: str, cut: str = CUT, wrong: str = WRONG) ->
 
 
 def no_constant(name: str) -> float:
-    """For `json.loads(parse_constant=...)`: NaN and the infinities are no numbers of JSON. Raises ValueError."""
+    """Raises ValueError, as `parse_constant` of `json.loads`: NaN and the infinities are no numbers of JSON."""
     raise ValueError(f"{name} is no number of JSON")
 
 

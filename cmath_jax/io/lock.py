@@ -15,7 +15,7 @@ LOCK = ".lock"
 
 
 class FolderLock:
-    """Holds a folder, which is made where it is not there. The lock goes with the process, however that ends.
+    """A lock of a folder, which is made where it is not there. The lock goes with the process, however that ends.
 
     Raises:
       BlockingIOError: on `acquire` without waiting, if another process holds it.
@@ -57,13 +57,13 @@ class FolderLock:
                 fcntl.flock(file, fcntl.LOCK_EX)
 
     def release(self) -> None:
-        """Lets go, and leaves the folder."""
+        """Releases the lock, and leaves the folder."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def release_without_trace(self, is_trace: Callable[[Path], bool]) -> None:
-        """Lets go, and removes the folder if it was made here and holds nothing but traces.
+        """Releases the lock, and removes the folder if it was made here and holds nothing but traces.
 
         In a folder that was there before only the lock goes, where nothing else has come into it.
 

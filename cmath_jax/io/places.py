@@ -1,4 +1,4 @@
-"""Where something happened that cannot be used, for those who show it beside what it is about."""
+"""The place of what cannot be used, for those who show the error beside it."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whoever waits says so: for what, and for how long, on standard error."""
+"""Announcements of waiting: for what, and for how long, on standard error."""
 
 import contextlib
 import sys
@@ -36,7 +36,7 @@ def announced(tell: Callable[[float], str]) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `5 min`, `1 min 30 s`, `1 h`."""
+    """Returns a number of seconds as `45 s`, `5 min`, `1 min 30 s`, `1 h`."""
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{rest} s" if rest else ""]

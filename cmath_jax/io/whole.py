@@ -42,20 +42,13 @@ def whole_file(path: Path, mode: str = "w", *, parents: bool = False, durable: b
                 yield file
             return
         path = Path(os.path.realpath(path))
-        made = made_folders(path.parent) if parents else []
-        partial = _partial_of(path)
-        try:
-            with _without_name(partial):
-                with open(partial, mode, encoding=encoding) as file:
-                    yield file
-                    file.flush()
-                    if durable:
-                        os.fsync(file.fileno())
-                partial.replace(path)
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            remove_empty(made)
+        with _partial(path, parents) as partial:
+            with open(partial, mode, encoding=encoding) as file:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            partial.replace(path)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -76,23 +69,17 @@ def whole_folder(folder: Path, *, replace: bool = True) -> Iterator[Path]:
     """
     with doing("writing", folder):
         folder = Path(os.path.realpath(folder))  # what a link leads to is made, not the link
-        partial = _partial_of(folder)
-        with _without_name(partial):
-            made = made_folders(partial)
-        try:
-            with _without_name(partial):
-                yield partial
-                for path in partial.rglob("*"):
-                    _to_disk(path)
-                try:
-                    partial.rename(folder)
-                except OSError as error:
-                    if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
-                    _exchange(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            remove_empty([above for above in made if above != partial])
+        with _partial(folder, parents=True) as partial:
+            partial.mkdir()
+            yield partial
+            for path in partial.rglob("*"):
+                _to_disk(path)
+            try:
+                partial.rename(folder)
+            except OSError as error:
+                if not replace or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                _exchange(partial, folder)
 
 
 @contextlib.contextmanager
@@ -122,7 +109,7 @@ def remove_partials(path: Path) -> None:
 
 
 def is_partial(path: Path) -> bool:
-    """Returns whether a process has not written the file or folder to its end, as its name says."""
+    """Whether a process has not written the file or folder to its end, as its name says."""
     return path.name.startswith(".") and path.name.endswith(".partial")
 
 
@@ -132,14 +119,23 @@ def _partial_of(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _without_name(partial: Path) -> Iterator[None]:
-    """Takes a name that nobody has given out of an error."""
+def _partial(path: Path, parents: bool) -> Iterator[Path]:
+    """Yields the name of what is written, and leaves nothing of that name, nor folders that were made for it and are
+    empty. An error does not tell the name, which nobody has given.
+    """
+    partial = _partial_of(path)
+    made = made_folders(path.parent) if parents else []
     try:
-        yield
+        yield partial
     except OSError as error:
         if str(error.filename).startswith(str(partial)):
             error.filename = error.filename2 = None
         raise
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        shutil.rmtree(partial, ignore_errors=True)
+        remove_empty(made)
 
 
 def _to_disk(path: Path) -> None:

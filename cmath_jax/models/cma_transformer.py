@@ -1,7 +1,8 @@
 """The cross-modality augmented transformers of all central modalities (section 4.2 of the paper, eqs 9-14).
 
-All of them have the same shapes, and are computed together: c is the central modality, x the one that it attends to.
-Both count the modalities present in their order; where x = c it attends to itself, else x is an auxiliary.
+They have the same shapes, and are computed together: of the axes [m, m, ...] the first is the central modality (c
+in the equations), the second the one that it attends to (x). Both count the modalities present in their order; on the
+diagonal a modality attends to itself, elsewhere to an auxiliary.
 """
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.models.attention import MASKED, Attention
-from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, gelu, softmax_gate, spread, total
+from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, gelu, repeat_along, softmax_gate, total
 
 
 class Block(nn.Module):
@@ -19,12 +20,12 @@ class Block(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, a_srld: jax.Array, h_srld: jax.Array, context: Context) -> jax.Array:
-        width = a_srld.shape[-1]
-        b_srld = LayerNorm(self.stack, self.dtype, name="attention_norm")(a_srld + h_srld)
-        f_srld = gelu(Dense((width,), self.stack, dtype=self.dtype, name="hidden")(b_srld))
-        f_srld = Dense((width,), self.stack, dtype=self.dtype, name="project")(Dropout()(f_srld, context))
-        return LayerNorm(self.stack, self.dtype, name="output_norm")(Dropout()(f_srld, context) + b_srld)
+    def __call__(self, a_grld: jax.Array, h_grld: jax.Array, context: Context) -> jax.Array:
+        width = a_grld.shape[-1]
+        b_grld = LayerNorm(self.stack, self.dtype, name="attention_norm")(a_grld + h_grld)
+        f_grld = gelu(Dense((width,), self.stack, dtype=self.dtype, name="hidden")(b_grld))
+        f_grld = Dense((width,), self.stack, dtype=self.dtype, name="project")(Dropout()(f_grld, context))
+        return LayerNorm(self.stack, self.dtype, name="output_norm")(Dropout()(f_grld, context) + b_grld)
 
 
 class CMATransformer(nn.Module):
@@ -42,35 +43,35 @@ class CMATransformer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, h_crld: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
-        """H'_c [c, r, l, d], and the gate's weights [c, x, r, l, d]: 1 where there is a single modality."""
-        m, width = h_crld.shape[0], h_crld.shape[-1]
-        h_cxrld = spread(h_crld, 1, m)
+    def __call__(self, h_mrld: jax.Array, context: Context) -> tuple[jax.Array, jax.Array]:
+        """Returns H'_m [m, r, l, d], and the gate's weights [m, m, r, l, d]: 1 where there is a single modality."""
+        m, width = h_mrld.shape[0], h_mrld.shape[-1]
+        h_mmrld = repeat_along(h_mrld, 1, m)
         block = Block((m, m), self.dtype, name="block")
-        central_cx = jnp.eye(m, dtype=bool)[:, :, None, None, None]
+        central_mm = jnp.eye(m, dtype=bool)[:, :, None, None, None]
 
-        def all_sources(x_cxrld: jax.Array) -> jax.Array:
-            return spread(total(x_cxrld, 1), 1, m)
+        def all_sources(x_mmrld: jax.Array) -> jax.Array:
+            return repeat_along(total(x_mmrld, 1), 1, m)
 
-        a_cxrld = Attention(self.heads, self.dtype, name="attention")(h_crld, h_crld, context)  # A_xc, A_cc of eq. 9
+        a_mmrld = Attention(self.heads, self.dtype, name="attention")(h_mrld, h_mrld, context)  # A_xc, A_cc of eq. 9
         # Of a modality that a conversation lacks nothing is heard, not even a bias, and it has no place in the gate.
-        heard_xrld = None if context.present_mrl is None else context.heard_mrl[..., None]
-        if heard_xrld is not None:
-            a_cxrld = jnp.where(heard_xrld[None], a_cxrld, jnp.zeros((), a_cxrld.dtype))
+        heard_mrld = None if context.present_mrl is None else context.heard_mrl[..., None]
+        if heard_mrld is not None:
+            a_mmrld = jnp.where(heard_mrld[None], a_mmrld, jnp.zeros((), a_mmrld.dtype))
         if self.inject == "attention":
-            a_cxrld = jnp.where(central_cx, all_sources(a_cxrld), a_cxrld)  # eq. 11
-        z_cxrld = block(a_cxrld, h_cxrld, context)  # H_xc, H_cc of eq. 10
+            a_mmrld = jnp.where(central_mm, all_sources(a_mmrld), a_mmrld)  # eq. 11
+        z_mmrld = block(a_mmrld, h_mmrld, context)  # H_xc, H_cc of eq. 10
         if self.inject == "block":
             # The centre has to wait for the auxiliaries; to keep the one shape, all are computed again with it.
-            finished_cxrld = jnp.where(central_cx, 0, z_cxrld)
-            if heard_xrld is not None:
-                finished_cxrld = jnp.where(heard_xrld[None], finished_cxrld, 0)
-            z_cxrld = jnp.where(central_cx, block(a_cxrld + all_sources(finished_cxrld), h_cxrld, context), z_cxrld)
+            finished_mmrld = jnp.where(central_mm, 0, z_mmrld)
+            if heard_mrld is not None:
+                finished_mmrld = jnp.where(heard_mrld[None], finished_mmrld, 0)
+            z_mmrld = jnp.where(central_mm, block(a_mmrld + all_sources(finished_mmrld), h_mmrld, context), z_mmrld)
         if m == 1:
-            return z_cxrld[:, 0], jnp.ones_like(z_cxrld)
+            return z_mmrld[:, 0], jnp.ones_like(z_mmrld)
 
-        # Eq. 12: a softmax over x, feature by feature, through one matrix for each centre.
-        score_cxrld = Dense((width,), (m,), use_bias=False, dtype=self.dtype, name="gate")(z_cxrld)
-        if heard_xrld is not None:
-            score_cxrld = jnp.where(heard_xrld[None], score_cxrld, MASKED)
-        return softmax_gate(score_cxrld, z_cxrld, axis=1)
+        # Eq. 12: a softmax over the second axis, feature by feature, through one matrix for each centre.
+        score_mmrld = Dense((width,), (m,), use_bias=False, dtype=self.dtype, name="gate")(z_mmrld)
+        if heard_mrld is not None:
+            score_mmrld = jnp.where(heard_mrld[None], score_mmrld, MASKED)
+        return softmax_gate(score_mmrld, z_mmrld, axis=1)

@@ -8,19 +8,18 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES, Sizes
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
-from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, sinusoids, spread
+from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, repeat_along, sinusoids
 from cmath_jax.models.outputs import Outputs
 
 
 class CMATH(nn.Module):
     """The whole model. `CMATH(...).apply(variables, batch, train=False)` returns `Outputs`.
 
-    Training draws from the streams `dropout` and `noise`: `apply(..., train=True, rngs={"dropout": k, "noise": k})`.
+    Training draws from two rng keys: `apply(..., train=True, rngs={"dropout": rng_key, "noise": rng_key})`.
 
     Attributes:
       classes: number of emotions C.
@@ -52,28 +51,9 @@ class CMATH(nn.Module):
     causal: bool = False
     dtype: jnp.dtype = jnp.float32
 
-    @classmethod
-    def of(cls, config: Config, sizes: Sizes) -> "CMATH":
-        """The model of a config, sized by the data."""
-        return cls(
-            classes=len(sizes.classes),
-            speakers=sizes.speakers,
-            width=config.model.width,
-            heads=config.model.heads,
-            dropout=config.model.dropout,
-            modalities=config.data.modalities,
-            kernel=config.model.kernel,
-            reconstruction=config.model.reconstruction,
-            cross_attention=config.model.cross_attention,
-            inject=config.model.inject,
-            noise=config.model.noise,
-            causal=config.model.causal,
-            dtype=jnp.dtype(config.precision),
-        )
-
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
-        """With `dropout` as the rate of this call, which may be traced; None takes the attribute."""
+        """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
         present = [m for m in MODALITIES if m in self.modalities]
         rate = self.dropout if dropout is None else dropout
         context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
@@ -82,28 +62,28 @@ class CMATH(nn.Module):
         compressed, reconstructions = {}, {}
         with jax.named_scope("reconstruction"):
             for m in present:
-                u_rlm = batch.features[m]
+                u_rld = batch.features[m]
                 if self.reconstruction:
-                    compressed[m] = self._convolution(self.width, False, f"down_{m}")(u_rlm, context)
-                    restored_rlm = self._convolution(u_rlm.shape[-1], True, f"up_{m}")(compressed[m], context)
-                    reconstructions[m] = restored_rlm.astype(jnp.float32)
+                    compressed[m] = self._convolution(self.width, False, f"down_{m}")(u_rld, context)
+                    restored_rld = self._convolution(u_rld.shape[-1], True, f"up_{m}")(compressed[m], context)
+                    reconstructions[m] = restored_rld.astype(jnp.float32)
                 else:
-                    compressed[m] = Dense((self.width,), dtype=self.dtype, name=f"linear_{m}")(u_rlm)
+                    compressed[m] = Dense((self.width,), dtype=self.dtype, name=f"linear_{m}")(u_rld)
 
         # Who speaks, and when (eqs 4-8): the same for all modalities, which from here on lie in one array.
         with jax.named_scope("embeddings"):
             speaker_rld = SpeakerEmbedding(self.speakers, self.width, self.dtype, name="speaker")(batch.speaker_rl)
             positions_ld = jnp.asarray(sinusoids(batch.position_rl.shape[1], self.width), self.dtype)
-            place_mrld = spread(speaker_rld + positions_ld[batch.position_rl], 0, len(present))
+            place_mrld = repeat_along(speaker_rld + positions_ld[batch.position_rl], 0, len(present))
             h_mrld = Dropout()(jnp.stack([compressed[m] for m in present]) + place_mrld, context)
 
         # Cross-modality augmented transformers, one per central modality (eqs 9-14).
         gates = {}
         if self.cross_attention:
-            h_mrld, alpha_cxrld = CMATransformer(self.heads, self.inject, self.dtype, name="cma")(h_mrld, context)
+            h_mrld, alpha_mmrld = CMATransformer(self.heads, self.inject, self.dtype, name="cma")(h_mrld, context)
             if len(present) > 1:
                 gates = {
-                    c: dict(zip(present, alpha, strict=True)) for c, alpha in zip(present, alpha_cxrld, strict=True)
+                    c: dict(zip(present, alpha, strict=True)) for c, alpha in zip(present, alpha_mmrld, strict=True)
                 }
 
         # Variational fusion (eqs 15-17).
@@ -128,9 +108,9 @@ class CMATH(nn.Module):
             gates=gates,
         )
 
-    def _classify(self, name: str, stack: tuple[int, ...], h_srld: jax.Array, context: Context) -> jax.Array:
+    def _classify(self, name: str, stack: tuple[int, ...], h_grld: jax.Array, context: Context) -> jax.Array:
         classifier = Dense((self.classes,), stack, dtype=self.dtype, name=name)
-        return classifier(Dropout()(h_srld, context)).astype(jnp.float32)
+        return classifier(Dropout()(h_grld, context)).astype(jnp.float32)
 
     def _convolution(self, features: int, use_bias: bool, name: str) -> Convolution:
         return Convolution(features, self.kernel, use_bias, self.dtype, name=name)

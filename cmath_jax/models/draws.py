@@ -1,4 +1,4 @@
-"""Random numbers with an address: a pure function of a key and of coordinates.
+"""Random numbers with an address: a pure function of an rng key and of coordinates.
 
 A draw belongs to an utterance, and to a place in the model (a block, a head, a position, a feature), not to a place in
 the batch: a conversation is dropped out and sampled alike in any row, beside any other, on any number of devices. Each
@@ -13,19 +13,19 @@ import jax.numpy as jnp
 GOLDEN = 0x9E3779B9  # odd, and far from any pattern: neighbouring coordinates are far apart after a product with it
 
 
-def random_bits(key: jax.Array, *coordinates: jax.Array) -> jax.Array:
-    """32 random bits for each address, uint32 in the shape that the coordinates broadcast to.
+def random_bits(rng_key: jax.Array, *coordinates: jax.Array) -> jax.Array:
+    """Draws 32 bits for each address: uint32 in the shape that the coordinates broadcast to.
 
     Coordinates of small shape come first: all but the last steps are then computed for few addresses.
     """
-    state, salt = jax.random.bits(key, (2,), jnp.uint32)
+    state, salt = jax.random.bits(rng_key, (2,), jnp.uint32)
     for coordinate in coordinates:
         state = _scramble(state + coordinate.astype(jnp.uint32) * jnp.uint32(GOLDEN), salt)
     return state
 
 
 def standard_normal(bits: jax.Array) -> jax.Array:
-    """float32, from as many random bits: the quantile of a number in (-1, 1) that has 23 bits."""
+    """Turns 32 random bits each into standard normal float32: the quantile of a number in (-1, 1) that has 23 bits."""
     uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-22 - 1.0
     return jnp.float32(math.sqrt(2.0)) * jax.lax.erf_inv(uniform)
 

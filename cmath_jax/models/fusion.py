@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.models.draws import random_bits, standard_normal
-from cmath_jax.models.layers import Context, Dense, aligned, spread, total
+from cmath_jax.models.layers import Context, Dense, aligned, repeat_along, total
 
 SMALLEST_DEVIATION = 1e-6
 
@@ -24,7 +24,9 @@ class Gaussians(nn.Module):
         modalities, *_, width = h_mrld.shape
         moments = 2 if self.noisy else 1
         stack = (modalities, moments)
-        hidden_mprld = nn.relu(Dense((width,), stack, dtype=self.dtype, name="hidden")(spread(h_mrld, 1, moments)))
+        hidden_mprld = nn.relu(
+            Dense((width,), stack, dtype=self.dtype, name="hidden")(repeat_along(h_mrld, 1, moments))
+        )
         output_mprld = Dense((width,), stack, dtype=self.dtype, name="output")(hidden_mprld).astype(jnp.float32)
         mean_mrld, *raw = jnp.unstack(output_mprld, axis=1)
         if not self.noisy:
@@ -34,7 +36,7 @@ class Gaussians(nn.Module):
 
 
 def average(x_mrld: jax.Array, context: Context) -> jax.Array:
-    """The plain average over the modalities present (eq. 16), [r, l, d].
+    """Averages the modalities that are present (eq. 16): [m, r, l, d] -> [r, l, d].
 
     An utterance that has none of them is told by those that it hears of.
     """
@@ -44,9 +46,9 @@ def average(x_mrld: jax.Array, context: Context) -> jax.Array:
     return total(jnp.where(told_mrld, x_mrld, 0.0), 0) / jnp.maximum(told_mrld.sum(0), 1)
 
 
-def sample(mean_rld: jax.Array, deviation_rld: jax.Array, key: jax.Array, context: Context) -> jax.Array:
-    """mu + eps * sigma with eps ~ N(0, I), drawn per utterance and feature (eq. 17)."""
+def sample(mean_rld: jax.Array, deviation_rld: jax.Array, rng_key: jax.Array, context: Context) -> jax.Array:
+    """Draws mu + eps * sigma with eps ~ N(0, I), per utterance and feature (eq. 17)."""
     address = aligned(context.utterance_rl[..., None], jnp.arange(mean_rld.shape[-1]))
     # Drawn once: without a barrier it would be drawn again wherever the sample is used.
-    noise_rld = jax.lax.optimization_barrier(standard_normal(random_bits(key, *address)))
+    noise_rld = jax.lax.optimization_barrier(standard_normal(random_bits(rng_key, *address)))
     return mean_rld + noise_rld * deviation_rld

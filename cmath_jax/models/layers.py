@@ -3,7 +3,7 @@
 Layers of equal shape are computed together: their parameters lie in one array, whose leading axes, the `stack`, say
 whose they are. A layer with the stack () is a single one.
 
-Shapes: s the axes of the stack; r rows, l slots of a row, n all slots of all rows, d width.
+Shapes: g the axes of the stack; r rows, l slots of a row, n all slots of all rows, d width, v speakers.
 """
 
 import functools
@@ -24,7 +24,7 @@ LONGEST_SYMBOL = 512  # how long a row can be at most if its length is a symbol
 
 @flax.struct.dataclass
 class Context:
-    """What every layer needs to know of a batch.
+    """The facts of a batch that every layer needs to know.
 
     Attributes:
       utterance_rl: int32, the number of the utterance in its split; addresses its random draws.
@@ -48,7 +48,7 @@ class Context:
     def of(
         cls, batch: Batch, modalities: Sequence[str], *, dropout: jax.Array | float, train: bool, causal: bool
     ) -> "Context":
-        """Of a batch, for a model that takes these modalities, in this order."""
+        """Makes the context of a batch, for a model that takes these modalities, in this order."""
         present_mrl = jnp.stack([batch.present[m] for m in modalities]) if batch.present else None
         return cls(batch.utterance_rl, batch.position_rl, batch.segment_rl, present_mrl, dropout, train, causal)
 
@@ -68,10 +68,10 @@ class Context:
             last_mrl = jax.lax.cummax(jnp.where(self.present_mrl, slot_l[None], -1), axis=2)
             return last_mrl >= (slot_l - self.position_rl)[None]
         # Of each conversation of the row, whether anybody has it.
-        row_r1 = jnp.arange(rows)[:, None]
-        anybody_mrs = jnp.zeros((len(self.present_mrl), rows, slots + 1), bool)
-        anybody_mrs = anybody_mrs.at[:, row_r1, self.segment_rl].max(self.present_mrl)
-        return anybody_mrs[:, row_r1, self.segment_rl]
+        row_r = jnp.arange(rows)[:, None]
+        anybody_mrb = jnp.zeros((len(self.present_mrl), rows, slots + 1), bool)
+        anybody_mrb = anybody_mrb.at[:, row_r, self.segment_rl].max(self.present_mrl)
+        return anybody_mrb[:, row_r, self.segment_rl]
 
     @property
     def told_mrl(self) -> jax.Array:
@@ -81,7 +81,7 @@ class Context:
 
 
 def visible(asking: Context, answering: Context) -> jax.Array:
-    """bool [m, r, q, k]: whether q of the asking utterances may hear modality m of k of the answering ones.
+    """Returns whether q of the asking utterances may hear modality m of k of the answering ones, bool [m, r, q, k].
 
     They are of one conversation, k has the modality, and if causal is not after q. Padding sees padding. m is of
     length 1 where nothing is missing.
@@ -94,35 +94,35 @@ def visible(asking: Context, answering: Context) -> jax.Array:
 
 
 def drop(x: jax.Array, bits: jax.Array, rate: jax.Array | float) -> jax.Array:
-    """Inverted dropout: 0 with probability `rate`, else x / (1 - rate). Integers are compared: no rounding, no cost."""
+    """Applies inverted dropout: 0 with probability `rate`, else x / (1 - rate). Integers are compared."""
     keep = bits >= (jnp.float32(rate) * 2.0**32).astype(jnp.uint32)
     return jnp.where(keep, x / jnp.asarray(1.0 - rate, x.dtype), jnp.zeros((), x.dtype))
 
 
 class Dropout(nn.Module):
-    """Inverted dropout on [*s, r, l, d], drawn per utterance, layer of the stack and feature."""
+    """Inverted dropout on [*g, r, l, d], drawn per utterance, layer of the stack and feature."""
 
     @nn.compact
-    def __call__(self, x_srld: jax.Array, context: Context) -> jax.Array:
+    def __call__(self, x_grld: jax.Array, context: Context) -> jax.Array:
         if not context.drops:
-            return x_srld
-        *stack, _, _, width = x_srld.shape
-        layer_srld = jnp.arange(math.prod(stack)).reshape(*stack, 1, 1, 1)
+            return x_grld
+        *stack, _, _, width = x_grld.shape
+        layer_grld = jnp.arange(math.prod(stack)).reshape(*stack, 1, 1, 1)
         utterance_rld = context.utterance_rl[..., None]
-        bits_srld = random_bits(self.make_rng("dropout"), *aligned(utterance_rld, layer_srld, jnp.arange(width)))
-        return drop(x_srld, bits_srld, context.dropout)
+        bits_grld = random_bits(self.make_rng("dropout"), *aligned(utterance_rld, layer_grld, jnp.arange(width)))
+        return drop(x_grld, bits_grld, context.dropout)
 
 
 def aligned(*x: jax.Array) -> list[jax.Array]:
-    """The arrays with axes of length 1 put before theirs, so that all have as many."""
+    """Returns the arrays with axes of length 1 put before theirs, so that all have as many."""
     rank = max(one.ndim for one in x)
     return [one.reshape((1,) * (rank - one.ndim) + one.shape) for one in x]
 
 
 class Dense(nn.Module):
-    """y = x W + b for each layer of a stack: [*s, ..., d_in] -> [*s, ..., *features].
+    """y = x W + b for each layer of a stack: [*g, ..., d_in] -> [*g, ..., *features].
 
-    `kernel` is [*s, d_in, *features], `bias` [*s, *features]. One product, of as few axes as it can have: XLA
+    `kernel` is [*g, d_in, *features], `bias` [*g, *features]. One product, of as few axes as it can have: XLA
     transposes before a product over the slots of [r, l], and not before one over those of [n].
     """
 
@@ -137,8 +137,8 @@ class Dense(nn.Module):
         outputs = tuple(range(depth + 1, depth + 1 + len(self.features)))
         initializer = nn.initializers.lecun_normal(depth, outputs[-1], (*range(depth), *outputs[:-1]))
         kernel = self.param("kernel", initializer, (*self.stack, d_in, *self.features), jnp.float32).astype(self.dtype)
-        x_snd = x.astype(self.dtype).reshape(*self.stack, -1, d_in)
-        y = product(x_snd, kernel.reshape(*self.stack, d_in, -1))
+        x_gnd = x.astype(self.dtype).reshape(*self.stack, -1, d_in)
+        y = product(x_gnd, kernel.reshape(*self.stack, d_in, -1))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (*self.stack, *self.features), jnp.float32)
             y += bias.astype(self.dtype).reshape(*self.stack, 1, -1)
@@ -147,7 +147,7 @@ class Dense(nn.Module):
 
 @jax.custom_vjp
 def product(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The product of [*s, n, i] and [*s, i, o]. Its gradients are computed as x and y lie: nothing is transposed."""
+    """Multiplies [*g, n, i] by [*g, i, o]. Its gradients are computed as x and y lie: nothing is transposed."""
     return jnp.matmul(x, y)
 
 
@@ -163,27 +163,27 @@ product.defvjp(lambda x, y: (product(x, y), (x, y)), _product_gradients)
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x Phi(x). By erf: the usual erfc, more exact only where the result is next to nothing, costs twice as much."""
+    """Computes x Phi(x) by erf: the usual erfc, more exact only where the result is next to 0, costs twice as much."""
     return 0.5 * x * (1.0 + jax.lax.erf(x / math.sqrt(2.0)))
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm over the features of [*s, r, l, d], `scale` and `bias` [*s, d]; computed in float32."""
+    """LayerNorm over the features of [*g, r, l, d], `scale` and `bias` [*g, d]; computed in float32."""
 
     stack: tuple[int, ...]
     dtype: jnp.dtype
     epsilon: float = 1e-6
 
     @nn.compact
-    def __call__(self, x_srld: jax.Array) -> jax.Array:
-        shape = (*self.stack, x_srld.shape[-1])
-        scale_sd = self.param("scale", nn.initializers.ones, shape, jnp.float32)
-        bias_sd = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        x_srld = x_srld.astype(jnp.float32)
-        centred_srld = x_srld - x_srld.mean(-1, keepdims=True)
-        variance_srl = jnp.square(centred_srld).mean(-1, keepdims=True)
-        normed_srld = centred_srld * jax.lax.rsqrt(variance_srl + self.epsilon)
-        return (normed_srld * scale_sd[..., None, None, :] + bias_sd[..., None, None, :]).astype(self.dtype)
+    def __call__(self, x_grld: jax.Array) -> jax.Array:
+        shape = (*self.stack, x_grld.shape[-1])
+        scale_gd = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias_gd = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        x_grld = x_grld.astype(jnp.float32)
+        centred_grld = x_grld - x_grld.mean(-1, keepdims=True)
+        variance_grl = jnp.square(centred_grld).mean(-1, keepdims=True)
+        normed_grld = centred_grld * jax.lax.rsqrt(variance_grl + self.epsilon)
+        return (normed_grld * scale_gd[..., None, None, :] + bias_gd[..., None, None, :]).astype(self.dtype)
 
 
 class Convolution(nn.Module):
@@ -217,7 +217,7 @@ class Convolution(nn.Module):
 
 
 def _shift(x_rld: jax.Array, segment_rl: jax.Array, offset: int) -> jax.Array:
-    """x[i + offset] where that utterance belongs to the conversation of utterance i, else 0."""
+    """Returns x[i + offset] where that utterance belongs to the conversation of utterance i, else 0."""
     if offset == 0:
         return x_rld
     slots, reach = x_rld.shape[1], abs(offset)
@@ -243,42 +243,44 @@ class SpeakerEmbedding(nn.Module):
     @nn.compact
     def __call__(self, speaker_rl: jax.Array) -> jax.Array:
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
-        embedding_sd = self.param("embedding", init, (self.speakers, self.width), jnp.float32)
-        one_hot_rls = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
+        embedding_vd = self.param("embedding", init, (self.speakers, self.width), jnp.float32)
+        one_hot_rlv = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
         # At the highest precision a look-up is exact on every device.
-        return jnp.matmul(one_hot_rls, embedding_sd.astype(self.dtype), precision="highest")
+        return jnp.matmul(one_hot_rlv, embedding_vd.astype(self.dtype), precision="highest")
 
 
 def softmax_gate(score_mrld: jax.Array, z_mrld: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The sum over an axis of z weighted feature by feature, and the weights, float32: a softmax of the score."""
+    """Sums z over an axis, weighted feature by feature by a softmax of the score; returns the float32 weights too."""
     score_mrld = score_mrld.astype(jnp.float32)
     size = score_mrld.shape[axis]
     highest = functools.reduce(jnp.maximum, jnp.unstack(jax.lax.stop_gradient(score_mrld), axis=axis))
     power_mrld = jnp.exp(score_mrld - jnp.expand_dims(highest, axis))
-    alpha_mrld = power_mrld / spread(total(power_mrld, axis), axis, size)
+    alpha_mrld = power_mrld / repeat_along(total(power_mrld, axis), axis, size)
     return total(alpha_mrld.astype(z_mrld.dtype) * z_mrld, axis), alpha_mrld
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def total(x: jax.Array, axis: int) -> jax.Array:
-    """The sum over a short axis, slice by slice: a reduction over an axis before the last is slow on a CPU."""
+    """Sums over a short axis, slice by slice: a reduction over an axis before the last is slow on a CPU."""
     return functools.reduce(jnp.add, jnp.unstack(x, axis=axis))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def spread(x: jax.Array, axis: int, size: int) -> jax.Array:
-    """x, again and again along a new axis; the gradient is a `total`, whose gradient is this."""
+def repeat_along(x: jax.Array, axis: int, size: int) -> jax.Array:
+    """Repeats x along a new axis of that size; the gradient is a `total`, whose gradient is this."""
     shape = list(x.shape)
     shape.insert(axis, size)
     return jnp.broadcast_to(jnp.expand_dims(x, axis), shape)
 
 
-total.defvjp(lambda x, axis: (total(x, axis), x.shape[axis]), lambda axis, size, g: (spread(g, axis, size),))
-spread.defvjp(lambda x, axis, size: (spread(x, axis, size), None), lambda axis, size, _, g: (total(g, axis),))
+total.defvjp(lambda x, axis: (total(x, axis), x.shape[axis]), lambda axis, size, g: (repeat_along(g, axis, size),))
+repeat_along.defvjp(
+    lambda x, axis, size: (repeat_along(x, axis, size), None), lambda axis, size, _, g: (total(g, axis),)
+)
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:
-    """float32 [length, width]: P of eqs 6, 7; an odd width ends with a sine.
+    """Returns P of eqs 6, 7, float32 [length, width]; an odd width ends with a sine.
 
     For a length that is a symbol, as `jax.export` has it, as many rows as it can be.
     """

@@ -1,4 +1,4 @@
-"""What every model returns, and what of it is kept of an evaluation.
+"""Outputs that every model returns, and what of them is kept of an evaluation.
 
 Shapes: r rows, l slots of a row, d width, c classes.
 """
@@ -11,7 +11,7 @@ from cmath_jax.data.batches import Array
 
 @flax.struct.dataclass
 class Outputs:
-    """All that the losses, the metrics and a curious reader need. Logits, mean, deviation and sample are float32.
+    """The outputs that losses, metrics and a curious reader need. Logits, mean, deviation and sample are float32.
 
     Attributes:
       logits_rlc: of the fused representation; softmax gives Y_k, argmax the prediction.
@@ -35,7 +35,7 @@ class Outputs:
 
 @flax.struct.dataclass
 class Evaluation:
-    """What a model says of every slot of a batch, or of every utterance of a split.
+    """The statements of a model on every slot of a batch, or on every utterance of a split.
 
     Attributes:
       probability: float32 [..., c], Y_k.

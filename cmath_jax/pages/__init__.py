@@ -1,1 +1,1 @@
-"""What the pages of report, scaling and serve share."""
+"""The drawing, style and templates that the pages of report, scaling and serve share."""

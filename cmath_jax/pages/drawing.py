@@ -1,4 +1,4 @@
-"""How figures look, and how they get into the page and into files.
+"""Draws figures in one style, for the page and for files.
 
 A figure is drawn once, in the colours of the light page. In the page every colour becomes a CSS variable, so that the
 same drawing follows the reader's light or dark setting; the file beside the page keeps the colours and is white behind.
@@ -100,17 +100,17 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
 def heat(share: float) -> str:
-    """The colour of a heat map's cell on a light page; share in [0, 1]."""
+    """Returns the colour of a heat map's cell on a light page; `share` is in [0, 1]."""
     return _heat(round(HEAT_LEVELS * min(max(share, 0.0), 1.0)), dark=False)
 
 
 def on_heat(share: float) -> str:
-    """The colour of a text on such a cell."""
+    """Returns the colour of a text on such a cell."""
     return PAGE if share > DARK_FROM else INK
 
 
 def emotion_colours(classes: Sequence[str]) -> dict[str, str]:
-    """A colour for each emotion: by custom where there is one, else one that is free, over and over."""
+    """Returns a colour for each emotion: by custom where there is one, else a free one; they repeat if none is left."""
     chosen = {name: FEELING[name.lower()] for name in classes if name.lower() in FEELING}
     free = [hue for hue in HUES if hue not in chosen.values()] or list(HUES)
     others = [name for name in classes if name not in chosen]
@@ -119,19 +119,19 @@ def emotion_colours(classes: Sequence[str]) -> dict[str, str]:
 
 
 def css_variables(dark: bool) -> str:
-    """`--ink:#1c2128;...` of a light or a dark page."""
+    """Returns the CSS variables of a light or a dark page, as `--ink:#1c2128;...`."""
     named = {name: pair[dark] for name, pair in COLOURS.items()}
     levels = {f"heat{level}": _heat(level, dark) for level in range(HEAT_LEVELS + 1)}
     return "".join(f"--{name}:{colour};" for name, colour in {**named, **levels}.items())
 
 
 def css_variable(colour: str) -> str:
-    """`var(--ink)` for one of the colours of a light page."""
+    """Returns the CSS variable of a colour of the light page, as `var(--ink)`."""
     return f"var(--{_VARIABLES[colour]})"
 
 
 def short(label: str) -> str:
-    """A label that leaves room for the figure."""
+    """Returns a label that leaves room for the figure."""
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
 
 
@@ -156,7 +156,7 @@ class Graphic:
 
 
 def drawn(draw: Callable[Given, Drawing]) -> Callable[Given, Drawing]:
-    """Marks a function that draws: while it does, figures are in the style of the report."""
+    """Returns a function that draws in the style of the report."""
 
     @functools.wraps(draw)
     def styled(*args: Given.args, **kwargs: Given.kwargs) -> Drawing:
@@ -167,13 +167,13 @@ def drawn(draw: Callable[Given, Drawing]) -> Callable[Given, Drawing]:
 
 
 def canvas(width: float = WIDTH, height: float = 3.0, **grid: Any) -> tuple[Figure, Any]:
-    """A figure and its axes (an array for a grid of several)."""
+    """Returns a figure and its axes (an array for a grid of several)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(**grid)
 
 
 def finish(figure: Figure, name: str, caption: str, alt: str, data: Sequence[Sequence[Any]]) -> Graphic:
-    """Turns the drawing into its two forms."""
+    """Returns the drawing in its two forms."""
     written = io.BytesIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with warnings.catch_warnings():
@@ -191,7 +191,7 @@ def finish(figure: Figure, name: str, caption: str, alt: str, data: Sequence[Seq
 
 
 def dots(axes: Axes, x_n: Sequence[float], y_n: Sequence[float], colour: str, size: float) -> None:
-    """Round dots as one path: a tenth of the bytes of as many markers."""
+    """Draws round dots as one path: a tenth of the bytes of as many markers."""
     points = [point for point in zip(x_n, y_n, strict=True) for _ in range(2)]
     path = Outline(points, [Outline.MOVETO, Outline.LINETO] * len(x_n))
     # Lines without a length, of which only the round ends are seen.
@@ -199,7 +199,7 @@ def dots(axes: Axes, x_n: Sequence[float], y_n: Sequence[float], colour: str, si
 
 
 def seed_dots(axes: Axes, values: Sequence[float], y: float) -> None:
-    """A small dot for each seed on a bar, if there are two."""
+    """Draws a small dot for each seed on a bar, if there are two."""
     if len(values) > 1:
         style: dict[str, Any] = {"color": PAGE, "markeredgecolor": INK, "markersize": 3.4, "mew": 0.8}
         axes.plot(values, [y] * len(values), "o", clip_on=False, **style)
@@ -253,7 +253,7 @@ def _serialized(written: bytes, name: str, alt: str, for_page: bool) -> str:
 
 
 def _drop_unneeded(root: ElementTree.Element) -> None:
-    """Metadata, and a style sheet that would hold for all of a page; its two rules become attributes."""
+    """Removes metadata and the style sheet, which would hold for all of a page; its two rules become attributes."""
     for parent in root.iter():
         for child in list(parent):
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):

@@ -1,4 +1,4 @@
-"""What every page of ours shares: how its template is filled, and how it looks."""
+"""Fills the templates of pages, and says how they look."""
 
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -11,7 +11,7 @@ from cmath_jax.pages.drawing import css_variables
 
 
 def fill(package: str, filters: Mapping[str, Callable[..., str]], **values: Any) -> str:
-    """The HTML of `page.html.j2` of a package. Whatever it shows is escaped; only our own drawings are not."""
+    """Returns the HTML of `page.html.j2` of a package. Whatever it shows is escaped; only our own drawings are not."""
     environment = Environment(
         loader=PackageLoader(package, "."),
         autoescape=True,

@@ -1,1 +1,1 @@
-"""New conversations in, emotions out: a trained model as a folder, prediction, calibration, export."""
+"""Prediction: a trained model as a folder, the emotions of new conversations, export."""

@@ -1,4 +1,4 @@
-"""`MODEL_CARD.md`: what a trained model is, what it is worth, and what it is not for."""
+"""Writes `MODEL_CARD.md`: what a trained model is, what it is worth, and what it is not for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,13 +27,13 @@ LIMITS = """\
 
 
 def license_of(dataset: str, stated: str) -> str:
-    """What the data say of their licence, or what is known of the data set."""
+    """Returns what the data say of their licence, or what is known of the data set."""
     name = "iemocap" if dataset.startswith("iemocap") else dataset.removesuffix("3")
     return stated or LICENSES.get(name, "unknown: ask whoever made the data, before the model is passed on")
 
 
 def card(model: TrainedModel) -> str:
-    """The card in Markdown."""
+    """Returns the card in Markdown."""
     facts, test = model.facts, model.facts.scores["test"]
     seeds = f"the best of {facts.seeds} seeds by validation" if facts.seeds > 1 else "a single seed"
     stated = Circumstances.read(facts.circumstances, to_dict(model.config))

@@ -1,4 +1,4 @@
-"""A trained model as one program of StableHLO, which runs with JAX alone: no code of this project, no Flax, no data.
+"""Exports a trained model as one program of StableHLO, which runs with JAX alone: no code of ours, no Flax, no data.
 
 Batch and length are symbols, so that one artefact serves all conversations. What `TrainedModel.save` keeps beside the
 parameters is inside it: standardization, calibration, the draws of the uncertainty.
@@ -19,7 +19,7 @@ import numpy as np
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import UNLABELLED, Conversation
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.io.json_files import to_json
 from cmath_jax.io.whole import new_folder
 from cmath_jax.models.layers import LONGEST_SYMBOL
@@ -34,7 +34,7 @@ PROGRAM, RECORD, EXAMPLE = "model.stablehlo", "model.json", "example.py"
 
 
 def program_of(predictor: Predictor) -> Any:
-    """(features, speaker, valid) -> (probability, uncertainty), a pure function of arrays.
+    """Returns (features, speaker, valid) -> (probability, uncertainty), a pure function of arrays.
 
     features: m -> float32 [b, l, d_m], unscaled, a row of NaN where the modality is missing; speaker: int32 [b, l];
     valid: bool [b, l], False for padding. Probability: float32 [b, l, c]; uncertainty: float32 [b, l].
@@ -42,15 +42,15 @@ def program_of(predictor: Predictor) -> Any:
     trained = predictor.trained
     step = partial(predict_step, model=trained.module())
     params = jax.tree.map(jnp.asarray, trained.params)
-    temperature, normal_kc = (jnp.asarray(x) for x in predictor.numbers)
+    temperature, normal_zc = (jnp.asarray(x) for x in predictor.numbers)
 
     def predict(features: Mapping[str, jax.Array], speaker_bl: jax.Array, valid_bl: jax.Array) -> Any:
         place_bl = jnp.broadcast_to(jnp.arange(speaker_bl.shape[1], dtype=jnp.int32)[None], speaker_bl.shape)
         present = {m: ~jnp.isnan(x_bld).all(-1) | ~valid_bl for m, x_bld in features.items()}
-        scaled = {m: _scaled(x_bld, trained.scaling, m) for m, x_bld in features.items()}
-        known = {m: (present[m] & valid_bl)[..., None] for m in scaled}
+        standardized = {m: _standardized(x_bld, trained.standardizer, m) for m, x_bld in features.items()}
+        known = {m: (present[m] & valid_bl)[..., None] for m in standardized}
         batch = Batch(
-            features={m: jnp.where(known[m], x_bld, 0.0) for m, x_bld in scaled.items()},
+            features={m: jnp.where(known[m], x_bld, 0.0) for m, x_bld in standardized.items()},
             utterance_rl=place_bl,
             speaker_rl=speaker_bl,
             label_rl=jnp.full_like(place_bl, UNLABELLED),
@@ -58,19 +58,19 @@ def program_of(predictor: Predictor) -> Any:
             segment_rl=valid_bl.astype(jnp.int32),
             present=present,
         )
-        told = step(params, batch, temperature, normal_kc)
+        told = step(params, batch, temperature, normal_zc)
         return told.probability, told.uncertainty
 
     return predict
 
 
-def _scaled(x_bld: jax.Array, scaling: Scaling, m: str) -> jax.Array:
-    """As `Scaling.features`, in float32: the mean is subtracted in two parts, the second what rounds off the first.
+def _standardized(x_bld: jax.Array, standardizer: Standardizer, m: str) -> jax.Array:
+    """Returns what `Standardizer.features` does, in float32: the mean is subtracted in two parts, to lose no digits.
 
     Before that every feature is brought near to 1 by a power of two, which is exact: a compiler divides by multiplying
     with the reciprocal, and a device may take that of a large deviation, or a small deviation, for 0.
     """
-    mean_d, deviation_d = (np.asarray(x[m], np.float64) for x in (scaling.mean, scaling.deviation))
+    mean_d, deviation_d = (np.asarray(x[m], np.float64) for x in (standardizer.mean, standardizer.deviation))
     varies_d = np.isfinite(deviation_d)
     _, exponent_d = np.frexp(np.where(varies_d, deviation_d, 1.0))
     unit_d = 2.0 ** -np.clip(exponent_d, -126, 126)
@@ -80,7 +80,7 @@ def _scaled(x_bld: jax.Array, scaling: Scaling, m: str) -> jax.Array:
     # Without the barrier a compiler might add up the parts first, and round.
     rest_bld = jax.lax.optimization_barrier(x_bld * unit_d.astype(np.float32)[None, None] - first_d[None, None])
     z_bld = (rest_bld - second_d[None, None]) / deviation_d.astype(np.float32)[None, None]
-    return jnp.where(varies_d[None, None], jnp.clip(z_bld, -scaling.farthest, scaling.farthest), 0.0)
+    return jnp.where(varies_d[None, None], jnp.clip(z_bld, -standardizer.farthest, standardizer.farthest), 0.0)
 
 
 def export(checkpoint: str | Path | Predictor, folder: str | Path) -> Path:
@@ -123,12 +123,12 @@ def _check(exported: Any, predictor: Predictor) -> None:
     features = {}
     for m in trained.modalities:
         x_nd = rng.standard_normal((CHECKED, trained.dims[m]))
-        deviation_d = np.where(np.isfinite(trained.scaling.deviation[m]), trained.scaling.deviation[m], 0.0)
-        features[m] = (trained.scaling.mean[m] + deviation_d * x_nd).astype(np.float32)
+        deviation_d = np.where(np.isfinite(trained.standardizer.deviation[m]), trained.standardizer.deviation[m], 0.0)
+        features[m] = (trained.standardizer.mean[m] + deviation_d * x_nd).astype(np.float32)
     conversation = Conversation("check", features, speakers_n, np.full(CHECKED, UNLABELLED, np.int32))
     live = [[*p.probabilities.values()] for p in predictor.predict_features([conversation])[0]]
-    there_bl = np.ones((1, CHECKED), bool)
-    told, _ = exported.call({m: x_nd[None] for m, x_nd in features.items()}, speakers_n[None], there_bl)
+    present_bl = np.ones((1, CHECKED), bool)
+    told, _ = exported.call({m: x_nd[None] for m, x_nd in features.items()}, speakers_n[None], present_bl)
     off = float(np.abs(np.asarray(told)[0] - live).max())
     if not off <= TOLERANCE[trained.config.precision]:
         raise RuntimeError(f"the exported program is off by {off:.2g} in a probability; nothing is written")

@@ -1,6 +1,6 @@
-"""`Predictor`: a trained model that labels conversations, from features or from what people said.
+"""Labels conversations with a trained model, from features or from what people said.
 
-Shapes: r rows of a batch, l slots of a row, d width, c and e classes, k draws; n utterances of a conversation.
+Shapes: r rows of a batch, l slots of a row, d width, c classes, z draws; n utterances of a conversation.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,9 +16,10 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch, Table
-from cmath_jax.data.corpus import MODALITIES, UNLABELLED, Conversation, there
+from cmath_jax.data.corpus import MODALITIES, UNLABELLED, Conversation, is_present
 from cmath_jax.data.packing import Shape, rows_of_all
-from cmath_jax.data.sources.transcripts import Transcript, transcript_of
+from cmath_jax.data.sources.schema import Transcript
+from cmath_jax.data.sources.transcripts import transcript_of
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Extracted, Extractor, make_extractor
 from cmath_jax.io.places import placed
@@ -35,7 +36,7 @@ SMALLEST = 1e-30  # size of a covariance
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of an utterance.
+    """The emotion of an utterance, and how sure the model is of it.
 
     Attributes:
       label: the most probable emotion.
@@ -57,41 +58,43 @@ class Prediction:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON, to six digits."""
+        """Returns it ready for JSON, to six digits."""
         return {name: _rounded(value) for name, value in vars(self).items()}
 
 
 @flax.struct.dataclass
-class Told:
-    """What a model says of every slot of a batch, as arrays [r, l, ...]; see `Prediction`."""
+class BatchPredictions:
+    """The predictions of every slot of a batch, as arrays [r, l, ...]; see `Prediction`."""
 
     probability: jax.Array
     uncertainty: jax.Array
     gates: dict[str, dict[str, jax.Array]]
 
 
-def predict_step(params: Any, batch: Batch, temperature: jax.Array, normal_kc: jax.Array, *, model: nn.Module) -> Told:
-    """The model without dropout, and its calibrated probabilities.
+def predict_step(
+    params: Any, batch: Batch, temperature: jax.Array, normal_zc: jax.Array, *, model: nn.Module
+) -> BatchPredictions:
+    """Runs the model without dropout, and returns its calibrated probabilities.
 
     The classifier is linear, so that the logits of a draw from the fused Gaussian are Gaussian too, with the covariance
     W^T diag(sigma^2) W: they are drawn themselves, c numbers instead of d.
 
     Args:
-      normal_kc: draws from N(0, I), the same for every utterance: what an utterance gets does not depend on its place.
+      normal_zc: draws from N(0, I), the same for every utterance: what an utterance gets does not depend on its place.
     """
     outputs = cast(Outputs, model.apply({"params": params}, batch, train=False))
     kernel_dc = params["classifier"]["kernel"].astype(jnp.float32)
     variance_rld = jnp.square(outputs.deviation_rld)
-    covariance_rlce = jnp.einsum("rld,dc,de->rlce", variance_rld, kernel_dc, kernel_dc, precision="highest")
+    covariance_rlcc = jnp.einsum("rld,dc,de->rlce", variance_rld, kernel_dc, kernel_dc, precision="highest")
     # It may be singular: what the sum of a product is wrong by is added to its diagonal, or, where it is 0, next to
     # nothing. More would drown draws of small deviation among logits as close together.
-    size_rl = jnp.maximum(jnp.trace(covariance_rlce, axis1=-2, axis2=-1), SMALLEST)
-    steady_rlce = STEADY * size_rl[..., None, None] * jnp.eye(kernel_dc.shape[1], dtype=jnp.float32)[None, None]
-    root_rlce = jnp.linalg.cholesky(covariance_rlce + steady_rlce)
-    drawn_krlc = outputs.logits_rlc[None] + jnp.einsum("rlce,ke->krlc", root_rlce, normal_kc, precision="highest")
-    other_krl = drawn_krlc.argmax(-1) != outputs.logits_rlc.argmax(-1)[None]
+    size_rl = jnp.maximum(jnp.trace(covariance_rlcc, axis1=-2, axis2=-1), SMALLEST)
+    steady_rlcc = STEADY * size_rl[..., None, None] * jnp.eye(kernel_dc.shape[1], dtype=jnp.float32)[None, None]
+    root_rlcc = jnp.linalg.cholesky(covariance_rlcc + steady_rlcc)
+    drawn_zrlc = outputs.logits_rlc[None] + jnp.einsum("rlce,ze->zrlc", root_rlcc, normal_zc, precision="highest")
+    other_zrl = drawn_zrlc.argmax(-1) != outputs.logits_rlc.argmax(-1)[None]
     gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
-    return Told(nn.softmax(outputs.logits_rlc / temperature), other_krl.mean(0, dtype=jnp.float32), gates)
+    return BatchPredictions(nn.softmax(outputs.logits_rlc / temperature), other_zrl.mean(0, dtype=jnp.float32), gates)
 
 
 class Predictor:
@@ -106,12 +109,12 @@ class Predictor:
         self.trained = trained
         self._params = jax.device_put(trained.params)
         self._step = jax.jit(partial(predict_step, model=trained.module()))
-        normal_kc = np.random.Generator(np.random.PCG64(0)).standard_normal((DRAWS, len(trained.classes)))
-        self.numbers = (np.float32(trained.temperature), normal_kc.astype(np.float32))
+        normal_zc = np.random.Generator(np.random.PCG64(0)).standard_normal((DRAWS, len(trained.classes)))
+        self.numbers = (np.float32(trained.temperature), normal_zc.astype(np.float32))
 
     @classmethod
     def load(cls, checkpoint: str | Path) -> "Predictor":
-        """Of a run folder, or of its folder `model`. Raises InputError."""
+        """Returns the predictor of a run folder, or of its folder `model`. Raises InputError."""
         return cls(TrainedModel.load(checkpoint))
 
     @property
@@ -120,27 +123,27 @@ class Predictor:
 
     @property
     def modalities(self) -> str:
-        """The letters of the modalities that it takes."""
+        """Returns the letters of the modalities that it takes."""
         return self.trained.modalities
 
     @property
     def speakers(self) -> int:
-        """How many speakers it can tell apart in a conversation."""
+        """Returns how many speakers it can tell apart in a conversation."""
         return self.trained.speakers
 
     @property
     def raw(self) -> str:
-        """The letters of the modalities that it can extract from text and recordings."""
+        """Returns the letters of the modalities that it can extract from text and recordings."""
         return "".join(m for m in self.modalities if m in self.trained.extraction)
 
     @property
     def causal(self) -> bool:
-        """Whether it was trained to see only what came before an utterance."""
+        """Returns whether it was trained to see only what came before an utterance."""
         return self.trained.config.model.causal
 
     @property
     def card(self) -> dict[str, Any]:
-        """Facts about the model, ready for JSON."""
+        """Returns facts about the model, ready for JSON."""
         return asdict(self.trained.facts)
 
     def predict(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[list[Prediction]]:
@@ -193,16 +196,18 @@ class Predictor:
         """
         if not conversations:
             return []
-        said = warnings or [[()] * len(c) for c in conversations]
+        said = warnings or [[()] * len(each) for each in conversations]
         for conversation, said_n in zip(conversations, said, strict=True):
             with placed(f"conversation {conversation.id!r}"):
                 self._check(conversation, said_n)
-        used = [_with(c, {m: c.features[m] for m in self.modalities}) for c in conversations]
+        used = [_with(each, {m: each.features[m] for m in self.modalities}) for each in conversations]
         table = Table.of(
-            [_with(c, self.trained.scaling.features(c.features)) for c in used], self.modalities, masked=True
+            [_with(each, self.trained.standardizer.features(each.features)) for each in used],
+            self.modalities,
+            masked=True,
         )
-        slots = max(LEAST_SLOTS, 1 << (int(table.length_c.max()) - 1).bit_length())
-        rows = rows_of_all(table.length_c, slots)
+        slots = max(LEAST_SLOTS, 1 << (int(table.length_b.max()) - 1).bit_length())
+        rows = rows_of_all(table.length_b, slots)
         most = max(1, MOST_SLOTS // slots)
         told: list[Prediction | None] = [None] * len(table.label_n)
         for first in range(0, len(rows), most):
@@ -214,11 +219,14 @@ class Predictor:
             for place in np.argwhere(batch.utterance_rl >= 0):
                 at = (int(place[0]), int(place[1]))
                 told[batch.utterance_rl[at]] = self._prediction(arrays, batch, at)
-        starts = [int(start) for start in table.start_c]
-        found = [cast(list[Prediction], told[s : s + len(c)]) for s, c in zip(starts, conversations, strict=True)]
+        starts = [int(start) for start in table.start_b]
+        found = [
+            cast(list[Prediction], told[first : first + len(each)])
+            for first, each in zip(starts, conversations, strict=True)
+        ]
         return [
-            [self._warned(*each) for each in zip(predictions, c.speakers.tolist(), said_n, strict=True)]
-            for predictions, c, said_n in zip(found, conversations, said, strict=True)
+            [self._warned(*each) for each in zip(predictions, conversation.speakers.tolist(), said_n, strict=True)]
+            for predictions, conversation, said_n in zip(found, conversations, said, strict=True)
         ]
 
     def _warned(self, prediction: Prediction, speaker: int, warnings: Sequence[str]) -> Prediction:
@@ -230,7 +238,7 @@ class Predictor:
             warnings = (*warnings, beyond)
         return replace(prediction, warnings=tuple(dict.fromkeys(warnings)))
 
-    def _prediction(self, told: Told, batch: Batch, at: tuple[int, int]) -> Prediction:
+    def _prediction(self, told: BatchPredictions, batch: Batch, at: tuple[int, int]) -> Prediction:
         probability_c = told.probability[at].astype(np.float64)
         missing = "".join(m for m in self.modalities if not batch.present[m][at])
         surprise = -(probability_c * np.log(np.maximum(probability_c, 1e-30))).sum()
@@ -240,27 +248,27 @@ class Predictor:
             uncertainty=float(told.uncertainty[at]),
             entropy=min(1.0, float(surprise / np.log(max(len(self.classes), 2)))),
             gates={
-                c: {m: float(told.gates[c][m][at]) for m in self.modalities}
-                for c in (*self.modalities, "k")  # k: a model that gates the fusion itself
-                if c in told.gates and c not in missing
+                centre: {m: float(told.gates[centre][m][at]) for m in self.modalities}
+                for centre in (*self.modalities, "k")  # k: a model that gates the fusion itself
+                if centre in told.gates and centre not in missing
             },
             missing=missing,
         )
 
-    def _check(self, c: Conversation, warnings: Warnings) -> None:
-        where, known_n = f"conversation {c.id!r}", np.zeros(len(c), bool)
-        if not len(c):
+    def _check(self, conversation: Conversation, warnings: Warnings) -> None:
+        where, known_n = f"conversation {conversation.id!r}", np.zeros(len(conversation), bool)
+        if not len(conversation):
             raise InputError(f"{where}: it is empty (0 utterances)")
         for m in self.modalities:
-            x_nd, wanted = c.features.get(m), (len(c), self.trained.dims[m])
+            x_nd, wanted = conversation.features.get(m), (len(conversation), self.trained.dims[m])
             if x_nd is None:
                 raise InputError(f"{where}: it has no {MODALITIES[m]} features, which the model takes")
             if x_nd.shape != wanted:
                 raise InputError(f"{where}: {MODALITIES[m]} has shape {x_nd.shape}; the model takes {wanted}")
-            there_n = there(x_nd)
-            if not np.isfinite(x_nd[there_n]).all():
+            present_n = is_present(x_nd)
+            if not np.isfinite(x_nd[present_n]).all():
                 raise InputError(f"{where}: {MODALITIES[m]} has features that are not finite")
-            known_n |= there_n
+            known_n |= present_n
         if not known_n.any():
             names = " or ".join(MODALITIES[m] for m in self.modalities)
             nothing = f"no utterance has any {names}, which is what the model goes by"
@@ -309,7 +317,7 @@ def predict(
 
 
 def conversation_of(transcript: Transcript, features: Mapping[str, np.ndarray]) -> Conversation:
-    """With features, without labels."""
+    """Returns a conversation with features, without labels."""
     sentences = tuple(utterance.text or "" for utterance in transcript.utterances)
     labels = np.full(len(transcript), UNLABELLED, np.int32)
     return Conversation(transcript.id, features, transcript.speaker_indices(), labels, sentences=sentences)
@@ -332,5 +340,5 @@ def _rounded(value: Any) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def _with(c: Conversation, features: Mapping[str, np.ndarray]) -> Conversation:
-    return Conversation(c.id, features, c.speakers, c.labels)
+def _with(conversation: Conversation, features: Mapping[str, np.ndarray]) -> Conversation:
+    return Conversation(conversation.id, features, conversation.speakers, conversation.labels)

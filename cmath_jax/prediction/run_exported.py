@@ -1,4 +1,4 @@
-"""Runs the model beside this file on features: python example.py FEATURES.npz [-o OUT.npz]
+"""Runs the model beside this file on features: `python example.py FEATURES.npz [-o OUT.npz]`.
 
 Needs JAX, flatbuffers and NumPy, and nothing else. FEATURES.npz holds one conversation: `speakers` [n], numbers from 0
 in the order of appearance, and for each modality of model.json its features [n, d]: `t` text, `a` audio, `v` visual. A
@@ -42,8 +42,8 @@ def read(path: str, record: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.n
         refuse(f"{path}: it is no .npz file of numbers ({type(error).__name__}: {error!s:.100}); {wanted}")
     missing = [name for name in ("speakers", *dims) if name not in found]
     if missing:
-        there = ", ".join(map(repr, given.files[:5])) + (", ..." if len(given.files) > 5 else "")
-        refuse(f"{path}: it has no array {missing[0]!r}, but {there or 'nothing'}; {wanted}")
+        given_names = ", ".join(map(repr, given.files[:5])) + (", ..." if len(given.files) > 5 else "")
+        refuse(f"{path}: it has no array {missing[0]!r}, but {given_names or 'nothing'}; {wanted}")
     speakers_n = found.pop("speakers")
     n = speakers_n.size
     numbers = speakers_n.dtype.kind in "iuf"

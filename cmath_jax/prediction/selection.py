@@ -1,4 +1,4 @@
-"""What of a finished run becomes its model: the best epoch of the best seed, both by the validation score."""
+"""Makes the model of a finished run: that of the best epoch of the best seed, both by the validation score."""
 
 import importlib.metadata
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import SPLITS, Corpus
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.prediction.card import license_of
 from cmath_jax.prediction.trained import Facts, TrainedModel
 from cmath_jax.results import summary
@@ -17,12 +17,12 @@ PACKAGES = ("jax", "flax", "numpy")
 def trained_model(
     config: Config,
     corpus: Corpus,
-    scaling: Scaling,
+    standardizer: Standardizer,
     params: Any,
     seeds: Sequence[summary.SeedResult],
     result: Mapping[str, Any],
 ) -> TrainedModel:
-    """With everything that prediction needs.
+    """Returns the model with everything that prediction needs.
 
     Args:
       params: of `results.best_seed(seeds)`.
@@ -36,7 +36,7 @@ def trained_model(
         speakers=corpus.speakers,
         dims={m: d for m, d in corpus.dims.items() if m in modalities},
         extraction={m: settings for m, settings in corpus.extraction.items() if m in modalities},
-        scaling=scaling.only(modalities),
+        standardizer=standardizer.only(modalities),
         temperature=chosen.calibration.temperature,
         facts=Facts(
             name=config.experiment,

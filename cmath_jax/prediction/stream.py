@@ -1,23 +1,23 @@
-"""Conversations that are still going on: each utterance is labelled when it comes, from the past alone."""
+"""Labels conversations that are still going on: each utterance when it comes, from the past alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.prediction.predictor import Prediction, Predictor, conversation_of
 
 
 class Stream:
-    """One conversation, utterance by utterance. An utterance that has been labelled keeps its label.
+    """A conversation, utterance by utterance. An utterance that has been labelled keeps its label.
 
     Each is labelled with all that came before it. A model that was not trained with `model.causal=true` has learned to
     look at both sides of an utterance, and does worse on the last one.
     """
 
     def __init__(self, predictor: Predictor, id: str = "stream", folder: Path | None = None) -> None:
-        """`folder` is where the paths of recordings begin."""
+        """Starts a conversation; `folder` is where the paths of recordings begin."""
         self._predictor, self._id, self._folder = predictor, id, folder
         self._said: list[Utterance] = []
         self._rows: list[dict[str, np.ndarray]] = []
@@ -25,7 +25,7 @@ class Stream:
         self._context = {m: int(s.get("context") or 0) for m, s in predictor.trained.extraction.items()}
 
     def say(self, utterance: Utterance) -> Prediction:
-        """The label of the next utterance, from what is said and recorded. Raises InputError."""
+        """Returns the label of the next utterance, from what is said and recorded. Raises InputError."""
         features = {}
         warnings: list[str] = []
         for m in self._predictor.modalities:
@@ -37,7 +37,10 @@ class Stream:
         return self.hear(utterance, features, warnings)
 
     def hear(self, utterance: Utterance, features: dict[str, np.ndarray], warnings: Sequence[str] = ()) -> Prediction:
-        """The label of the next utterance, from its features, m -> [d_m]; warnings go with it. Raises InputError."""
+        """Returns the label of the next utterance, from its features, m -> [d_m], and warnings of them.
+
+        Raises InputError.
+        """
         said, rows = [*self._said, utterance], [*self._rows, features]
         x = {m: np.stack([row[m] for row in rows]) for m in features}
         conversation = conversation_of(Transcript(self._id, tuple(said)), x)

@@ -1,4 +1,4 @@
-"""A trained model as a folder that holds all it takes to predict: `model/` of a run folder.
+"""Keeps a trained model as a folder that holds all it takes to predict: `model/` of a run folder.
 
 `arrays.npz` (parameters, and the standardization of the features), `model.json` (all else) and `MODEL_CARD.md`. It
 needs neither the data nor the checkpoints that it came from, and can be moved and given away.
@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError, reason
 from cmath_jax.io.json_files import read_object, to_json
 from cmath_jax.io.whole import whole_folder
@@ -32,7 +32,7 @@ DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, Overflow
 
 @dataclass(frozen=True)
 class Facts:
-    """Where a model comes from and what it is worth; for people.
+    """The origin of a model and what it is worth; for people.
 
     Attributes:
       name: of the experiment.
@@ -66,14 +66,14 @@ class Facts:
 
 
 def origin(facts: Facts) -> str:
-    """The data of a model in a few words: their source, without the options of a corpus that was made up."""
+    """Returns the data of a model in a few words: their source, without the options of a corpus that was made up."""
     made_up = re.match(r"(\w+)\(\w+=", facts.source)  # as a dataclass shows itself
     return f"{facts.dataset}, the built-in corpus" if made_up else f"{facts.dataset}, {facts.source}"
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Everything that prediction needs.
+    """A model with everything that prediction needs.
 
     Attributes:
       config: with which it was trained.
@@ -81,7 +81,7 @@ class TrainedModel:
       speakers: how many speaker indices it knows.
       dims: m -> d_m of the features that it takes.
       extraction: m -> the settings of the extractor that makes them; nothing where unknown.
-      scaling: of the features.
+      standardizer: of the features.
       temperature: of the calibration.
       facts: for people.
       params: of the model, on the host.
@@ -92,23 +92,23 @@ class TrainedModel:
     speakers: int
     dims: Mapping[str, int]
     extraction: Mapping[str, Mapping[str, Any]]
-    scaling: Scaling
+    standardizer: Standardizer
     temperature: float
     facts: Facts
     params: Mapping[str, Any]
 
     @property
     def modalities(self) -> str:
-        """The letters of those that it takes, in the order of `MODALITIES`."""
+        """Returns the letters of those that it takes, in the order of `MODALITIES`."""
         return "".join(m for m in MODALITIES if m in self.config.data.modalities)
 
     def module(self) -> nn.Module:
         """The model without its parameters."""
-        return make_model(self.config, self)
+        return make_model(self.config.model, self, self.config.data.modalities, self.config.precision)
 
     def save(self, folder: Path, card: str) -> None:
         """Writes the folder, with this card, whole or not at all, in place of one that is there. Raises OSError."""
-        tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.scaling.tree().items()}}
+        tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.standardizer.tree().items()}}
         arrays = {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
         record = {
             "format": FORMAT,
@@ -127,7 +127,7 @@ class TrainedModel:
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainedModel":
-        """The model of a run folder, or of the folder `model` in it.
+        """Returns the model of a run folder, or of the folder `model` in it.
 
         Raises:
           InputError: there is none, or it is damaged or of another version.
@@ -148,7 +148,7 @@ class TrainedModel:
                 speakers=int(record["speakers"]),
                 dims={m: int(d) for m, d in record["dims"].items()},
                 extraction={m: dict(settings) for m, settings in record["extraction"].items()},
-                scaling=Scaling.read(tree["scaling"], config.data.standardize),
+                standardizer=Standardizer.read(tree["scaling"], config.data.standardize),
                 temperature=float(record["temperature"]),
                 facts=Facts(**record["facts"]),
                 params=tree["params"],
@@ -176,7 +176,7 @@ class TrainedModel:
             differing = sorted({name for name in {**shapes, **found} if shapes.get(name) != found.get(name)})
             raise InputError(f"the parameters are not those of the model of {RECORD}: {differing[0]}")
         for m in self.modalities:
-            for x_d in (self.scaling.mean[m], self.scaling.deviation[m]):
+            for x_d in (self.standardizer.mean[m], self.standardizer.deviation[m]):
                 if x_d.shape != (self.dims[m],):
                     raise InputError(f"the standardization of {MODALITIES[m]} is not that of {self.dims[m]} features")
 

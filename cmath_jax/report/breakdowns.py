@@ -1,4 +1,7 @@
-"""Scores beside those of the main tables: what the best test epoch would have given, and scores by length."""
+"""Computes scores beside those of the main tables: at the best test epoch, and by length of the conversation.
+
+Shapes: t trials (seeds), n test utterances, b test conversations.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +14,13 @@ from cmath_jax.evaluation.metrics import Scores, over_seeds
 from cmath_jax.evaluation.statistics import Comparison, Interval, Utterances, compare_utterances, holm
 from cmath_jax.report import paper
 from cmath_jax.report.load import Run, Score
-from cmath_jax.report.studies import Section, Study
+from cmath_jax.report.studies import SectionResults, Study
 from cmath_jax.report.tables import label_of
 
 
 @dataclass(frozen=True)
 class Peak:
-    """How much choosing the epoch on the test set would have added to a run's weighted F1."""
+    """The weighted F1 that choosing the epoch on the test set would have added to a run."""
 
     label: str
     selected: Score
@@ -27,7 +30,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class LengthGroup:
-    """Weighted F1 of the test conversations of some lengths.
+    """The weighted F1 of the test conversations of some lengths.
 
     Attributes:
       lengths: shortest and longest, in utterances; None is without an end.
@@ -50,7 +53,7 @@ class LengthGroup:
 
 
 def named_runs(study: Study) -> dict[str, Run]:
-    """Every run of the study once, by the label of the first point that has it."""
+    """Returns every run of the study once, by the label of the first point that has it."""
     labels: dict[int, str] = {}
     for section in study.sections:
         for name, run in section.runs.items():
@@ -65,7 +68,7 @@ def named_runs(study: Study) -> dict[str, Run]:
 
 
 def peaks(study: Study) -> list[Peak]:
-    """One for each run; the gap is taken seed by seed."""
+    """Returns a peak for each run; the gap is taken seed by seed."""
     rows = []
     for label, run in named_runs(study).items():
         gaps = [peak - chosen for peak, chosen in zip(run.test_peak.values, run.weighted_f1.values, strict=True)]
@@ -73,19 +76,19 @@ def peaks(study: Study) -> list[Peak]:
     return rows
 
 
-def length_groups(section: Section, study: Study) -> list[LengthGroup]:
-    """The groups of the paper for this data set, with the points of the section as models."""
+def length_groups(section: SectionResults, study: Study) -> list[LengthGroup]:
+    """Returns the groups of the paper for this data set, with the points of the section as models."""
     runs = {label_of(section.kind, name): run for name, run in section.runs.items()}
     if not runs:
         return []
     first = next(iter(runs.values())).predictions
     runs = {label: run for label, run in runs.items() if run.predictions.same_utterances(first)}
-    length_k = np.bincount(first.conversation_n)
+    length_b = np.bincount(first.conversation_n)
     groups = []
     for name, (shortest, longest) in paper.length_groups(study.dataset).items():
-        chosen_k = (length_k >= shortest) & (length_k <= (np.inf if longest is None else longest))
-        chosen_n = chosen_k[first.conversation_n] & (first.label_n != UNLABELLED)
-        groups.append(_group(name, (shortest, longest), int(chosen_k.sum()), chosen_n, runs))
+        chosen_b = (length_b >= shortest) & (length_b <= (np.inf if longest is None else longest))
+        chosen_n = chosen_b[first.conversation_n] & (first.label_n != UNLABELLED)
+        groups.append(_group(name, (shortest, longest), int(chosen_b.sum()), chosen_n, runs))
     adjusted = holm([group.comparison.p_value if group.comparison else None for group in groups])
     return [replace(group, p_value=p_value) for group, p_value in zip(groups, adjusted, strict=True)]
 
@@ -100,7 +103,7 @@ def _group(
     comparison = None
     if len(chosen) == 2:
         a, b = chosen.values()
-        comparison = compare_models(a.utterances, a.prediction_sn, b.prediction_sn)
+        comparison = compare_models(a.utterances, a.prediction_tn, b.prediction_tn)
     return LengthGroup(
         name=name,
         lengths=lengths,
@@ -117,21 +120,21 @@ class _Chosen:
     """The predictions of some utterances."""
 
     utterances: Utterances
-    prediction_sn: np.ndarray
+    prediction_tn: np.ndarray
 
     @classmethod
     def of(cls, run: Run, chosen_n: np.ndarray) -> "_Chosen":
         p = run.predictions
         utterances = Utterances(p.label_n[chosen_n], p.conversation_n[chosen_n], len(run.classes))
-        return cls(utterances, p.prediction_sn[:, chosen_n])
+        return cls(utterances, p.prediction_tn[:, chosen_n])
 
     def score(self) -> Score:
         label_n, classes = self.utterances.label_n, self.utterances.classes
-        values: Sequence[float] = [Scores.of(label_n, n, classes).weighted_f1 for n in self.prediction_sn]
+        values: Sequence[float] = [Scores.of(label_n, n, classes).weighted_f1 for n in self.prediction_tn]
         return Score.of(over_seeds(values))
 
     def interval(self) -> Interval | None:
         # Against predictions without an error, whose score is 100 in every resample.
         perfect_1n = self.utterances.label_n[np.newaxis]
-        gap = compare_utterances(self.utterances, self.prediction_sn, perfect_1n).interval
+        gap = compare_utterances(self.utterances, self.prediction_tn, perfect_1n).interval
         return Interval(100 + gap.low, 100 + gap.high) if gap else None

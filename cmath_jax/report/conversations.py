@@ -1,4 +1,4 @@
-"""The test conversations that a run reads worst, line by line."""
+"""Finds the test conversations that a run reads worst, line by line."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ LIKELIEST = 3
 
 @dataclass(frozen=True)
 class Line:
-    """One utterance.
+    """An utterance of such a conversation.
 
     Attributes:
       speaker, text: "" where the run did not keep them.
@@ -35,7 +35,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Conversation:
+class ShownConversation:
     name: str
     lines: tuple[Line, ...]
 
@@ -48,21 +48,21 @@ class Conversation:
         return sum(bool(line.label) for line in self.lines)
 
 
-def worst(run: Run, count: int = SHOWN) -> list[Conversation]:
-    """The conversations with the most errors of the first seed; of equals, the first in the order of the data."""
+def worst(run: Run, count: int = SHOWN) -> list[ShownConversation]:
+    """Returns the conversations with the most errors of the first seed; of equals, the first ones of the data."""
     p = run.predictions
-    wrong_n = (p.prediction_sn[0] != p.label_n) & (p.label_n != UNLABELLED)
-    errors_k = np.bincount(p.conversation_n, weights=wrong_n, minlength=len(p.conversations))
-    chosen = [k for k in np.argsort(-errors_k, kind="stable")[:count] if errors_k[k]]
+    wrong_n = (p.prediction_tn[0] != p.label_n) & (p.label_n != UNLABELLED)
+    errors_b = np.bincount(p.conversation_n, weights=wrong_n, minlength=len(p.conversations))
+    chosen = [b for b in np.argsort(-errors_b, kind="stable")[:count] if errors_b[b]]
     return [
-        Conversation(p.conversations[k], tuple(_line(run, int(n)) for n in np.flatnonzero(p.conversation_n == k)))
-        for k in chosen
+        ShownConversation(p.conversations[b], tuple(_line(run, int(n)) for n in np.flatnonzero(p.conversation_n == b)))
+        for b in chosen
     ]
 
 
 def _line(run: Run, n: int) -> Line:
     p, classes = run.predictions, run.classes
-    probability_c, prediction = p.probability_snc[0, n], p.prediction_sn[0, n]
+    probability_c, prediction = p.probability_tnc[0, n], p.prediction_tn[0, n]
     likeliest = np.argsort(-probability_c, kind="stable")[:LIKELIEST]
     return Line(
         number=int(p.utterance_n[n]),

@@ -1,4 +1,7 @@
-"""Figures of runs: where each score lies, confusion matrix, F1 by emotion, learning curves. c is an emotion."""
+"""Draws figures of runs: where each score lies, confusion matrix, F1 by emotion, learning curves.
+
+Shapes: c emotions.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +38,7 @@ Curve = tuple[list[int], list[float], list[float], list[float]]
 
 @drawn
 def forest(table: ScoreTable, name: str) -> Graphic:
-    """Weighted F1 of each row with its interval, beside the paper's and what it has to beat."""
+    """Draws the weighted F1 of each row with its interval, beside the paper's and what it has to beat."""
     rows = [row for row in table.rows if row.kind not in ("reference", "absent")]
     references = [row for row in table.rows if row.kind == "reference"]
     figure, axes = canvas(height=0.75 + 0.27 * len(rows))
@@ -99,7 +102,7 @@ def _ours(row: Row) -> float:
 
 @drawn
 def confusion(run: Run, label: str, name: str) -> Graphic:
-    """The confusion matrix, summed over seeds, each row in percent of its emotion."""
+    """Draws the confusion matrix, summed over seeds, each row in percent of its emotion."""
     confusion_cc, classes = run.confusion_cc, run.classes
     share_cc = confusion_cc / np.maximum(confusion_cc.sum(1, keepdims=True), 1)
     size = len(classes)
@@ -143,7 +146,7 @@ def _cells_end(axes: Axes, columns: int, rows: int) -> None:
 
 @drawn
 def emotions(run: Run, label: str, quoted: Mapping[str, float | None], name: str) -> Graphic:
-    """F1 of each emotion: a bar for the mean, a line for the standard deviation, a dot for each seed."""
+    """Draws the F1 of each emotion: a bar for the mean, a line for the standard deviation, a dot for each seed."""
     classes = run.classes
     colour = emotion_colours(classes)
     figure, axes = canvas(height=0.7 + 0.36 * len(classes))
@@ -161,13 +164,13 @@ def emotions(run: Run, label: str, quoted: Mapping[str, float | None], name: str
     axes.set_xlabel("F1, %")
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
-    spread = " The line is one standard deviation to both sides, a dot is a seed." if len(run.seeds) > 1 else ""
-    there = any(quoted.get(emotion) is not None for emotion in classes)
+    dots_note = " The line is one standard deviation to both sides, a dot is a seed." if len(run.seeds) > 1 else ""
+    quotes = any(quoted.get(emotion) is not None for emotion in classes)
     data = [[c, s.mean, s.std, quoted.get(c), *s.values] for c, s in zip(classes, run.f1, strict=True)]
     return finish(
         figure,
         name,
-        f"{label}: F1 of each emotion.{spread}{' Diamond: the paper.' if there else ''}",
+        f"{label}: F1 of each emotion.{dots_note}{' Diamond: the paper.' if quotes else ''}",
         f"F1 of {label}: " + ", ".join(f"{c} {s.mean:.1f}" for c, s in zip(classes, run.f1, strict=True)),
         [["emotion", "mean", "std", "paper", *(f"seed {seed}" for seed in run.seeds)], *data],
     )
@@ -175,7 +178,7 @@ def emotions(run: Run, label: str, quoted: Mapping[str, float | None], name: str
 
 @drawn
 def learning_curves(run: Run, label: str, name: str) -> list[Graphic]:
-    """The training loss, and validation and test weighted F1, over epochs."""
+    """Draws the training loss, and validation and test weighted F1, over epochs."""
     return [_loss(run, label, f"{name}-loss"), _scores(run, label, f"{name}-scores")]
 
 
@@ -184,7 +187,7 @@ def _loss(run: Run, label: str, name: str) -> Graphic:
     _band(axes, _curve(run, "loss"), MUTED, "")
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
-    caption = f"{label}: training loss, {_spread(run)}."
+    caption = f"{label}: training loss, {_over_seeds(run)}."
     return finish(figure, name, caption, caption, _curve_data(run, ["loss"]))
 
 
@@ -200,7 +203,7 @@ def _scores(run: Run, label: str, name: str) -> Graphic:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     epochs = ", ".join(map(str, run.best_epochs))
     caption = (
-        f"{label}: weighted F1, {_spread(run)}. A circle is the epoch that validation chose, by seed: {epochs}. "
+        f"{label}: weighted F1, {_over_seeds(run)}. A circle is the epoch that validation chose, by seed: {epochs}. "
         "The test curve is drawn, never used."
     )
     return finish(figure, name, caption, caption, _curve_data(run, list(SPLIT_COLOURS)))
@@ -208,7 +211,7 @@ def _scores(run: Run, label: str, name: str) -> Graphic:
 
 @drawn
 def small_multiples(runs: Mapping[str, Run], name: str) -> Graphic:
-    """Validation and test weighted F1 of many runs, each in its own panel."""
+    """Draws validation and test weighted F1 of many runs, each in its own panel."""
     count = len(runs)
     columns = min(PANELS_IN_A_ROW, count)
     lines = -(-count // columns)
@@ -217,8 +220,8 @@ def small_multiples(runs: Mapping[str, Run], name: str) -> Graphic:
     )
     for axes, (label, run) in zip(grid.flat, runs.items(), strict=False):
         for split, colour in SPLIT_COLOURS.items():
-            epoch_e, mean_e, _, _ = _curve(run, split)
-            axes.plot(epoch_e, mean_e, color=colour, linewidth=1.4, label=split)
+            epochs, means, _, _ = _curve(run, split)
+            axes.plot(epochs, means, color=colour, linewidth=1.4, label=split)
         axes.set_title(label if len(label) <= 30 else label[:29] + "…", fontsize=8.5, pad=3)
         axes.tick_params(labelsize=7.5)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -237,7 +240,10 @@ def small_multiples(runs: Mapping[str, Run], name: str) -> Graphic:
 
 
 def _curve(run: Run, what: str) -> Curve:
-    """Epochs; mean, least and greatest value of `loss`, `validation` or `test` over the seeds that have come so far."""
+    """Returns epochs, and mean, least and greatest value of `loss`, `validation` or `test` over seeds.
+
+    An epoch counts the seeds that came so far.
+    """
     values: dict[int, list[float]] = {}
     for epochs in run.curves.values():
         for epoch in epochs:
@@ -248,9 +254,9 @@ def _curve(run: Run, what: str) -> Curve:
 
 
 def _band(axes: Axes, curve: Curve, colour: str, label: str) -> None:
-    epoch_e, mean_e, low_e, high_e = curve
-    axes.fill_between(epoch_e, low_e, high_e, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(epoch_e, mean_e, color=colour, label=label, marker="o" if len(epoch_e) == 1 else None)
+    epochs, means, lows, highs = curve
+    axes.fill_between(epochs, lows, highs, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(epochs, means, color=colour, label=label, marker="o" if len(epochs) == 1 else None)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -267,7 +273,7 @@ def _seeds(run: Run) -> str:
     return "one seed" if len(run.seeds) == 1 else f"{len(run.seeds)} seeds"
 
 
-def _spread(run: Run) -> str:
+def _over_seeds(run: Run) -> str:
     if len(run.seeds) == 1:
         return "one seed"
     lengths = {len(rows) for rows in run.curves.values()}

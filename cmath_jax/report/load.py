@@ -1,4 +1,4 @@
-"""A run folder as it is read: scores, curves, predictions and representations. n is a test utterance, s a seed.
+"""Reads a run folder: scores, curves, predictions and representations. n is a test utterance, t a seed.
 
 What is in the files was written by others: names and texts are made printable here, once, and everything that the
 report relies on is checked.
@@ -40,7 +40,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of `metrics.jsonl`: training loss, and weighted F1 in percent."""
+    """A row of `metrics.jsonl`: training loss, and weighted F1 in percent."""
 
     number: int
     loss: float
@@ -55,7 +55,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a model has to beat; `modalities` is "" for the majority."""
+    """A model that others have to beat; `modalities` is "" for the majority."""
 
     modalities: str
     accuracy: float
@@ -67,8 +67,8 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """What it is worth to divide the logits of each seed by a temperature that is fitted on validation.
+class CalibrationScores:
+    """The effect of dividing the logits of each seed by a temperature that is fitted on validation.
 
     Attributes:
       error: `validation` and `test` -> `before` and `after` -> the expected calibration error.
@@ -78,8 +78,11 @@ class Calibration:
     error: Mapping[str, Mapping[str, Score]]
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any], seeds: int) -> "Calibration":
-        """Raises ValueError for what is no temperature or no error, or is not there for each of the seeds."""
+    def of(cls, entry: Mapping[str, Any], seeds: int) -> "CalibrationScores":
+        """Returns the scores of an entry of `result.json`.
+
+        Raises ValueError for what is no temperature or no error, or is not there for each of the seeds.
+        """
 
         def checked(name: str, entry: Mapping[str, Any], lowest: float, highest: float) -> Score:
             score = Score.of(entry)
@@ -100,15 +103,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run says of every test utterance.
+    """The predictions of a run for every test utterance.
 
     Attributes:
       conversations: the name of each conversation, in their order.
-      conversation_n, utterance_n: int [N], the number of the conversation and of the utterance inside it.
-      label_n: int [N], `UNLABELLED` where there is none.
-      prediction_sn: int [S, N].
-      probability_snc: float32 [S, N, C], not calibrated.
-      linear_n: int [N], what the linear model says, `UNLABELLED` where there is no label; None where it was not kept.
+      conversation_n, utterance_n: int [n], the number of the conversation and of the utterance inside it.
+      label_n: int [n], `UNLABELLED` where there is none.
+      prediction_tn: int [t, n].
+      probability_tnc: float32 [t, n, c], not calibrated.
+      linear_n: int [n], what the linear model says, `UNLABELLED` where there is no label; None where it was not kept.
       speaker_n, text_n: of each utterance, or () where the run did not keep them.
     """
 
@@ -116,8 +119,8 @@ class Predictions:
     conversation_n: np.ndarray
     utterance_n: np.ndarray
     label_n: np.ndarray
-    prediction_sn: np.ndarray
-    probability_snc: np.ndarray
+    prediction_tn: np.ndarray
+    probability_tnc: np.ndarray
     speaker_n: tuple[str, ...]
     text_n: tuple[str, ...]
     linear_n: np.ndarray | None = None
@@ -131,7 +134,7 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)  # two runs are the same if they are of the same folder
 class Run:
-    """One configuration, trained with several seeds.
+    """A configuration, trained with several seeds.
 
     Attributes:
       fingerprint: of the corpus; equal data, equal fingerprint.
@@ -162,7 +165,7 @@ class Run:
     best_epochs: tuple[int, ...]
     test_peak: Score
     references: Mapping[str, Reference]
-    calibration: Calibration | None
+    calibration: CalibrationScores | None
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     curves: Mapping[int, tuple[Epoch, ...]]
@@ -172,24 +175,24 @@ class Run:
 
     @cached_property
     def labelled(self) -> int:
-        """How many test utterances have a label."""
+        """Returns how many test utterances have a label."""
         return int((self.predictions.label_n != UNLABELLED).sum())
 
     @cached_property
     def collapsed_seeds(self) -> tuple[int, ...]:
-        """The seeds that predict one emotion for every labelled utterance."""
+        """Returns the seeds that predict one emotion for every labelled utterance."""
         label_n, classes = self.predictions.label_n, len(self.classes)
-        pairs = zip(self.seeds, self.predictions.prediction_sn, strict=True)
+        pairs = zip(self.seeds, self.predictions.prediction_tn, strict=True)
         return tuple(seed for seed, prediction_n in pairs if Scores.of(label_n, prediction_n, classes).collapsed)
 
 
 def printable(value: Any) -> str:
-    """A string without the control characters that neither HTML nor SVG can hold, on one line."""
+    """Returns a string without the control characters that neither HTML nor SVG can hold, on one line."""
     return "".join(" " if c.isspace() else "\N{REPLACEMENT CHARACTER}" if _control(c) else c for c in str(value))
 
 
 def _all_printable(value: Any) -> Any:
-    """A JSON value whose texts are `printable`."""
+    """Returns a JSON value whose texts are `printable`."""
     if isinstance(value, Mapping):
         return {printable(name): _all_printable(entry) for name, entry in value.items()}
     if isinstance(value, list):
@@ -207,7 +210,7 @@ def reading() -> Iterator[None]:
 
 
 def load_run(folder: Path, name: str) -> Run:
-    """The run in a folder, under the name by which its sweep or its reader knows it.
+    """Returns the run in a folder, under the name by which its sweep or its reader knows it.
 
     Raises:
       InputError: naming the file that is not there, or not as a run writes it.
@@ -249,7 +252,7 @@ def _run(folder: Path, name: str) -> Run:
         best_epochs=tuple(int(epoch) for epoch in result["validation"]["best_epoch"]),
         test_peak=Score.of(diagnostics["test_peak"]["weighted_f1"]),
         references={k: Reference.of(diagnostics[k]) for k in ("majority", "linear") if k in diagnostics},
-        calibration=Calibration.of(result["calibration"], len(seeds)) if "calibration" in result else None,
+        calibration=CalibrationScores.of(result["calibration"], len(seeds)) if "calibration" in result else None,
         config=config,
         environment=environment,
         curves={seed: tuple(Epoch.of(row) for row in rows if row["seed"] == seed) for seed in seeds},
@@ -280,11 +283,11 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
             raise InputError(f"{path}: seed {seed} does not have the utterances of seed {seeds[0]}")
     names = tuple(dict.fromkeys(row["conversation"] for row in first))
     number = {name: k for k, name in enumerate(names)}
-    probability_snc = np.array([[row["probabilities"] for row in by_seed[seed]] for seed in seeds], dtype=np.float64)
-    probability_snc = probability_snc.reshape(len(seeds), len(first), len(classes))
-    for s, n in np.argwhere(~_is_distribution(probability_snc))[:1]:
+    probability_tnc = np.array([[row["probabilities"] for row in by_seed[seed]] for seed in seeds], dtype=np.float64)
+    probability_tnc = probability_tnc.reshape(len(seeds), len(first), len(classes))
+    for t, n in np.argwhere(~_is_distribution(probability_tnc))[:1]:
         where = f"conversation {printable(first[n]['conversation'])}, utterance {printable(first[n]['utterance'])}"
-        raise InputError(f"{path}: seed {seeds[s]}, {where}: the probabilities are no distribution")
+        raise InputError(f"{path}: seed {seeds[t]}, {where}: the probabilities are no distribution")
 
     def of_all(key: str) -> tuple[str, ...]:
         return tuple(printable(row[key]) for row in first) if all(row.get(key) is not None for row in first) else ()
@@ -294,8 +297,8 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
         conversation_n=np.array([number[row["conversation"]] for row in first]),
         utterance_n=np.array([row["utterance"] for row in first]),
         label_n=np.array([UNLABELLED if row["label"] is None else index[row["label"]] for row in first]),
-        prediction_sn=np.array([[index[row["prediction"]] for row in by_seed[seed]] for seed in seeds]),
-        probability_snc=probability_snc.astype(np.float32),
+        prediction_tn=np.array([[index[row["prediction"]] for row in by_seed[seed]] for seed in seeds]),
+        probability_tnc=probability_tnc.astype(np.float32),
         speaker_n=of_all("speaker"),
         text_n=of_all("text"),
         linear_n=_linear(first, index),
@@ -303,16 +306,16 @@ def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Pr
 
 
 def _linear(rows: Sequence[Mapping[str, Any]], index: Mapping[str, int]) -> np.ndarray | None:
-    """int [N]: the predictions of the linear model; None where a labelled utterance has none."""
+    """Returns the predictions of the linear model, int [n]; None where a labelled utterance has none."""
     if any(row["label"] is not None and row.get("linear") is None for row in rows):
         return None
     return np.array([UNLABELLED if row.get("linear") is None else index[row["linear"]] for row in rows])
 
 
-def _is_distribution(probability_snc: np.ndarray) -> np.ndarray:
-    """bool [S, N]; a sum may differ from 1 by what rounding takes."""
-    inside_snc = (probability_snc >= 0) & (probability_snc <= 1)
-    return inside_snc.all(-1) & (np.abs(np.where(inside_snc, probability_snc, 0).sum(-1) - 1) < 0.01)
+def _is_distribution(probability_tnc: np.ndarray) -> np.ndarray:
+    """Returns which rows are distributions, bool [t, n]; a sum may differ from 1 by what rounding takes."""
+    inside_tnc = (probability_tnc >= 0) & (probability_tnc <= 1)
+    return inside_tnc.all(-1) & (np.abs(np.where(inside_tnc, probability_tnc, 0).sum(-1) - 1) < 0.01)
 
 
 def _representations(path: Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The page: studies as HTML, figures and tables as files beside it. Equal input gives equal bytes."""
+"""Writes the page: studies as HTML, figures and tables as files beside it. Equal input gives equal bytes."""
 
 import csv
 import io
@@ -17,9 +17,9 @@ from cmath_jax.pages.drawing import Graphic, css_variable, emotion_colours
 from cmath_jax.pages.web import fill
 from cmath_jax.report import paper
 from cmath_jax.report.load import Reference, Run, printable
-from cmath_jax.report.studies import Section, Study, load_studies
+from cmath_jax.report.studies import SectionResults, Study, load_studies
 from cmath_jax.report.tables import MEASURES, Measure, against_linear, intervals, label_of, reference_label
-from cmath_jax.report.views import View, slug, view_title, views
+from cmath_jax.report.views import PageSection, slug, view_title, views
 
 DATA_SETS = {"meld": "MELD", "iemocap": "IEMOCAP", "simulated": "simulated conversations"}
 MOST_NAMED = 8  # runs without a result
@@ -59,7 +59,7 @@ class Chapter:
     study: Study
     headline: Headline | None
     warnings: tuple[str, ...]
-    views: tuple[View, ...]
+    views: tuple[PageSection, ...]
     colours: Mapping[str, str]
     belongs: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
@@ -69,7 +69,7 @@ class Chapter:
 
 
 def write(folders: Sequence[Path], output: Path | None) -> Path:
-    """See `cmath_jax.report.write_report`."""
+    """Writes the page, as `cmath_jax.report.write_report` says. Returns its path."""
     folders = [Path(folder) for folder in folders]
     if not folders:
         raise InputError("a report needs at least one folder")
@@ -101,7 +101,7 @@ def _prefix(study: Study, index: int, count: int) -> str:
 
 
 def render(chapters: Sequence[Chapter]) -> str:
-    """The HTML of the whole page."""
+    """Returns the HTML of the whole page."""
     runs = [run for chapter in chapters for run in chapter.study.runs.values()]
     return fill(
         "cmath_jax.report",
@@ -111,7 +111,7 @@ def render(chapters: Sequence[Chapter]) -> str:
         measures=MEASURES,
         machines=_machines(runs),
         options=_options(chapters[0].headline.run) if len(runs) == 1 and chapters[0].headline else {},
-        paper_notes=(paper.PROTOCOL, paper.RULE) if any(paper.knows(c.study.dataset) for c in chapters) else (),
+        paper_notes=(paper.PROTOCOL, paper.RULE) if any(paper.knows(each.study.dataset) for each in chapters) else (),
         variable=css_variable,
     )
 
@@ -166,7 +166,7 @@ def _warnings(study: Study) -> list[str]:
     collapsed: dict[int, tuple[str, tuple[int, ...]]] = {}
     failed: dict[str, str] = {}
     damaged: dict[str, str] = {}
-    absent: dict[str, str] = {}
+    without_result: dict[str, str] = {}
     for section in study.sections:
         for point in section.points:
             label = _where(section, point.name)
@@ -177,20 +177,20 @@ def _warnings(study: Study) -> list[str]:
             elif point.damage:
                 damaged.setdefault(point.run_name, f"{label} is damaged, and left out: {point.damage}")
             elif not point.run:
-                absent.setdefault(point.run_name, label)
+                without_result.setdefault(point.run_name, label)
     said = []
     for label, seeds in collapsed.values():
         which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
         said.append(f"{label} has collapsed ({which}): it predicts one and the same emotion for every utterance.")
     said += [*failed.values(), *damaged.values()]
-    if len(absent) > MOST_NAMED:
-        said.append(f"{len(absent)} runs have no result as yet, {len(study.runs)} have one.")
-    elif absent:
-        said.append(f"Without a result as yet: {'; '.join(absent.values())}.")
+    if len(without_result) > MOST_NAMED:
+        said.append(f"{len(without_result)} runs have no result as yet, {len(study.runs)} have one.")
+    elif without_result:
+        said.append(f"Without a result as yet: {'; '.join(without_result.values())}.")
     return said
 
 
-def _where(section: Section, name: str) -> str:
+def _where(section: SectionResults, name: str) -> str:
     label = label_of(section.kind, name)
     return label if section.kind in ("runs", "main_results") else f"{label} ({view_title(section.kind).lower()})"
 
@@ -204,7 +204,7 @@ def _title(chapters: Sequence[Chapter]) -> str:
 
 
 def _machines(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Devices and versions, each combination once."""
+    """Returns devices and versions, each combination once."""
     seen: dict[str, dict[str, Any]] = {}
     for run in runs:
         facts = run.environment

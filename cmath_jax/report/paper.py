@@ -1,4 +1,4 @@
-"""What the paper prints (`paper.json`), and what its numbers have to be read with."""
+"""Gives what the paper prints (`paper.json`), and what its numbers have to be read with."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ RULE = (
 
 
 def why_apart(dataset: str, circumstances: Circumstances, utterances: int, modalities: str = "tav") -> str:
-    """Why the paper's number for these modalities may not stand beside a score, by `RULE`, as a clause; "" if it may.
+    """Returns why the paper's number for these modalities may not stand beside a score, by `RULE`; "" if it may.
 
     Args:
       utterances: labelled ones of the test split of the score.
@@ -65,12 +65,12 @@ def knows(dataset: str) -> bool:
 
 
 def caveats(dataset: str, kind: str) -> tuple[str, ...]:
-    """What has to be said beside the numbers that the paper prints."""
+    """Returns what has to be said beside the numbers that the paper prints."""
     return CAVEATS.get(_table(kind), ()) if knows(dataset) else ()
 
 
 def scores(dataset: str, kind: str) -> Mapping[str, Mapping[str, float | None]]:
-    """Name of a row -> name of a column (accuracy, weighted_f1, emotions) -> percent; empty where there is nothing."""
+    """Returns row -> column (accuracy, weighted_f1, emotions) -> percent; empty where there is nothing."""
     return _numbers()["datasets"].get(dataset, {}).get(_table(kind), {})
 
 
@@ -88,7 +88,7 @@ def best_gammas(dataset: str) -> tuple[float, float] | None:
 
 
 def length_groups(dataset: str) -> dict[str, tuple[int, int | None]]:
-    """Name of a group -> its shortest and longest conversation, in utterances; None is without an end."""
+    """Returns name of a group -> its shortest and longest conversation, in utterances; None is without an end."""
     datasets = _numbers()["datasets"]
     groups = datasets.get(dataset, datasets[LENGTH_GROUPS_OF_OTHERS])["length_groups"]
     return {name: (first, last) for name, (first, last) in groups.items()}

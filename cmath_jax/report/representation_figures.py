@@ -1,4 +1,7 @@
-"""Figures of what the model holds inside: t-SNE of the representations (Figure 3 of the paper), and the gates."""
+"""Draws what the model holds inside: t-SNE of the representations (Figure 3 of the paper), and the gates.
+
+Shapes: n test utterances, d features, x directions, c emotions.
+"""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +38,7 @@ SPACES = {
 
 
 def can_embed(run: Run, space: str) -> bool:
-    """Whether there are enough different utterances with a label for a picture."""
+    """Returns whether there are enough different utterances with a label for a picture."""
     x_nd = run.representations.get(space)
     if x_nd is None:
         return False
@@ -44,9 +47,9 @@ def can_embed(run: Run, space: str) -> bool:
 
 @drawn
 def embedding(run: Run, space: str, label: str, name: str) -> Graphic:
-    """t-SNE of the labelled test utterances in one of `SPACES`, coloured by emotion."""
+    """Draws t-SNE of the labelled test utterances in one of `SPACES`, coloured by emotion."""
     shown_n = _shown(run)
-    at_n2 = tsne(run.representations[space][shown_n])
+    places = tsne(run.representations[space][shown_n])
     label_n = run.predictions.label_n[shown_n]
     colour = emotion_colours(run.classes)
     figure, axes = canvas(height=4.6)
@@ -56,12 +59,12 @@ def embedding(run: Run, space: str, label: str, name: str) -> Graphic:
         emotion, chosen_n = run.classes[c], label_n == c
         if chosen_n.any():
             size = 4.2 if len(label_n) > 500 else 5.5
-            dots(axes, at_n2[chosen_n, 0].tolist(), at_n2[chosen_n, 1].tolist(), colour[emotion], size)
+            dots(axes, places[chosen_n, 0].tolist(), places[chosen_n, 1].tolist(), colour[emotion], size)
         (handle[c],) = axes.plot([], [], "o", color=colour[emotion], markersize=5)
-    low_2, high_2 = at_n2.min(0), at_n2.max(0)
-    margin_2 = 0.03 * (high_2 - low_2) + 1e-6
-    axes.set_xlim(low_2[0] - margin_2[0], high_2[0] + margin_2[0])
-    axes.set_ylim(low_2[1] - margin_2[1], high_2[1] + margin_2[1])
+    low, high = places.min(0), places.max(0)
+    margin = 0.03 * (high - low) + 1e-6
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
     axes.set_xticks([])
     axes.set_yticks([])
     bare(axes)
@@ -76,12 +79,15 @@ def embedding(run: Run, space: str, label: str, name: str) -> Graphic:
     of = f" ({len(label_n)} of {int((run.predictions.label_n != UNLABELLED).sum())}, drawn at random)"
     part = of if len(shown_n) == MOST_UTTERANCES else ""
     caption = f"{SPACES[space]} of {label}, by t-SNE. A dot is a test utterance{part}, its colour the true emotion."
-    data = [[run.classes[c], float(x), float(y)] for c, (x, y) in zip(label_n, at_n2, strict=True)]
+    data = [[run.classes[c], float(x), float(y)] for c, (x, y) in zip(label_n, places, strict=True)]
     return finish(figure, name, caption, caption, [["emotion", "x", "y"], *data])
 
 
 def tsne(x_nd: np.ndarray) -> np.ndarray:
-    """float32 [n, 2]; equal input, equal output: one thread, since the order of sums matters to the last digit."""
+    """Returns the places of t-SNE, float32 [n, 2]; equal input gives equal output.
+
+    One thread computes, since the order of sums matters to the last digit.
+    """
     x_nd = x_nd - x_nd.mean(0, dtype=np.float64)
     # The picture does not depend on the scale, but squares of large numbers are more than float32 can hold.
     largest = np.abs(x_nd).max()
@@ -92,13 +98,13 @@ def tsne(x_nd: np.ndarray) -> np.ndarray:
         x_nd = np.column_stack([x_nd, np.zeros(len(x_nd))])
     with threadpool_limits(limits=1):
         # t-SNE starts from the two main directions, so that where groups lie means something.
-        u_nr, s_r, _ = np.linalg.svd(x_nd, full_matrices=False)
-        main_n2 = u_nr[:, :2] * s_r[:2]
-        start_n2 = (main_n2 / main_n2[:, 0].std() * 1e-4).astype(np.float32)
+        left_nx, size_x, _ = np.linalg.svd(x_nd, full_matrices=False)
+        main = left_nx[:, :2] * size_x[:2]
+        start = (main / main[:, 0].std() * 1e-4).astype(np.float32)
         perplexity = min(PERPLEXITY, (len(x_nd) - 1) / 3)
         # The directions that hold nearly all; distances in hundreds of them take long and say no more.
-        reduced_nd = (u_nr * s_r)[:, :50].astype(np.float32)
-        return TSNE(perplexity=perplexity, init=start_n2, random_state=0).fit_transform(reduced_nd)
+        reduced_nd = (left_nx * size_x)[:, :50].astype(np.float32)
+        return TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(reduced_nd)
 
 
 def _shown(run: Run) -> np.ndarray:
@@ -109,7 +115,7 @@ def _shown(run: Run) -> np.ndarray:
 
 
 def gate_weights(run: Run) -> dict[str, dict[str, np.ndarray]]:
-    """Centre -> modality -> [1 + C]: its mean weight over all labelled utterances, then over those of each emotion.
+    """Returns centre -> modality -> [1 + c]: its mean weight over all labelled utterances, then by emotion.
 
     An emotion without utterances has NaN. A gate is whole or left out: weights of some modalities would mislead.
     """
@@ -129,7 +135,7 @@ def gate_weights(run: Run) -> dict[str, dict[str, np.ndarray]]:
 
 @drawn
 def gate(run: Run, centre: str, weights: Mapping[str, np.ndarray], label: str, name: str) -> Graphic:
-    """The mean weight of each modality in one gate, for all utterances and for those of each emotion."""
+    """Draws the mean weight of each modality in one gate, for all utterances and for those of each emotion."""
     rows = ["all", *run.classes]
     figure, axes = canvas(height=0.75 + 0.33 * len(rows))
     left = np.zeros(len(rows))

@@ -1,4 +1,4 @@
-"""From folders to studies: what is compared with what. A study is all that was found out on one data set."""
+"""Makes studies of folders: finds out what is compared with what. A study is all that was found out on one data set."""
 
 import json
 import os
@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.config import FREE, flat
+from cmath_jax.config import binding
 from cmath_jax.errors import InputError
 from cmath_jax.io.json_files import read_json, read_object
 from cmath_jax.report.load import Run, load_run, printable, reading
 
 KINDS = ("runs", "main_results", "ablations", "modalities", "width", "lengths", "gammas")  # in the order of the page
 FULL_MODEL = "cmath"
-SIDE_BY_SIDE = tuple(set(FREE) - {"seeds"})  # beginnings of options that may differ inside one table
 
 
 @dataclass(frozen=True)
 class Point:
-    """One row of a section.
+    """A row of a section.
 
     Attributes:
       run_name: of the folder; points of several sections may share one.
@@ -39,15 +38,15 @@ class Point:
 
     @property
     def absence(self) -> str:
-        """Why there are no numbers, in a word or two; "" where there are."""
+        """Returns why there are no numbers, in a word or two; "" where there are."""
         if self.run:
             return ""
         return "failed" if self.failure else "damaged" if self.damage else "not there yet"
 
 
 @dataclass(frozen=True)
-class Section:
-    """Points of one kind.
+class SectionResults:
+    """The points of one kind.
 
     Attributes:
       repeated: the names of points that several folders have; the first one counts.
@@ -59,20 +58,20 @@ class Section:
 
     @property
     def runs(self) -> dict[str, Run]:
-        """The points that have numbers, by name."""
+        """Returns the runs of the points that have numbers, by the name of the point."""
         return {point.name: point.run for point in self.points if point.run}
 
     @property
     def full_model(self) -> Point | None:
-        """The point that the others are compared with: the full model, or the first of plain runs."""
-        there = [point for point in self.points if point.run]
-        named = [point for point in there if FULL_MODEL in (point.name, point.run_name) or point.name == "tav"]
-        return next(iter(named or (there if self.kind == "runs" else [])), None)
+        """Returns the point that the others are compared with: the full model, or the first of plain runs."""
+        with_numbers = [point for point in self.points if point.run]
+        named = [point for point in with_numbers if FULL_MODEL in (point.name, point.run_name) or point.name == "tav"]
+        return next(iter(named or (with_numbers if self.kind == "runs" else [])), None)
 
 
 @dataclass(frozen=True)
 class Study:
-    """All sections on one data set, around one base config.
+    """The sections on one data set, around one base config.
 
     Attributes:
       settings: `name=value` of the options in which it differs from the other studies on these data.
@@ -82,18 +81,18 @@ class Study:
     dataset: str
     source: str
     classes: tuple[str, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[SectionResults, ...]
     settings: tuple[str, ...] = ()
     told_apart: tuple[str, ...] = ()
 
     @property
     def runs(self) -> dict[int, Run]:
-        """Every run once, in the order of the page."""
+        """Returns every run once, in the order of the page."""
         return {id(run): run for section in self.sections for run in section.runs.values()}
 
     @property
     def full_model(self) -> Run | None:
-        """The run that stands for the study: the full model of a sweep, or else the first of plain runs."""
+        """Returns the run that stands for the study: the full model of a sweep, or else the first of plain runs."""
         points = [section.full_model for section in sorted(self.sections, key=lambda section: section.kind == "runs")]
         first = next((point.run for point in points if point and point.run), None)
         return first or next(iter(self.runs.values()), None)
@@ -103,7 +102,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _FolderSection:
     """A section of one folder, before it is merged with those of others.
 
     Attributes:
@@ -115,7 +114,7 @@ class _Part:
     fingerprint: str
     source: str
     classes: tuple[str, ...]
-    section: Section
+    section: SectionResults
     settings: tuple[tuple[str, str], ...] = ()
 
 
@@ -137,11 +136,11 @@ def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
         common = set.intersection(*map(set, choices))
         for settings in choices:
             with_it = (settings, ()) if settings is choices[0] else (settings,)
-            own = [part for part in of_data if part.settings in with_it]
-            kinds = sorted({part.section.kind for part in own}, key=_rank)
-            merged = tuple(_merge([part.section for part in own if part.section.kind == kind]) for kind in kinds)
+            alike = [part for part in of_data if part.settings in with_it]
+            kinds = sorted({part.section.kind for part in alike}, key=_rank)
+            merged = tuple(_merge([part.section for part in alike if part.section.kind == kind]) for kind in kinds)
             differing = tuple(f"{name}={value}" for name, value in settings if (name, value) not in common)
-            studies.append(Study(own[0].dataset, own[0].source, own[0].classes, merged, differing))
+            studies.append(Study(alike[0].dataset, alike[0].source, alike[0].classes, merged, differing))
     return tuple(replace(study, told_apart=_told_apart(studies, study)) for study in studies)
 
 
@@ -156,17 +155,15 @@ def _told_apart(studies: Sequence[Study], study: Study) -> tuple[str, ...]:
 
 
 def _settings(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    # The simulation is an option of every config, but only the built-in corpus comes from it.
-    free = SIDE_BY_SIDE if config.get("dataset") == "simulated" else (*SIDE_BY_SIDE, "data.simulation.")
-    values = {name: json.dumps(value) for name, value in flat(config).items() if not name.startswith(free)}
-    return tuple((printable(name), printable(value)) for name, value in sorted(values.items()))
+    options = sorted({"seeds": config["seeds"], **binding(config)}.items())  # numbers are over seeds
+    return tuple((printable(name), printable(json.dumps(value))) for name, value in options)
 
 
 def _rank(kind: str) -> tuple[int, str]:
     return (KINDS.index(kind) if kind in KINDS else len(KINDS), kind)
 
 
-def _parts(folder: Path) -> list[_Part]:
+def _parts(folder: Path) -> list[_FolderSection]:
     if not folder.is_dir():
         what = "it is a file; name the folder of a run or a sweep" if folder.exists() else "there is no such folder"
         raise InputError(f"{folder}: {what}")
@@ -181,11 +178,11 @@ def _parts(folder: Path) -> list[_Part]:
             raise InputError(f"{folder}: not as a sweep writes it: {type(error).__name__}: {error}") from error
     name = folder.resolve().name
     run = load_run(folder, name)
-    section = Section("runs", (Point(run.name, run.name, {}, run),))
-    return [_Part(run.dataset, run.fingerprint, run.source, run.classes, section)]
+    section = SectionResults("runs", (Point(run.name, run.name, {}, run),))
+    return [_FolderSection(run.dataset, run.fingerprint, run.source, run.classes, section)]
 
 
-def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_Part]:
+def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_FolderSection]:
     names = {point["run"] for section in result["sections"] for point in section["points"].values()}
     for name in names:
         if Path(name).name != name:
@@ -209,12 +206,12 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_Part]:
     settings = _settings(config["config"])
     fingerprints = [environment.get("data", {}).get("fingerprint"), *(run.fingerprint for run in runs.values())]
     return [
-        _Part(
+        _FolderSection(
             dataset=printable(result["dataset"]),
             fingerprint=str(next(filter(None, fingerprints), "")),
             source=printable(result["source"]),
             classes=tuple(map(printable, result["classes"])),
-            section=Section(
+            section=SectionResults(
                 printable(section["kind"]), tuple(point(name, entry) for name, entry in section["points"].items())
             ),
             settings=settings,
@@ -224,22 +221,22 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_Part]:
 
 
 def _whole(config: Mapping[str, Any], result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The sections of `result.json`; of a part of a sweep, with the points of the other parts, in the sweep's order."""
+    """Returns the sections of `result.json`; of a part of a sweep with the points of the other parts, in order."""
     if "whole" not in config:
         return result["sections"]
-    own = {(section["kind"], name): at for section in result["sections"] for name, at in section["points"].items()}
+    entries = {(section["kind"], name): at for section in result["sections"] for name, at in section["points"].items()}
 
     def points(section: Mapping[str, Any]) -> dict[str, Any]:
         of_others = {name: {"run": "", "options": options} for name, options in section["points"].items()}
-        return {name: own.get((section["kind"], name), other) for name, other in of_others.items()}
+        return {name: entries.get((section["kind"], name), other) for name, other in of_others.items()}
 
     return [{"kind": section["kind"], "points": points(section)} for section in config["whole"]]
 
 
-def _merge(sections: Sequence[Section]) -> Section:
-    """One section of the points of several; of equal names, the first that has numbers, or else says why not."""
+def _merge(sections: Sequence[SectionResults]) -> SectionResults:
+    """Returns one section of the points of several; of equal names the first that has numbers, or says why not."""
     if sections[0].kind == "runs":
-        return Section("runs", _renamed([point for section in sections for point in section.points]))
+        return SectionResults("runs", _renamed([point for section in sections for point in section.points]))
     points: dict[str, Point] = {}
     repeated = []
     for point in (point for section in sections for point in section.points):
@@ -248,16 +245,16 @@ def _merge(sections: Sequence[Section]) -> Section:
             repeated.append(point.name)
         elif _known(point) > _known(known):
             points[point.name] = point
-    return Section(sections[0].kind, tuple(points.values()), tuple(dict.fromkeys(repeated)))
+    return SectionResults(sections[0].kind, tuple(points.values()), tuple(dict.fromkeys(repeated)))
 
 
 def _known(point: Point) -> int:
-    """0: nothing; 1: why there are no numbers; 2: numbers."""
+    """Returns how much is known of a point. 0: nothing; 1: why there are no numbers; 2: numbers."""
     return 2 if point.run else 1 if point.failure or point.damage else 0
 
 
 def _renamed(points: Sequence[Point]) -> tuple[Point, ...]:
-    """Plain runs whose folders have the same name are numbered: both are rows."""
+    """Returns plain runs with a number where their folders have the same name: both are rows."""
     taken: Counter[str] = Counter()
     result = []
     for point in points:

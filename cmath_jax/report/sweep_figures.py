@@ -1,5 +1,4 @@
-"""Figures that compare runs: width (Figure 4 of the paper), length of the conversation (Figure 5), gammas (Figure 6),
-and what the best test epoch would have given."""
+"""Draws figures that compare runs: width (Figure 4 of the paper), length (5), gammas (6), and the best test epoch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +28,7 @@ MOST_GAPS = 16
 
 @drawn
 def width_curve(runs: Mapping[int, Run], best_of_paper: int | None, name: str) -> Graphic:
-    """Weighted F1 over the width of the model, one standard deviation to both sides."""
+    """Draws weighted F1 over the width of the model, one standard deviation to both sides."""
     figure, axes = canvas(height=2.9)
     widths = sorted(runs)
     scores = [runs[width].weighted_f1 for width in widths]
@@ -64,20 +63,20 @@ def width_curve(runs: Mapping[int, Run], best_of_paper: int | None, name: str) -
 
 @drawn
 def length_bars(groups: Sequence[LengthGroup], name: str) -> Graphic:
-    """Weighted F1 of each group of conversations, with bootstrap intervals."""
+    """Draws the weighted F1 of each group of conversations, with bootstrap intervals."""
     figure, axes = canvas(height=2.9)
-    there = [group for group in groups if group.scores]
-    models = list(there[0].scores)
-    step = 0.8 / len(models)
-    for m, model in enumerate(models):
-        colour = (BLUE, ORANGE)[m % 2]
-        for x, group in enumerate(there):
-            at = x + (m - (len(models) - 1) / 2) * step
-            axes.bar(at, group.scores[model].mean, 0.9 * step, color=colour, label=model if x == 0 else None)
+    filled = [group for group in groups if group.scores]
+    models = list(filled[0].scores)
+    width = 0.8 / len(models)
+    for i, model in enumerate(models):
+        colour = (BLUE, ORANGE)[i % 2]
+        for x, group in enumerate(filled):
+            at = x + (i - (len(models) - 1) / 2) * width
+            axes.bar(at, group.scores[model].mean, 0.9 * width, color=colour, label=model if x == 0 else None)
             if interval := group.intervals[model]:
                 axes.plot([at, at], [interval.low, interval.high], color=INK, linewidth=1.4)
-    names = [f"{group.name}\n{lengths_text(group.lengths)}\n{group.conversations} conversations" for group in there]
-    axes.set_xticks(range(len(there)), names)
+    names = [f"{group.name}\n{lengths_text(group.lengths)}\n{group.conversations} conversations" for group in filled]
+    axes.set_xticks(range(len(filled)), names)
     axes.tick_params(axis="x", length=0)
     axes.grid(False, axis="x")
     axes.set_ylabel("weighted F1, %")
@@ -85,11 +84,13 @@ def length_bars(groups: Sequence[LengthGroup], name: str) -> Graphic:
     data = [
         [g.name, model, g.conversations, g.utterances, s.mean, s.std, *((i.low, i.high) if i else ("", ""))]
         + ([g.comparison.difference, g.p_value] if g.comparison and model == models[0] else [None, None])
-        for g in there
+        for g in filled
         for (model, s), i in zip(g.scores.items(), g.intervals.values(), strict=True)
     ]
     columns = ("group", "model", "conversations", "utterances", "mean", "std", "low", "high")
-    said = "; ".join(f"{g.name}: " + ", ".join(f"{m} {s.mean:.1f}" for m, s in g.scores.items()) for g in there)
+    said = "; ".join(
+        f"{g.name}: " + ", ".join(f"{model} {s.mean:.1f}" for model, s in g.scores.items()) for g in filled
+    )
     return finish(
         figure,
         name,
@@ -107,7 +108,7 @@ def lengths_text(lengths: tuple[int, int | None]) -> str:
 
 @drawn
 def gamma_map(runs: Mapping[tuple[float, float], Run], best_of_paper: tuple[float, float] | None, name: str) -> Graphic:
-    """Weighted F1 over both gammas as a heat map; points without a result stay empty."""
+    """Draws weighted F1 over both gammas as a heat map; points without a result stay empty."""
     first, second = (sorted({point[axis] for point in runs}) for axis in (0, 1))
     means = [run.weighted_f1.mean for run in runs.values()]
     lowest, span = min(means), max(float(np.ptp(means)), 1e-9)
@@ -150,7 +151,7 @@ def gamma_map(runs: Mapping[tuple[float, float], Run], best_of_paper: tuple[floa
 
 @drawn
 def gap_bars(rows: Sequence[Peak], name: str) -> Graphic:
-    """How much better the best test epoch is than the one that validation chose."""
+    """Draws how much better the best test epoch is than the one that validation chose."""
     shown = rows[:MOST_GAPS]
     figure, axes = canvas(height=0.7 + 0.25 * len(shown))
     for y, row in enumerate(shown):

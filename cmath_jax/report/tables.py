@@ -1,4 +1,4 @@
-"""The tables of the page as numbers, before anything is written down.
+"""Computes the tables of the page as numbers, before anything is written down.
 
 A row of a score table stands for a run, for a reference (majority, linear), for a number that the paper quotes, or for
 a point without a result.
@@ -23,7 +23,7 @@ from cmath_jax.evaluation.statistics import (
 )
 from cmath_jax.report import paper
 from cmath_jax.report.load import Reference, Run, Score
-from cmath_jax.report.studies import Point, Section, Study
+from cmath_jax.report.studies import Point, SectionResults, Study
 from cmath_jax.results.circumstances import NAMES, modalities_in_words
 
 LABELS = {
@@ -45,7 +45,7 @@ MEASURES = {"weighted_f1": "Weighted F1", "accuracy": "Accuracy"}  # the main sc
 
 @dataclass(frozen=True)
 class Measure:
-    """One score of one row: the paper's and ours."""
+    """A score of a row: the paper's and ours."""
 
     paper: float | None = None
     score: Score | None = None
@@ -53,13 +53,13 @@ class Measure:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's."""
+        """Returns ours minus the paper's; None where one is missing."""
         return None if self.paper is None or self.score is None else self.score.mean - self.paper
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a score table.
+    """A row of a score table.
 
     Attributes:
       kind: `full` (what the others are compared with), `run`, `reference`, `quoted` or `absent`.
@@ -95,7 +95,7 @@ class Row:
 
     @property
     def blank(self) -> bool:
-        """Whether there is no F1 of any emotion."""
+        """Returns whether there is no F1 of any emotion."""
         return all(measure.score is None and measure.paper is None for measure in self.emotions.values())
 
 
@@ -120,7 +120,7 @@ class ScoreTable:
 
     @property
     def with_difference(self) -> bool:
-        """Whether any row has a number of the paper and one of ours."""
+        """Returns whether any row has a number of the paper and one of ours."""
         return any(measure.difference is not None for row in self.rows for measure in row.measures.values())
 
     @property
@@ -129,12 +129,12 @@ class ScoreTable:
 
     @property
     def of_one_seed(self) -> bool:
-        """Whether there is a comparison whose noise cannot be known, because a model has one seed."""
+        """Returns whether there is a comparison whose noise cannot be known, because a model has one seed."""
         return any(row.joint and row.joint.p_value is None for row in self.rows)
 
     @property
     def interval_method(self) -> str:
-        """What its intervals are over."""
+        """Returns what its intervals are over, in words."""
         kinds = {row.bootstrapped for row in self.rows if row.seeds}
         if kinds == {True}:
             return "over conversations (bootstrap)"
@@ -142,7 +142,7 @@ class ScoreTable:
         return f"over seeds (Student's t){both}"
 
     def csv(self) -> list[list[Any]]:
-        """Header and rows; scores unrounded."""
+        """Returns header and rows; scores unrounded."""
         columns = (*MEASURES, *self.classes)
         parts = ("paper", "mean", "std", "low", "high")
         tests = ("difference", "difference low", "difference high", "p_holm", "p_seeds_holm", "p_utterances_holm")
@@ -161,7 +161,7 @@ class ScoreTable:
 
 
 def label_of(kind: str, name: str) -> str:
-    """How a point is called on the page."""
+    """Returns how a point is called on the page."""
     if kind == "modalities" and name and set(name) <= set(NAMES):
         return modalities_in_words(name)
     if kind == "width":
@@ -172,26 +172,27 @@ def label_of(kind: str, name: str) -> str:
 
 
 def reference_label(kind: str, reference: Reference) -> str:
-    """How `majority` or a `linear` model of some modalities is called on the page."""
+    """Returns how `majority` or a `linear` model of some modalities is called on the page."""
     return ", ".join([kind, *([modalities_in_words(reference.modalities)] if reference.modalities else [])])
 
 
 def intervals(run: Run) -> dict[str, Interval]:
-    """The 95 % interval of each of `MEASURES`: over seeds (t) if there are two, else over conversations (bootstrap).
+    """Returns the 95 % interval of each of `MEASURES`.
 
-    That of few seeds can reach beyond what a score can be, and is cut there.
+    They are over seeds (t) if there are two, else over conversations (bootstrap). Few seeds can give one that reaches
+    beyond what a score can be; it is cut there.
     """
     over_seeds = {"accuracy": t_interval(run.accuracy.values), "weighted_f1": t_interval(run.weighted_f1.values)}
     return {
         name: Interval(max(interval.low, 0.0), min(interval.high, 100.0))
         if interval
-        else bootstrap_interval(_utterances(run), run.predictions.prediction_sn[0], score=name)
+        else bootstrap_interval(_utterances(run), run.predictions.prediction_tn[0], score=name)
         for name, interval in over_seeds.items()
     }
 
 
-def score_table(section: Section, study: Study) -> ScoreTable:
-    """The rows of the section, what they have to beat, and what the paper prints where `paper.RULE` lets it."""
+def score_table(section: SectionResults, study: Study) -> ScoreTable:
+    """Returns the rows of the section, what they have to beat, and what the paper prints where `paper.RULE` lets it."""
     quoted = paper.scores(study.dataset, section.kind)
     full = section.full_model
     against = full.run if full else study.find("main_results", "cmath")
@@ -212,7 +213,10 @@ def score_table(section: Section, study: Study) -> ScoreTable:
         ),
         strict=True,
     )
-    rows = [replace(row, p_value=p, p_seeds=p_s, p_utterances=p_u) for row, p, p_s, p_u in adjusted]
+    rows = [
+        replace(row, p_value=p, p_seeds=by_seeds, p_utterances=by_utterances)
+        for row, p, by_seeds, by_utterances in adjusted
+    ]
     rows, references = rows[: len(section.points)], rows[len(section.points) :]
     if beside and section.kind in ("main_results", "runs"):
         rows += list(_quoted(section, quoted, study.classes))
@@ -226,7 +230,7 @@ def score_table(section: Section, study: Study) -> ScoreTable:
 
 
 def _apart(dataset: str, kind: str, point: Point) -> str:
-    """Why no number of the paper may stand beside the score of a point; "" if one may."""
+    """Returns why no number of the paper may stand beside the score of a point; "" if one may."""
     run = point.run
     if run is None:
         return ""
@@ -235,7 +239,7 @@ def _apart(dataset: str, kind: str, point: Point) -> str:
 
 
 def _left_out(kind: str, apart: Mapping[str, str]) -> str:
-    """The reasons why numbers of the paper are left out, each with the rows that it is about."""
+    """Returns the reasons why numbers of the paper are left out, each with the rows that it is about."""
     labels: dict[str, list[str]] = {}
     for name, reason in apart.items():
         labels.setdefault(reason, []).append(label_of(kind, name))
@@ -248,7 +252,7 @@ def _left_out(kind: str, apart: Mapping[str, str]) -> str:
 
 
 def _marked(row: Row, kind: str, run: Run | None, usual: Run | None) -> Row:
-    """The row with what its scores belong to, and what of it is other than usual."""
+    """Returns the row with what its scores belong to, and what of it is other than usual."""
     if run is None:
         return row
     belongs = (run.circumstances.modalities, run.circumstances.short(), f"{run.dataset}: {run.source}")
@@ -290,16 +294,16 @@ def _compared(row: Row, run: Run | None, full: Run | None) -> Row:
     a, b = run.predictions, full.predictions
     if run.classes != full.classes or not a.same_utterances(b):
         return replace(row, over_seeds=over_seeds)
-    both = (_utterances(run), a.prediction_sn, b.prediction_sn)
+    both = (_utterances(run), a.prediction_tn, b.prediction_tn)
     return replace(row, joint=compare_models(*both), over_seeds=over_seeds, over_utterances=compare_utterances(*both))
 
 
 def against_linear(run: Run) -> Comparison | None:
-    """A run's weighted F1 minus that of its linear model, which has no seeds; None where its predictions are lost."""
+    """Returns a run's weighted F1 minus that of its linear model, which has no seeds; None without its predictions."""
     p = run.predictions
     if p.linear_n is None:
         return None
-    return compare_models(_utterances(run), p.prediction_sn, p.linear_n[np.newaxis], fixed="b")
+    return compare_models(_utterances(run), p.prediction_tn, p.linear_n[np.newaxis], fixed="b")
 
 
 def _utterances(run: Run) -> Utterances:
@@ -307,7 +311,7 @@ def _utterances(run: Run) -> Utterances:
 
 
 def _quoted(
-    section: Section, quoted: Mapping[str, Mapping[str, float | None]], classes: Sequence[str]
+    section: SectionResults, quoted: Mapping[str, Mapping[str, float | None]], classes: Sequence[str]
 ) -> Iterator[Row]:
     known = {} if section.kind == "runs" else {point.name for point in section.points}
     for name, numbers in quoted.items():
@@ -318,8 +322,8 @@ def _quoted(
             yield Row(label, "quoted", measures, emotions)
 
 
-def _references(section: Section, full: Run | None) -> Iterator[Row]:
-    """What every row has to beat. Of several linear models, that of each choice of modalities once."""
+def _references(section: SectionResults, full: Run | None) -> Iterator[Row]:
+    """Yields what every row has to beat. Of several linear models, that of each choice of modalities once."""
     found: dict[str, tuple[Reference, Run]] = {}
     for run in section.runs.values():
         for kind, reference in run.references.items():
@@ -330,7 +334,7 @@ def _references(section: Section, full: Run | None) -> Iterator[Row]:
         row = Row(label, "reference", measures, {})
         linear_n = run.predictions.linear_n
         if reference.modalities and linear_n is not None and full and full.predictions.same_utterances(run.predictions):
-            both = (linear_n[np.newaxis], full.predictions.prediction_sn)
+            both = (linear_n[np.newaxis], full.predictions.prediction_tn)
             row = replace(row, joint=compare_models(_utterances(full), *both, fixed="a"))
         yield row
 

@@ -1,4 +1,4 @@
-"""What the page shows of a study, in its order, before it is written as HTML."""
+"""Makes the sections that the page shows of a study, in their order, before they are written as HTML."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,9 +8,9 @@ from typing import Any
 from cmath_jax.pages.drawing import Graphic
 from cmath_jax.report import calibration_figures, conversations, figures, paper, representation_figures, sweep_figures
 from cmath_jax.report.breakdowns import LengthGroup, Peak, length_groups, named_runs, peaks
-from cmath_jax.report.conversations import Conversation
-from cmath_jax.report.load import Calibration, Run
-from cmath_jax.report.studies import Section, Study
+from cmath_jax.report.conversations import ShownConversation
+from cmath_jax.report.load import CalibrationScores, Run
+from cmath_jax.report.studies import SectionResults, Study
 from cmath_jax.report.tables import ScoreTable, score_table
 
 MOST_PLAIN_RUNS = 3  # that are shown in detail
@@ -28,7 +28,7 @@ MAIN_TABLES = {"meld": "Table 3 of the paper.", "iemocap": "Table 2 of the paper
 
 
 @dataclass(frozen=True)
-class View:
+class PageSection:
     """A section of the page.
 
     Attributes:
@@ -47,15 +47,15 @@ class View:
     folded: str = ""
     with_emotions: bool = False
     peaks: tuple[Peak, ...] = ()
-    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    calibrations: Mapping[str, CalibrationScores] = field(default_factory=dict)
     lengths: tuple[LengthGroup, ...] = ()
     graphics: tuple[Graphic, ...] = ()
     wide: Graphic | None = None
     wide_open: bool = True
-    stories: dict[str, list[Conversation]] | None = None
+    stories: dict[str, list[ShownConversation]] | None = None
 
     def files(self) -> Iterator[tuple[str, Sequence[Sequence[Any]]]]:
-        """Name and content of the CSV files of its tables; those of figures come with the figures."""
+        """Yields name and content of the CSV files of its tables; those of figures come with the figures."""
         if self.table:
             yield self.name, self.table.csv()
         if self.peaks:
@@ -67,7 +67,7 @@ class View:
 
 
 def slug(text: str) -> str:
-    """A name for a file or an anchor."""
+    """Returns a name for a file or an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
 
 
@@ -75,9 +75,9 @@ def view_title(kind: str) -> str:
     return TITLES.get(kind, (kind, ""))[0]
 
 
-def views(study: Study, prefix: str) -> list[View]:
-    """All sections of the page on one study; `prefix` keeps the names of several studies apart."""
-    made: list[View | None] = [_section(section, study, prefix) for section in study.sections]
+def views(study: Study, prefix: str) -> list[PageSection]:
+    """Returns all sections of the page on one study; `prefix` keeps the names of several studies apart."""
+    made: list[PageSection | None] = [_section(section, study, prefix) for section in study.sections]
     shown = _subjects(study)
     made += [_peaks(study, prefix), _emotions(study, shown, prefix), _calibration(shown, prefix)]
     made.append(_curves(study, shown, prefix))
@@ -87,7 +87,7 @@ def views(study: Study, prefix: str) -> list[View]:
 
 
 def _subjects(study: Study) -> dict[str, tuple[Run, bool]]:
-    """The runs that are shown in detail, by label; the second is whether in full, or curves and confusions only."""
+    """Returns the runs that are shown in detail, by label, and whether in full, or curves and confusions only."""
     chosen: dict[int, bool] = {}
     if any(section.kind != "runs" for section in study.sections):
         if study.full_model:
@@ -100,7 +100,7 @@ def _subjects(study: Study) -> dict[str, tuple[Run, bool]]:
     return {label: (run, chosen[id(run)]) for label, run in named_runs(study).items() if id(run) in chosen}
 
 
-def _section(section: Section, study: Study, prefix: str) -> View:
+def _section(section: SectionResults, study: Study, prefix: str) -> PageSection:
     title, (_, source) = view_title(section.kind), TITLES.get(section.kind, ("", ""))
     if section.kind == "main_results":
         source = MAIN_TABLES.get(study.dataset, "")
@@ -112,21 +112,21 @@ def _section(section: Section, study: Study, prefix: str) -> View:
         groups = length_groups(section, study)
         drawn = any(group.scores for group in groups)
         bars = (sweep_figures.length_bars(groups, name),) if drawn else ()
-        return View(name, title, tuple(filter(None, intro)), lengths=tuple(groups), graphics=bars)
+        return PageSection(name, title, tuple(filter(None, intro)), lengths=tuple(groups), graphics=bars)
     table = score_table(section, study)
     intro += [*(paper.caveats(study.dataset, section.kind) if table.with_paper else ()), table.left_out]
-    return View(
+    return PageSection(
         name=name,
         title=title,
         intro=tuple(filter(None, intro)),
         table=table,
-        folded=_fold(len(table.rows)),
+        folded=_folded_title(len(table.rows)),
         with_emotions=section.kind in ("runs", "main_results") and bool(section.runs),
         graphics=tuple(_section_graphics(section, study, table, name)),
     )
 
 
-def _section_graphics(section: Section, study: Study, table: ScoreTable, name: str) -> Iterator[Graphic]:
+def _section_graphics(section: SectionResults, study: Study, table: ScoreTable, name: str) -> Iterator[Graphic]:
     if not section.runs:
         return
     if section.kind == "width":
@@ -144,7 +144,7 @@ def _section_graphics(section: Section, study: Study, table: ScoreTable, name: s
 
 
 def _beside_paper(runs: Mapping[str, Run], study: Study) -> bool:
-    """Whether results of the paper may stand beside those of all runs."""
+    """Returns whether results of the paper may stand beside those of all runs."""
     return not any(paper.why_apart(study.dataset, run.circumstances, run.labelled) for run in runs.values())
 
 
@@ -156,11 +156,11 @@ def _pair(name: str) -> tuple[float, float] | None:
     return gamma1, gamma2
 
 
-def _fold(rows: int) -> str:
+def _folded_title(rows: int) -> str:
     return f"All {rows} rows as a table" if rows > MOST_ROWS else ""
 
 
-def _peaks(study: Study, prefix: str) -> View | None:
+def _peaks(study: Study, prefix: str) -> PageSection | None:
     rows = peaks(study)
     if not rows:
         return None
@@ -175,17 +175,17 @@ def _peaks(study: Study, prefix: str) -> View | None:
         f"many published numbers in this field are chosen: {size} of weighted F1 here. It comes from looking at the "
         "test set, not from the model, and a difference between two papers that is no larger says little.",
     )
-    return View(
+    return PageSection(
         f"{prefix}test-peak",
         "Chosen on validation, or on the test set?",
         intro,
         peaks=tuple(rows),
-        folded=_fold(len(rows)),
+        folded=_folded_title(len(rows)),
         graphics=(sweep_figures.gap_bars(rows, f"{prefix}test-peak-gap"),) if len(rows) > 1 else (),
     )
 
 
-def _emotions(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> View | None:
+def _emotions(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> PageSection | None:
     graphics = [
         figures.confusion(run, label, f"{prefix}confusion-{_file(label, shown)}") for label, (run, _) in shown.items()
     ]
@@ -194,15 +194,15 @@ def _emotions(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> 
         quoted = paper.scores(study.dataset, "main_results").get("cmath", {}) if beside else {}
         if in_full:
             graphics.append(figures.emotions(run, label, quoted, f"{prefix}emotions-{_file(label, shown)}"))
-    return View(f"{prefix}emotions", "Emotion by emotion", graphics=tuple(graphics)) if graphics else None
+    return PageSection(f"{prefix}emotions", "Emotion by emotion", graphics=tuple(graphics)) if graphics else None
 
 
 def _cmath(study: Study) -> Run | None:
-    """The run that the paper's own row is about."""
+    """Returns the run that the paper's own row is about."""
     return study.find("main_results", "cmath") or study.find("ablations", "cmath") or study.find("modalities", "tav")
 
 
-def _calibration(shown: dict[str, tuple[Run, bool]], prefix: str) -> View | None:
+def _calibration(shown: dict[str, tuple[Run, bool]], prefix: str) -> PageSection | None:
     graphics, intro = [], [calibration_figures.MEANING]
     calibrations = {label: run.calibration for label, (run, _) in shown.items() if run.calibration}
     if not calibrations:
@@ -218,10 +218,10 @@ def _calibration(shown: dict[str, tuple[Run, bool]], prefix: str) -> View | None
                 f"error comes out up to {apart:.1f} points from that of the table."
             )
     name = f"{prefix}calibration"
-    return View(name, "Calibration", tuple(intro), calibrations=calibrations, graphics=tuple(graphics))
+    return PageSection(name, "Calibration", tuple(intro), calibrations=calibrations, graphics=tuple(graphics))
 
 
-def _curves(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> View | None:
+def _curves(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> PageSection | None:
     graphics = [
         graphic
         for label, (run, _) in shown.items()
@@ -231,12 +231,12 @@ def _curves(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> Vi
     wide = figures.small_multiples(others, f"{prefix}curves-others") if others else None
     if not graphics:
         return None
-    return View(
+    return PageSection(
         f"{prefix}curves", "Learning curves", graphics=tuple(graphics), wide=wide, wide_open=len(others) <= MOST_ROWS
     )
 
 
-def _representations(full: dict[str, Run], prefix: str) -> View | None:
+def _representations(full: dict[str, Run], prefix: str) -> PageSection | None:
     graphics, intro = [], ["Figure 3 of the paper."]
     for label, run in full.items():
         spaces = [space for space in representation_figures.SPACES if space in run.representations]
@@ -254,13 +254,15 @@ def _representations(full: dict[str, Run], prefix: str) -> View | None:
                 f"utterance in {', '.join(run.unusable)}."
             )
     intro.append("The first seed. Near means alike; sizes of groups and distances between them mean little in t-SNE.")
-    there = any(run.representations or run.unusable for run in full.values())
+    kept = any(run.representations or run.unusable for run in full.values())
     return (
-        View(f"{prefix}representations", "Representations", tuple(intro), graphics=tuple(graphics)) if there else None
+        PageSection(f"{prefix}representations", "Representations", tuple(intro), graphics=tuple(graphics))
+        if kept
+        else None
     )
 
 
-def _gates(full: dict[str, Run], prefix: str) -> View | None:
+def _gates(full: dict[str, Run], prefix: str) -> PageSection | None:
     graphics = [
         representation_figures.gate(run, centre, weights, label, f"{prefix}gate-{centre}-{_file(label, full)}")
         for label, run in full.items()
@@ -270,20 +272,22 @@ def _gates(full: dict[str, Run], prefix: str) -> View | None:
         "How much each gate lets through of each modality, for utterances of each true emotion: the mean over "
         "utterances and features, in the first seed.",
     )
-    return View(f"{prefix}gates", "Who the model listens to", intro, graphics=tuple(graphics)) if graphics else None
+    return (
+        PageSection(f"{prefix}gates", "Who the model listens to", intro, graphics=tuple(graphics)) if graphics else None
+    )
 
 
-def _stories(full: dict[str, Run], prefix: str) -> View | None:
+def _stories(full: dict[str, Run], prefix: str) -> PageSection | None:
     stories = {label: found for label, run in full.items() if (found := conversations.worst(run))}
     intro = (
         "The test conversations with the most errors of the first seed. Each line has the true emotion, what it was "
         "taken for if that is wrong, and the three likeliest emotions; the bar is the probability of the first.",
     )
-    return View(f"{prefix}conversations", "Where it goes wrong", intro, stories=stories) if stories else None
+    return PageSection(f"{prefix}conversations", "Where it goes wrong", intro, stories=stories) if stories else None
 
 
 def _file(label: str, labels: dict[str, Any]) -> str:
-    """A part of a file's name: labels that differ only in what a name cannot hold are numbered."""
+    """Returns a part of a file's name: labels that differ only in what a name cannot hold are numbered."""
     same = [other for other in labels if slug(other) == slug(label)]
     number = same.index(label)
     return slug(label) if number == 0 else f"{slug(label)}-{number + 1}"

@@ -1,1 +1,1 @@
-"""What a run came to, and what its scores belong to."""
+"""The results of a run: its scores, and what they belong to."""

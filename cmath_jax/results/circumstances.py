@@ -1,7 +1,8 @@
-"""What a score belongs to: the model, the modalities that it saw, and the features of each, as a record and in words.
+"""The circumstances of a score: the model, the modalities that it saw, and the features of each.
 
-`record` is made by the training and written to `result.json`, under `model`, `modalities` and `features`. A result of
-before has no such record: then the modalities are those of its config, and the features are not stated. No JAX here.
+`record` is made by the training and written to `result.json`, under `model`, `modalities` and `features`. Results of
+earlier versions have no such record: then the modalities are those of the config, and the features are not stated.
+This module does not import JAX.
 """
 
 import json
@@ -24,7 +25,7 @@ _MAIN_SETTING = {"t": "encoder", "a": "set", "v": "weights"}
 
 @dataclass(frozen=True)
 class Features:
-    """The features of one modality.
+    """The way in which the features of one modality were made.
 
     Attributes:
       size: how many numbers an utterance has; 0 where it is not known.
@@ -45,7 +46,7 @@ class Features:
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> "Features":
-        """Raises ValueError, TypeError or KeyError for what is no such record."""
+        """Returns the features of a record. Raises ValueError, TypeError or KeyError for what is no such record."""
         settings, fine_tuned = entry.get("settings"), entry.get("fine_tuned")
         if entry["origin"] not in ORIGINS or not isinstance(settings, Mapping | None):
             raise ValueError(f"features of the origin {entry['origin']!r}")
@@ -60,11 +61,11 @@ class Features:
 
     @property
     def identity(self) -> str:
-        """Equal for features that were made in one way."""
+        """Returns a text that is equal for features that were made in one way."""
         return json.dumps([self.size, self.origin, self.layout, self.vectors, self.settings, self.fine_tuned])
 
     def words(self, m: str) -> str:
-        """How these features of a modality were made."""
+        """Returns how these features of a modality were made, in words."""
         if self.origin == "extracted":
             return f"extracted with {', '.join(filter(None, [self._extractor(m), self._training(m)]))}"
         if m == "t" and self._of_roberta:
@@ -72,7 +73,7 @@ class Features:
         return {"published": "published", "simulated": "simulated"}.get(self.origin, "how made: not stated")
 
     def short(self, m: str) -> str:
-        """As `words`, in two or three."""
+        """Returns the same as `words`, in two or three words."""
         if self.origin == "extracted":
             return ", ".join(
                 filter(None, [str(public(self.settings or {}).get(_MAIN_SETTING[m], "")), self._training(m)])
@@ -100,7 +101,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a score belongs to.
+    """The model, the modalities and the features that a score belongs to.
 
     Attributes:
       model: its name in the config; "" where it is not known.
@@ -114,7 +115,7 @@ class Circumstances:
 
     @classmethod
     def read(cls, result: Mapping[str, Any], config: Mapping[str, Any]) -> "Circumstances":
-        """Of a run's `result.json`, and its `config.json` for a result of before there was a record.
+        """Returns those of a run's `result.json`, and of its `config.json` where a result has no record.
 
         Raises:
           ValueError, TypeError or KeyError: for a record that is not as `record` makes it.
@@ -127,23 +128,23 @@ class Circumstances:
 
     @property
     def seen(self) -> str:
-        """The modalities in words, as in "text + audio"."""
+        """Returns the modalities in words, as in "text + audio"."""
         return modalities_in_words(self.modalities)
 
     def lines(self) -> list[str]:
-        """A line for each modality: its features and how they were made."""
+        """Returns a line for each modality: its features and how they were made."""
         if not self.features:
             return [f"{NOT_STATED}: the run is of before features were recorded"]
         return [f"{NAMES[m]} {x.size}: {x.words(m)}" for m, x in self.features.items()]
 
     def short(self) -> str:
-        """The features in a few words, as in "text 384 (minilm, frozen), audio 1582 (IS10)"."""
+        """Returns the features in a few words, as in "text 384 (minilm, frozen), audio 1582 (IS10)"."""
         if not self.features:
             return f"features {NOT_STATED}"
         return ", ".join(f"{NAMES[m]} {x.size} ({x.short(m)})" for m, x in self.features.items())
 
     def differences(self, other: "Circumstances", with_modalities: bool = True) -> list[str]:
-        """What of these is other than those of another run, in words."""
+        """Returns in words what differs from the circumstances of another run."""
         found = []
         if with_modalities and self.modalities != other.modalities:
             found.append(f"sees {self.seen}")
@@ -156,7 +157,7 @@ class Circumstances:
 
 
 def public(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an extractor without the folders of whoever made it: weights are found by name and hash."""
+    """Returns settings of an extractor without the folders of whoever made it: weights are found by name and hash."""
     return {
         name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
         for name, value in settings.items()
@@ -164,12 +165,12 @@ def public(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def modalities_in_words(letters: str) -> str:
-    """As in "text + audio"."""
+    """Returns modalities as in "text + audio"."""
     return " + ".join(NAMES[m] for m in NAMES if m in letters) or f"modalities {NOT_STATED}"
 
 
 def record(config: Config, corpus: Corpus) -> dict[str, Any]:
-    """The entries of `result.json` that `Circumstances.read` reads: `model`, `modalities`, `features`.
+    """Returns the entries of `result.json` that `Circumstances.read` reads: `model`, `modalities`, `features`.
 
     Whether an encoder was fine-tuned is looked up in its folder, where that is there.
     """

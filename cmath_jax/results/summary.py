@@ -1,4 +1,4 @@
-"""`result.json` and `predictions.jsonl` from what the seeds of a run came to."""
+"""Makes `result.json` and `predictions.jsonl` from the results of the seeds of a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ MAJORITY = "always the most frequent emotion"
 
 @dataclass(frozen=True)
 class SeedResult:
-    """One seed: the epoch with the best validation weighted F1, and how it came to be.
+    """The result of one seed: the epoch with the best validation weighted F1, and how it came to be.
 
     Attributes:
       history: the rows of `metrics.jsonl`.
       test, validation: scores of the best epoch.
-      evaluation: of every test utterance; `probability` is float32 [N, C].
+      evaluation: of every test utterance; `probability` is float32 [n, c].
       parameters: how many numbers the model learns.
       calibration: of its probabilities, on validation and test.
     """
@@ -43,17 +43,17 @@ class SeedResult:
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]]) -> int:
-    """The number (from 1) of the first epoch with the highest validation weighted F1."""
+    """Returns the number (from 1) of the first epoch with the highest validation weighted F1."""
     return 1 + int(np.argmax([row["validation"]["weighted_f1"] for row in history]))
 
 
 def best_seed(seeds: Sequence[SeedResult]) -> SeedResult:
-    """The first with the highest validation weighted F1."""
+    """Returns the first seed with the highest validation weighted F1."""
     return max(seeds, key=lambda seed: seed.validation.weighted_f1)
 
 
 class References:
-    """What any model has to beat on a corpus; computed once for all runs that ask."""
+    """The reference points that any model has to beat on a corpus, computed once for all runs that ask."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
@@ -61,7 +61,7 @@ class References:
         self._linear: dict[str, Linear] = {}
 
     def of(self, config: Config) -> tuple[dict[str, float], "Linear | None"]:
-        """The scores of `majority`, and the linear model if the config asks for it."""
+        """Returns the scores of `majority`, and the linear model if the config asks for it."""
         modalities = "".join(m for m in config.linear_reference if m in config.data.modalities)
         if modalities and modalities not in self._linear:
             scores, labelled_n = reference_points.fit_linear(self._corpus, modalities)
@@ -74,11 +74,11 @@ class References:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear model of single utterances.
+    """The results of a linear model of single utterances.
 
     Attributes:
       scores: as they stand in `result.json`.
-      prediction_n: int [N], of each test utterance; `UNLABELLED` where there is no label to be compared with.
+      prediction_n: int [n], of each test utterance; `UNLABELLED` where there is no label to be compared with.
     """
 
     scores: Mapping[str, Any]
@@ -91,7 +91,7 @@ def summarize(
     seeds: Sequence[SeedResult],
     references: tuple[Mapping[str, float], Linear | None],
 ) -> dict[str, Any]:
-    """The content of `result.json`. Scores are in percent; confusion matrices are summed over seeds."""
+    """Returns the content of `result.json`. Scores are in percent; confusion matrices are summed over seeds."""
     rows = [row for seed in seeds for row in seed.history]
     majority, linear = references
     beside = {"linear": {**linear.scores, **_compared(corpus, seeds, linear)}} if linear else {}
@@ -141,12 +141,12 @@ def summarize(
 
 
 def _compared(corpus: Corpus, seeds: Sequence[SeedResult], linear: Linear) -> dict[str, Any]:
-    """The model's weighted F1 minus the linear one's, over seeds and conversations: see `compare_models`."""
+    """Returns the model's weighted F1 minus the linear one's, over seeds and conversations: see `compare_models`."""
     conversation_n = np.repeat(np.arange(len(corpus.splits["test"])), [len(c) for c in corpus.splits["test"]])
-    prediction_sn = np.stack([seed.evaluation.probability.argmax(-1) for seed in seeds])
+    prediction_tn = np.stack([seed.evaluation.probability.argmax(-1) for seed in seeds])
     found = compare_models(
         Utterances(corpus.labels("test"), conversation_n, len(corpus.classes)),
-        prediction_sn,
+        prediction_tn,
         linear.prediction_n[np.newaxis],
         fixed="b",
     )
@@ -155,11 +155,10 @@ def _compared(corpus: Corpus, seeds: Sequence[SeedResult], linear: Linear) -> di
 
 
 def predictions(corpus: Corpus, seeds: Sequence[SeedResult], linear: Linear | None = None) -> Iterator[dict[str, Any]]:
-    """A row per seed and test utterance; emotions by name. `text` is there where the corpus has sentences.
+    """Yields a row per seed and test utterance; emotions by name. `text` is there where the corpus has sentences.
 
     `linear` is what the linear model says, where there is one and a label to compare it with.
-
-    Probabilities have six significant digits, and so the small ones have a logarithm.
+    Probabilities have six significant digits, so that the small ones have a logarithm.
     """
     for seed in seeds:
         n = 0
@@ -183,7 +182,7 @@ def predictions(corpus: Corpus, seeds: Sequence[SeedResult], linear: Linear | No
 
 
 def readable_sweep(result: Mapping[str, Any], folder: Path) -> str:
-    """The scores of a sweep in a line per point, and what they belong to, for the terminal."""
+    """Returns the scores of a sweep in a line per point, and what they belong to, for the terminal."""
     lines, majority = [_header(result)], {}
     first: Circumstances | None = None
     for section in result["sections"]:
@@ -200,7 +199,7 @@ def readable_sweep(result: Mapping[str, Any], folder: Path) -> str:
             circumstances = Circumstances.read(run, config)
             first = first or circumstances
             marks = [*_other_data(run, result), *circumstances.differences(first)]
-            note = _spread(run) + (f"  [{'; '.join(marks)}]" if marks else "")
+            note = _seeds_note(run) + (f"  [{'; '.join(marks)}]" if marks else "")
             lines.append(_line(point, run["test"]["accuracy"]["mean"], run["test"]["weighted_f1"]["mean"], note))
             majority = run["diagnostics"]["majority"]
     if majority:
@@ -211,11 +210,11 @@ def readable_sweep(result: Mapping[str, Any], folder: Path) -> str:
 
 
 def readable(result: dict[str, Any]) -> str:
-    """The result in a few lines, and what the scores belong to, for the terminal."""
+    """Returns the result in a few lines, and what the scores belong to, for the terminal."""
     test, diagnostics = result["test"], result["diagnostics"]
     lines = [
         _header(result),
-        _line(result["experiment"], test["accuracy"]["mean"], test["weighted_f1"]["mean"], _spread(result)),
+        _line(result["experiment"], test["accuracy"]["mean"], test["weighted_f1"]["mean"], _seeds_note(result)),
     ]
     if "linear" in diagnostics:
         linear = diagnostics["linear"]
@@ -268,7 +267,7 @@ def _line(name: str, accuracy: float, weighted_f1: float, note: str = "") -> str
     return f"  {name:<36}{accuracy:>8.2f}  {weighted_f1:>11.2f}{note}"
 
 
-def _spread(result: Mapping[str, Any]) -> str:
+def _seeds_note(result: Mapping[str, Any]) -> str:
     seeds, collapsed = len(result["seeds"]), result["diagnostics"]["collapsed_seeds"]
-    spread = f" ± {result['test']['weighted_f1']['std']:.2f} over {seeds} seeds" if seeds > 1 else ""
-    return spread + (f", COLLAPSED: seed {', '.join(map(str, collapsed))}" if collapsed else "")
+    note = f" ± {result['test']['weighted_f1']['std']:.2f} over {seeds} seeds" if seeds > 1 else ""
+    return note + (f", COLLAPSED: seed {', '.join(map(str, collapsed))}" if collapsed else "")

@@ -1,4 +1,4 @@
-"""The figure of a study: six small pictures with the points along the same axis."""
+"""Draws the figure of a study: six small pictures with the points along the same axis."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,21 +18,22 @@ Numbers = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn of each point.
+    """A curve of a picture.
 
     Attributes:
-      spread: the quartiles, where there are any.
-      limit: it is dashed, and not measured in itself.
+      value: what is drawn of each point.
+      quartiles: the lower and the upper one, where there are any.
+      limit: whether it is dashed, and not measured in itself.
     """
 
     value: Callable[[Numbers], float]
-    spread: Callable[[Numbers], tuple[float, float]] | None = None
+    quartiles: Callable[[Numbers], tuple[float, float]] | None = None
     limit: bool = False
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One of the small pictures; `from_zero`: its axis is linear, whatever the values are."""
+    """A small picture of the figure; with `from_zero` its axis is linear, whatever the values are."""
 
     title: str
     curves: tuple[Curve, ...]
@@ -40,7 +41,7 @@ class Panel:
 
 
 def si(value: float, digits: int = 3) -> str:
-    """1234 as 1.23 k."""
+    """Returns a number with a prefix: 1234 as 1.23 k."""
     for size, prefix in PREFIXES:
         if value >= size:
             return f"{value / size:.{digits}g} {prefix}"
@@ -48,7 +49,7 @@ def si(value: float, digits: int = 3) -> str:
 
 
 def panels(first: Numbers, over_devices: bool) -> list[Panel]:
-    """The six pictures; `first` is the point that others are compared with where devices are added."""
+    """Returns the six pictures; `first` is the point that others are compared with where devices are added."""
     throughput = [Curve(lambda n: n["throughput"], lambda n: (n["throughput_low"], n["throughput_high"]))]
     if over_devices:
         per_device = first["throughput"] / first["devices"]
@@ -74,23 +75,23 @@ def panels(first: Numbers, over_devices: bool) -> list[Panel]:
 def study_figure(
     name: str, title: str, axis: str, points: Mapping[str, Numbers], over_devices: bool, note: str
 ) -> Graphic:
-    """Every measured point of a study.
+    """Draws every measured point of a study.
 
     Args:
       points: name -> `Measurement.summary`.
       over_devices: whether the points differ in their devices.
       note: what must be said wherever the picture is shown; "" for nothing.
     """
-    figure, axes_rc = canvas(10.0, 5.2, nrows=2, ncols=3)
+    figure, axes_grid = canvas(10.0, 5.2, nrows=2, ncols=3)
     numeric = all(point.isdigit() for point in points)
     at = [float(point) if numeric else float(i) for i, point in enumerate(points)]
     shown = panels(next(iter(points.values())), over_devices)
-    for axes, panel in zip(axes_rc.flat, shown, strict=True):
+    for axes, panel in zip(axes_grid.flat, shown, strict=True):
         values = [_draw(axes, at, list(points.values()), curve, numeric) for curve in panel.curves]
-        _scale_y(axes, [value for curve in values for value in curve], numeric and not panel.from_zero)
-        _scale_x(axes, at, list(points), numeric)
+        _draw_y_axis(axes, [value for curve in values for value in curve], numeric and not panel.from_zero)
+        _draw_x_axis(axes, at, list(points), numeric)
         axes.set_title(panel.title)
-    for axes in axes_rc[-1]:
+    for axes in axes_grid[-1]:
         axes.set_xlabel(axis)
     if note:
         figure.suptitle(note, x=0.01, ha="left", fontsize=9, color=ORANGE)
@@ -116,8 +117,8 @@ def _draw(axes: Axes, at: Sequence[float], points: Sequence[Numbers], curve: Cur
             axes.plot([x - 0.3, x + 0.3], [value, value], **dashes)
         return values
     bars: dict[str, Any] = {}
-    if curve.spread:
-        quartiles = [curve.spread(numbers) for numbers in points]
+    if curve.quartiles:
+        quartiles = [curve.quartiles(numbers) for numbers in points]
         low = [value - q[0] for value, q in zip(values, quartiles, strict=True)]
         bars = {"yerr": [low, [q[1] - value for value, q in zip(values, quartiles, strict=True)]]}
     style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4.5, "capsize": 3, "ecolor": INK}
@@ -125,7 +126,7 @@ def _draw(axes: Axes, at: Sequence[float], points: Sequence[Numbers], curve: Cur
     return values
 
 
-def _scale_x(axes: Axes, at: Sequence[float], names: Sequence[str], numeric: bool) -> None:
+def _draw_x_axis(axes: Axes, at: Sequence[float], names: Sequence[str], numeric: bool) -> None:
     if numeric and len(at) > 1:
         axes.set_xscale("log", base=2)
     elif len(at) > 0:
@@ -135,7 +136,7 @@ def _scale_x(axes: Axes, at: Sequence[float], names: Sequence[str], numeric: boo
     axes.tick_params(axis="x", labelsize=8)
 
 
-def _scale_y(axes: Axes, values: Sequence[float], may_be_logarithmic: bool) -> None:
+def _draw_y_axis(axes: Axes, values: Sequence[float], may_be_logarithmic: bool) -> None:
     if may_be_logarithmic and max(values) > LOGARITHMIC_FROM * min(values):
         axes.set_yscale("log")
         few = math.log10(max(values) / min(values)) < 2.5

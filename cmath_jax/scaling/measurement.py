@@ -1,4 +1,4 @@
-"""One point of a scaling study: the steps of a config as `fit` runs them, timed, beside the rates of the device."""
+"""Measures one point of a scaling study: the steps of a config as `fit` runs them, beside the rates of the device."""
 
 import gc
 import math
@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,10 +15,10 @@ from cmath_jax.errors import InputError, TrainingDivergedError
 from cmath_jax.io.files import sizes
 from cmath_jax.scaling import roofline
 from cmath_jax.sweeps.experiment import Measuring
-from cmath_jax.training.devices import Population, host_copy
+from cmath_jax.training.devices import TRIAL, PmapDevices
 from cmath_jax.training.grouping import free_memory
 from cmath_jax.training.multihost import agree
-from cmath_jax.training.trainer import Program
+from cmath_jax.training.trainer import Trainer
 
 LONGEST = 120.0  # seconds; a point that takes longer has fewer repeats ...
 FEWEST = 3  # ... but not fewer than these
@@ -27,12 +26,12 @@ COUNTED_MODEL = "cmath"  # the one whose FLOPs the roofline has a formula for
 
 
 class DoesNotFitError(InputError):
-    """A step needs more memory than the devices have left."""
+    """The error of a step that needs more memory than the devices have left."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a point came to: of all members on all devices, unless said otherwise.
+    """The numbers of a point: of all members on all devices, unless said otherwise.
 
     Attributes:
       engine: jit, pmap or population.
@@ -73,7 +72,7 @@ class Measurement:
     bound: float
 
     def summary(self) -> dict[str, Any]:
-        """All of it, and what follows from it: medians and quartiles, rates, shares; ready for JSON.
+        """Returns all of it, with what follows from it: medians and quartiles, rates, shares; ready for JSON.
 
         `peak_share` is the achieved FLOP/s of the products over that of plain ones on as many devices, `bound_share`
         the roofline's time over the measured one, `counted_share` the compiler's FLOPs over those of the formula.
@@ -117,64 +116,61 @@ def measure(config: Config, corpus: Corpus, measuring: Measuring) -> Measurement
 
 
 def _measure(config: Config, corpus: Corpus, members: int, measuring: Measuring) -> Measurement:
-    program = Program.of(config, corpus, members)
-    engine, batches = program.engine, program.batches
+    trainer = Trainer.of(config, corpus, members)
+    devices, batches = trainer.devices, trainer.batches
     seeds = range(members)
-    numbers, plan = next(program.blocks(seeds, [0] * members, 0))
-    state = engine.put([host_copy(program.initialize(seed)) for seed in seeds])
-    settings = program.settings([config] * members)
-    executable = program.executable(state, plan, settings)
-    compile_seconds = program.train_steps.take_seconds()
-    memory = _memory(executable, program)
+    numbers, plan = next(trainer.plans(seeds, [0] * members, 0))
+    state, hyper_params = trainer.fresh_states(seeds), trainer.hyper_params([config] * members)
+    executable = trainer.executable(state, plan, hyper_params)
+    compile_seconds = trainer.train_steps.take_seconds()
+    memory = _memory(executable, trainer)
 
-    steps, step_seconds = _timed(program, state, plan, settings, len(numbers), measuring)
+    steps, step_seconds = _timed(trainer, state, plan, hyper_params, len(numbers), measuring)
     del state
 
-    devices = len(engine.devices)
+    count = len(devices.devices)
     rows, slots = batches.shape.rows, plan.utterance_rl.shape[-1]
-    # Rows are dealt out to the devices, or whole members.
-    is_population = isinstance(engine, Population)
-    shares = 1 if is_population else devices
-    sizes = roofline.Sizes(
-        corpus.dims, len(corpus.classes), corpus.speakers, batches.shape._replace(rows=rows // shares, slots=slots)
+    sizes = roofline.WorkloadSizes(
+        corpus.dims,
+        len(corpus.classes),
+        corpus.speakers,
+        batches.shape._replace(rows=rows // devices.rows, slots=slots),
     )
-    places = -(-members // devices) if is_population else 1
     rates = roofline.measure_rates(jnp.dtype(config.precision), roofline.state_bytes(config, sizes))
     work, counted = roofline.training_work(config, sizes), roofline.Counted.of(executable)
     slots_of_epoch = batches.steps * rows * slots
     return Measurement(
-        engine=type(engine).__name__.lower(),
-        devices=devices,
+        engine="population" if members > 1 else "pmap" if isinstance(devices, PmapDevices) else "jit",
+        devices=count,
         members=members,
         parameters=roofline.parameter_count(config, sizes),
         rows=rows,
         slots=slots,
-        conversations=members * len(batches.table.length_c) / batches.steps,
+        conversations=members * len(batches.table.length_b) / batches.steps,
         utterances=members * len(batches.table.label_n) / batches.steps,
         padding=1 - len(batches.table.label_n) / slots_of_epoch,
         steps=steps,
         step_seconds=step_seconds,
         compile_seconds=compile_seconds,
         memory=memory,
-        flops=work.products * shares * members,
-        counted_flops=counted.flops * devices,
-        counted_bytes=counted.bytes * devices,
-        product_rate=rates.product,
-        copy_rate=rates.copy,
-        bound=(work * places).seconds(rates),
+        flops=work.products * devices.rows * members,
+        counted_flops=counted.flops * count,
+        counted_bytes=counted.bytes * count,
+        product_rate=rates.flops,
+        copy_rate=rates.bytes,
+        bound=(work * devices.trials_each).seconds(rates),
     )
 
 
-def _memory(executable: Any, program: Program) -> int:
-    """Bytes that compiled steps, whose arguments are there already, need on each device.
+def _memory(executable: Any, trainer: Trainer) -> int:
+    """Returns the bytes that compiled steps, whose arguments are there already, need on each device.
 
     Raises:
       DoesNotFitError: if so much is not left.
     """
     size = executable.memory_analysis()
     lacking = size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
-    mine = [device for device in program.engine.devices if device.process_index == jax.process_index()]
-    free = free_memory(mine)
+    free = free_memory(trainer.devices.devices)
     if agree(lacking > free)[0]:
         more, less = sizes(lacking, free)
         raise DoesNotFitError(f"a step needs {more}, and a device has {less} left")
@@ -182,18 +178,18 @@ def _memory(executable: Any, program: Program) -> int:
 
 
 def _timed(
-    program: Program, state: Any, plan: Any, settings: Any, count: int, measuring: Measuring
+    trainer: Trainer, state: Any, plan: Any, hyper_params: Any, count: int, measuring: Measuring
 ) -> tuple[int, list[float]]:
-    """How many steps a repeat has, and the seconds of a step for each repeat. The state is used up."""
+    """Returns the number of steps of a repeat, and the seconds of a step for each repeat. The state is used up."""
 
     def run(state: Any, steps: int) -> tuple[Any, float]:
         began = time.perf_counter()
         done = 0
         while done < steps:
-            stretch = min(steps - done, count)  # from the start of the epoch again
-            state, metrics = program.advance(state, plan, settings, 0, stretch)
-            done += stretch
-        losses = [values["loss"] for values in program.engine.get_metrics(metrics)]
+            chunk = min(steps - done, count)  # from the start of the epoch again
+            state, metrics = trainer.advance(state, plan, hyper_params, 0, chunk)
+            done += chunk
+        losses = trainer.devices.get(metrics["loss"], TRIAL)
         seconds = time.perf_counter() - began
         if not np.isfinite(losses).all():
             raise TrainingDivergedError("the loss is no longer finite")

@@ -1,4 +1,4 @@
-"""The report of scaling studies: a table, figures, and one HTML page that opens offline, from `result.json` alone."""
+"""Writes the report of scaling studies from `result.json` alone: a table, figures, an HTML page that opens offline."""
 
 import csv
 import io
@@ -32,7 +32,7 @@ TITLES = {
         "utterances in a conversation",
         "One device, one conversation in a step. Attention compares every utterance with every other.",
     ),
-    "population": ("Population", "runs side by side", "One device, runs with different seeds as one program."),
+    "population": ("Population", "runs side by side", "One device, runs with different seeds as one trainer."),
     "precision": ("Precision", "precision of the computation", "Parameters, losses and the update are float32."),
 }
 OVER_DEVICES = ("devices_strong", "devices_weak")
@@ -41,13 +41,13 @@ LISTED = ("step_seconds",)
 
 
 @dataclass(frozen=True)
-class View:
+class StudyView:
     """A study as the page shows it.
 
     Attributes:
       measured: point -> `Measurement.summary`.
       efficiency: point -> utterances/s per device over those of the first point, where devices are added.
-      absent: point -> why it has no numbers.
+      missing: point -> why it has no numbers.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class View:
     intro: str
     measured: Mapping[str, Mapping[str, Any]]
     efficiency: Mapping[str, float]
-    absent: Mapping[str, str]
+    missing: Mapping[str, str]
     graphic: Graphic | None
 
 
@@ -74,14 +74,14 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
     return page
 
 
-def views(result: Mapping[str, Any]) -> list[View]:
-    """The studies in their order."""
+def views(result: Mapping[str, Any]) -> list[StudyView]:
+    """Returns the studies in their order."""
     note = SIMULATED if result["environment"]["simulated"] else ""
     return [_view(study, note) for study in result["studies"]]
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """All numbers as CSV: a line for each point of each study."""
+    """Returns all numbers as CSV: a line for each point of each study."""
     points = [(study["kind"], name, point) for study in result["studies"] for name, point in study["points"].items()]
     columns = list(dict.fromkeys(column for _, _, point in points for column in point.get("numbers", {})))
     text = io.StringIO()
@@ -99,7 +99,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 
 def readable(result: Mapping[str, Any]) -> str:
-    """The main numbers for the terminal."""
+    """Returns the main numbers for the terminal."""
     lines = [f"on {devices(result['environment'])}"]
     if result["environment"]["simulated"]:
         lines.append(result["warning"])
@@ -109,18 +109,18 @@ def readable(result: Mapping[str, Any]) -> str:
             f"{'of roofline':>13}{'memory':>10}{'compiled':>10}"
         )
         for point, n in view.measured.items():
-            spread = f"{1e3 * n['step_low']:.2f} to {1e3 * n['step_high']:.2f}"
+            quartiles = f"{1e3 * n['step_low']:.2f} to {1e3 * n['step_high']:.2f}"
             lines.append(
-                f"  {point:<24}{n['throughput']:>14.0f}{1e3 * n['step_median']:>12.2f}{spread:>22}"
+                f"  {point:<24}{n['throughput']:>14.0f}{1e3 * n['step_median']:>12.2f}{quartiles:>22}"
                 f"{si(n['achieved_flops']):>10}{100 * n['peak_share']:>7.0f} %{100 * n['bound_share']:>11.0f} %"
                 f"{si(n['memory']) + 'B':>10}{n['compile_seconds']:>8.1f} s"
             )
-        lines += [f"  {point:<24}{reason.splitlines()[0]}" for point, reason in view.absent.items()]
+        lines += [f"  {point:<24}{reason.splitlines()[0]}" for point, reason in view.missing.items()]
     return "\n".join(lines)
 
 
-def render(result: Mapping[str, Any], shown: list[View]) -> str:
-    """The HTML of the whole page."""
+def render(result: Mapping[str, Any], shown: list[StudyView]) -> str:
+    """Returns the HTML of the whole page."""
     return fill(
         "cmath_jax.scaling",
         {"si": si},
@@ -134,14 +134,14 @@ def render(result: Mapping[str, Any], shown: list[View]) -> str:
 
 
 def devices(environment: Mapping[str, Any]) -> str:
-    """`8 x NVIDIA H200`."""
+    """Returns the devices in words, as `8 x NVIDIA H200`."""
     kinds = environment["devices"]
     counted = [f"{kinds.count(kind)} × {kind}" for kind in dict.fromkeys(kinds)]
     return ", ".join(counted) + (" (simulated devices)" if environment["simulated"] else "")
 
 
 def peaks(result: Mapping[str, Any]) -> dict[str, float]:
-    """The rates of a device, as the median over all points: products of each precision, FLOP/s; copies, bytes/s."""
+    """Returns the rates of a device, medians over all points: products of each precision, FLOP/s; copies, bytes/s."""
     rates: dict[str, list[float]] = {}
     for study in result["studies"]:
         for point in study["points"].values():
@@ -153,13 +153,13 @@ def peaks(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def dates(result: Mapping[str, Any]) -> str:
-    """When the points were measured: the first and the last."""
+    """Returns when the points were measured: the first and the last."""
     found = sorted(p["date"] for study in result["studies"] for p in study["points"].values() if "date" in p)
     return " to ".join(dict.fromkeys([found[0], found[-1]])) if found else ""
 
 
 def growth(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """How time and memory grow with the length, between the two longest conversations."""
+    """Returns a sentence on how time and memory grow with the length, between the two longest conversations."""
     if len(measured) < 2:
         return ""
     (short, before), (long, after) = list(measured.items())[-2:]
@@ -171,11 +171,11 @@ def growth(measured: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _view(study: Mapping[str, Any], note: str) -> View:
+def _view(study: Mapping[str, Any], note: str) -> StudyView:
     kind = study["kind"]
     title, axis, intro = TITLES.get(kind, (kind, kind, ""))
     measured = {name: point["numbers"] for name, point in study["points"].items() if "numbers" in point}
-    absent = {
+    missing = {
         name: f"{point['status']}: {point['reason']}"
         for name, point in study["points"].items()
         if "numbers" not in point
@@ -184,12 +184,12 @@ def _view(study: Mapping[str, Any], note: str) -> View:
     per_device = {name: numbers["throughput"] / numbers["devices"] for name, numbers in measured.items()}
     first = next(iter(per_device.values()), math.nan)
     alone = "One point was measured: nothing to compare." if over_devices and len(measured) == 1 else ""
-    return View(
+    return StudyView(
         kind=kind,
         title=title,
         intro=" ".join(filter(None, [intro, growth(measured) if kind == "length" else "", alone])),
         measured=measured,
         efficiency={name: value / first for name, value in per_device.items()} if over_devices else {},
-        absent=absent,
+        missing=missing,
         graphic=study_figure(kind, title, axis, measured, over_devices, note) if len(measured) > 1 else None,
     )

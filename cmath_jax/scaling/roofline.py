@@ -1,4 +1,4 @@
-"""How fast a step of training could be on a device, at best: the roofline.
+"""Computes how fast a step of training could be on a device, at best: the roofline.
 
 Two things bound a step: the matrix products that it consists of, against the rate of a plain product on the same
 device, and the memory that it moves, against the rate of a plain copy. Both rates are measured, never quoted.
@@ -34,6 +34,7 @@ import jax.numpy as jnp
 
 from cmath_jax.config import Config
 from cmath_jax.data.packing import Shape
+from cmath_jax.models.options import CMATHOptions
 
 FLOAT32 = 4
 PRODUCT_SIZES = (1024, 2048, 4096, 8192)
@@ -44,20 +45,20 @@ COPIES = 10  # at once, so that a fast device is not measured by the time that i
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device does.
+    """The speed at which a device computes and copies.
 
     Attributes:
-      product: FLOP/s of a plain matrix product; a multiplication and an addition are two.
-      copy: bytes/s of a plain copy, read and written.
+      flops: FLOP/s of a plain matrix product; a multiplication and an addition are two.
+      bytes: bytes/s of a plain copy, read and written.
     """
 
-    product: float
-    copy: float
+    flops: float
+    bytes: float
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a step of training has to do at least, on one device.
+    """The work that a step of training has to do at least, on one device.
 
     Attributes:
       products: FLOPs of the matrix products, forward and backward.
@@ -70,18 +71,18 @@ class Work:
     update_bytes: float
 
     def seconds(self, rates: Rates) -> float:
-        """The bound: no step on a device of these rates takes less."""
-        products = max(self.products / rates.product, self.product_bytes / rates.copy)
-        return products + self.update_bytes / rates.copy
+        """Returns the bound: no step on a device of these rates takes less."""
+        products = max(self.products / rates.flops, self.product_bytes / rates.bytes)
+        return products + self.update_bytes / rates.bytes
 
-    def __mul__(self, members: int) -> "Work":
-        """Of so many runs side by side on one device."""
-        return Work(self.products * members, self.product_bytes * members, self.update_bytes * members)
+    def __mul__(self, runs: int) -> "Work":
+        """Returns the work of so many runs side by side on one device."""
+        return Work(self.products * runs, self.product_bytes * runs, self.update_bytes * runs)
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """What the data decide of the size of a step.
+class WorkloadSizes:
+    """The sizes of a step that depend on the data.
 
     Attributes:
       dims: m -> d_m, of all modalities of the corpus.
@@ -94,8 +95,8 @@ class Sizes:
     shape: Shape
 
 
-def training_work(config: Config, sizes: Sizes) -> Work:
-    """Of a step of CMATH with the options of `config`."""
+def training_work(config: Config, sizes: WorkloadSizes) -> Work:
+    """Returns the work of a step of CMATH with the options of `config`."""
     parameters = parameter_count(config, sizes)
     average = 2 if config.optim.average else 0
     return Work(
@@ -105,13 +106,14 @@ def training_work(config: Config, sizes: Sizes) -> Work:
     )
 
 
-def product_flops(config: Config, sizes: Sizes) -> float:
-    """FLOPs of the matrix products of a training step, forward and backward, of full slots and empty ones.
+def product_flops(config: Config, sizes: WorkloadSizes) -> float:
+    """Returns the FLOPs of the matrix products of a training step, forward and backward, of full slots and empty ones.
 
     Backward, a product costs twice what it costs forward: one for each of its factors. The features and the one-hot
     speakers need no gradient. A row of scores is counted whole, though it holds several conversations.
     """
     model, present = config.model, config.data.modalities
+    assert isinstance(model, CMATHOptions)
     width, slots = model.width, sizes.shape.rows * sizes.shape.slots
     square = 2.0 * slots * width**2  # [slots, d] x [d, d]
     features = 2.0 * slots * width * sum(sizes.dims[m] for m in present)
@@ -127,9 +129,10 @@ def product_flops(config: Config, sizes: Sizes) -> float:
     return 2 * inputs + 3 * (restored + blocks + gates + gaussians + classifiers)
 
 
-def parameter_count(config: Config, sizes: Sizes) -> int:
-    """How many parameters a CMATH has."""
+def parameter_count(config: Config, sizes: WorkloadSizes) -> int:
+    """Returns the number of parameters of a CMATH."""
     model, present = config.model, config.data.modalities
+    assert isinstance(model, CMATHOptions)
     width, features = model.width, sum(sizes.dims[m] for m in present)
     layer = width**2 + width
     if model.reconstruction:
@@ -145,14 +148,14 @@ def parameter_count(config: Config, sizes: Sizes) -> int:
     return inputs + sizes.speakers * width + blocks + gates + gaussians + classifiers
 
 
-def state_bytes(config: Config, sizes: Sizes) -> int:
-    """What the update goes over: parameters, gradients, two moments, and the average if there is one."""
+def state_bytes(config: Config, sizes: WorkloadSizes) -> int:
+    """Returns the bytes that the update reads or writes: parameters, gradients, two moments, and the average if any."""
     return (5 if config.optim.average else 4) * FLOAT32 * parameter_count(config, sizes)
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What the compiler counts in a program.
+    """The work that the compiler counts in a program.
 
     Attributes:
       flops: of matrix products and of elementwise work.
@@ -164,22 +167,22 @@ class Counted:
 
     @classmethod
     def of(cls, compiled: Any) -> "Counted":
-        """Of a compiled function. The body of a loop is counted once, however often it runs."""
+        """Returns the counts of a compiled function. The body of a loop is counted once, however often it runs."""
         counts = compiled.cost_analysis()
         return cls(counts["flops"], counts["bytes accessed"])
 
 
 def measure_rates(dtype: Any, working_set: int) -> Rates:
-    """The rates of the default device: products of `dtype`, copies over `working_set` bytes (see `state_bytes`)."""
+    """Measures the default device: products of `dtype`, and copies over `working_set` bytes (see `state_bytes`)."""
     return Rates(product_rate(dtype), copy_rate(working_set))
 
 
 def product_rate(dtype: Any) -> float:
-    """FLOP/s of a plain matrix product, of square matrices of the best of a few sizes."""
+    """Returns the FLOP/s of a plain product of square matrices, of the best of a few sizes."""
     best = 0.0
     for size in PRODUCT_SIZES:
-        x_nn = jax.random.normal(jax.random.key(0), (size, size), dtype)
-        seconds = fastest(partial(_product, x_nn, x_nn))
+        square = jax.random.normal(jax.random.key(0), (size, size), dtype)
+        seconds = fastest(partial(_matmul, square, square))
         best = max(best, 2.0 * size**3 / seconds)
         if seconds > LONGEST_PRODUCT:
             break
@@ -187,7 +190,7 @@ def product_rate(dtype: Any) -> float:
 
 
 def copy_rate(working_set: int) -> float:
-    """Bytes/s, read and written, of a plain pass over memory that is overwritten in place."""
+    """Returns the bytes/s, read and written, of a plain pass over memory that is overwritten in place."""
     buffers = [jnp.ones(working_set // FLOAT32, jnp.float32)]
 
     def copy() -> jax.Array:
@@ -199,7 +202,7 @@ def copy_rate(working_set: int) -> float:
 
 
 def fastest(call: Callable[[], Any]) -> float:
-    """Seconds of the fastest of a few calls: what disturbs a device only makes it slower."""
+    """Returns the seconds of the fastest of a few calls: what disturbs a device only makes it slower."""
     jax.block_until_ready(call())  # compiles
     seconds = []
     for _ in range(REPEATS):
@@ -210,11 +213,11 @@ def fastest(call: Callable[[], Any]) -> float:
 
 
 def processor() -> str:
-    """What the processor calls itself."""
+    """Returns the name that the processor gives itself."""
     facts = Path("/proc/cpuinfo")
     lines = facts.read_text().split("\n") if facts.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-_product = jax.jit(jnp.matmul)
+_matmul = jax.jit(jnp.matmul)
 _overwrite = jax.jit(jnp.negative, donate_argnums=0)

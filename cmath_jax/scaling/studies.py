@@ -1,4 +1,4 @@
-"""The points of a scaling study, measured one after another into one folder.
+"""Measures the points of a scaling study, one after another, into one folder.
 
 A point that is measured is not measured again, unless devices, versions or the package have changed. One that cannot
 run here is named with the reason, one that fails is reported, and the others go on.
@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 from jax.experimental import multihost_utils
 
-from cmath_jax.config import Config, to_dict
+from cmath_jax.config import Config, source_of, to_dict
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.json_files import append_line, read_whole_lines
@@ -33,8 +33,8 @@ from cmath_jax.scaling.measurement import check_counted, measure
 from cmath_jax.scaling.roofline import processor
 from cmath_jax.sweeps.experiment import Experiment, Measuring
 from cmath_jax.training import multihost
+from cmath_jax.training.corpora import check_usable, load_configured
 from cmath_jax.training.run_folder import RunFolder
-from cmath_jax.training.trainer import check_usable, load_configured, source_of
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 DRAWING = {"report", "report.py", "figures.py"}  # parts of the package that no number depends on
@@ -86,13 +86,13 @@ def run_studies(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
 
 
 class MeasurementLog:
-    """`measurements.jsonl`: a line for each point that was measured, and what it was measured with."""
+    """The file `measurements.jsonl`: a line for each point that was measured, and what it was measured with."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def find(self, stamp: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The latest outcome that was measured with the same; None where there is none."""
+        """Returns the latest outcome that was measured with the same; None where there is none."""
         rows = (row for row in reversed(read_whole_lines(self._path)) if row.get("stamp") == stamp)
         return next((row["outcome"] for row in rows), None)
 
@@ -101,7 +101,7 @@ class MeasurementLog:
 
 
 def environment() -> dict[str, Any]:
-    """What decides how fast a step is, besides its config: devices, compiler, versions, the package itself."""
+    """Returns what decides how fast a step is, besides its config: devices, compiler, versions, the package itself."""
     devices = jax.devices()
     kinds = [f"{device.platform}: {device.device_kind}" for device in devices]
     if devices[0].platform == "cpu":
@@ -123,7 +123,7 @@ def environment() -> dict[str, Any]:
 
 
 def machines() -> int:
-    """How many the processes of this run are on."""
+    """Returns how many machines the processes of this run are on."""
     if jax.process_count() == 1:
         return 1
     name = np.array(zlib.crc32(platform.node().encode()), np.uint32)
@@ -131,7 +131,7 @@ def machines() -> int:
 
 
 def source_digest() -> str:
-    """Of the code that is measured and of that which measures: the package without its reports."""
+    """Returns a hash of the code that is measured and of that which measures: the package without its reports."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -141,7 +141,7 @@ def source_digest() -> str:
 
 
 class _Corpora:
-    """Corpora by what decides them; the last one is kept, since points that share it follow one another."""
+    """The corpora of configs; the last one is kept, since points that share it follow one another."""
 
     def __init__(self) -> None:
         self._source: Config | None = None
@@ -162,7 +162,7 @@ def _stamp(config: Config, measuring: Measuring, surroundings: Mapping[str, Any]
 
 
 def _outcome(name: str, config: Config, corpora: _Corpora, measuring: Measuring) -> dict[str, Any]:
-    """`status`, and either `reason` or `date`, `seconds` and `numbers` of a point."""
+    """Returns the `status` of a point, and either its `reason` or its `date`, `seconds` and `numbers`."""
     began = time.monotonic()
     try:
         measured = measure(config, corpora.of(config), measuring)

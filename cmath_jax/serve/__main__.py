@@ -15,7 +15,7 @@ from cmath_jax.io.termination import Termination
 from cmath_jax.serve.limits import Limits
 
 if TYPE_CHECKING:
-    from cmath_jax.serve.batching import Predictor
+    from cmath_jax.serve.batching import PredictorInterface
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client", "soundfile")
@@ -36,8 +36,8 @@ def _serve(arguments: Sequence[str] | None) -> None:
                 run(predictor, limits, listener, (*LOCAL, _named(options.host), *options.allowed_host))
 
 
-def run(predictor: "Predictor", limits: Limits, listener: socket.socket, hosts: Sequence[str]) -> None:
-    """Serves until SIGTERM or SIGINT; then what is under way is finished first."""
+def run(predictor: "PredictorInterface", limits: Limits, listener: socket.socket, hosts: Sequence[str]) -> None:
+    """Answers requests until SIGTERM or SIGINT; then what is under way is finished first."""
     import uvicorn
 
     from cmath_jax.serve.app import create_app
@@ -53,7 +53,7 @@ def run(predictor: "Predictor", limits: Limits, listener: socket.socket, hosts: 
 
 
 def _named(host: str) -> str:
-    """As a URL names it: an IPv6 address in brackets."""
+    """Returns a host as a URL names it: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -76,7 +76,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket that holds the address and does not listen yet. Raises InputError."""
+    """Returns a socket that holds the address and does not listen yet. Raises InputError."""
     bound: socket.socket | None = None
     if not 0 <= port < 2**16:
         raise InputError(f"--port {port} is not one of 0 to {2**16 - 1}")
@@ -93,8 +93,11 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _ready(checkpoint: Path, limits: Limits) -> "Predictor":
-    """A predictor that answers at once. Raises InputError for a checkpoint that cannot be read, or not be served."""
+def _ready(checkpoint: Path, limits: Limits) -> "PredictorInterface":
+    """Returns a predictor that answers at once.
+
+    Raises InputError for a checkpoint that cannot be read, or not be served.
+    """
     for name in PACKAGES:
         try:
             importlib.import_module(name)

@@ -74,7 +74,7 @@ function fillWith(pairs) {
   for (const [speaker, text] of pairs) addLine(speaker, text);
 }
 
-// The rules of `from_lines` in data/transcripts.py.
+// The rules of `from_lines` in data/sources/transcripts.py.
 function parsed(pasted) {
   const pairs = [];
   for (const [i, line] of pasted.split(/\r\n|\r|\n/).entries()) {

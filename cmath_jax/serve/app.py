@@ -1,4 +1,4 @@
-"""The application: its routes, and what happens to a request on its way to the model and back."""
+"""Defines the application: its routes, and what happens to a request on its way to the model and back."""
 
 import contextlib
 import shutil
@@ -18,11 +18,11 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError, reason
 from cmath_jax.io.places import placed
 from cmath_jax.serve import forms, page, requests, schema
-from cmath_jax.serve.batching import Batcher, Predictor
+from cmath_jax.serve.batching import Batcher, PredictorInterface
 from cmath_jax.serve.guard import Guard
 from cmath_jax.serve.limits import Limits, Refused, TooLargeError
 from cmath_jax.serve.measures import Measures
@@ -38,8 +38,8 @@ _REFUSALS: Mapping[int | str, Any] = {
 }
 
 
-def create_app(predictor: Predictor, limits: Limits, hosts: Collection[str]) -> FastAPI:
-    """The application around a predictor; `hosts` are the names under which it answers."""
+def create_app(predictor: PredictorInterface, limits: Limits, hosts: Collection[str]) -> FastAPI:
+    """Returns the application around a predictor; `hosts` are the names under which it answers."""
     server = _Server(predictor, limits)
     app = FastAPI(title="cmath_jax", docs_url=None, redoc_url=None, openapi_url=None, lifespan=server.lifespan)
     app.add_exception_handler(Refused, _refused)
@@ -54,12 +54,12 @@ def create_app(predictor: Predictor, limits: Limits, hosts: Collection[str]) -> 
 
 
 class _Server:
-    """What the routes share while the application runs."""
+    """The state that the routes share while the application runs."""
 
     batcher: Batcher
     folder: Path
 
-    def __init__(self, predictor: Predictor, limits: Limits) -> None:
+    def __init__(self, predictor: PredictorInterface, limits: Limits) -> None:
         self.predictor = predictor
         self.limits = limits
         self.measures = Measures()
@@ -82,7 +82,7 @@ class _Server:
 
     @property
     def ill(self) -> str | None:
-        """Why nothing can be predicted; None if it can."""
+        """Returns why nothing can be predicted; None if it can."""
         if not self.batcher.alive:
             return "the predictor has stopped"
         if self.batcher.busy_seconds() > self.limits.seconds:
@@ -91,7 +91,7 @@ class _Server:
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
-        """Counts in a request whose body is there, and limits its time. Raises Refused (503)."""
+        """Counts a request in whose body is there, and limits its time. Raises Refused (503)."""
         if self._in_flight >= self.limits.requests:
             raise Refused(503, f"{self._in_flight} requests are under way or wait already; ask again later")
         self._in_flight += 1
@@ -173,13 +173,13 @@ class _Server:
             raise mended from error
 
     def _renamed(self, words: str, names: Mapping[str, str]) -> str:
-        """Puts the names that the client knows in the place of the paths of the server."""
+        """Returns words with the names that the client knows in the place of the paths of the server."""
         for path, name in names.items():
             words = words.replace(str(self.folder / path), name).replace(path, name)
         return words
 
     def model(self) -> dict[str, Any]:
-        """Facts, JSON."""
+        """Returns facts about the model and the limits, ready for JSON."""
         return {
             "classes": list(self.predictor.classes),
             "modalities": self.predictor.modalities,
@@ -219,31 +219,29 @@ def _file(content: str, kind: str) -> Callable[[], Awaitable[Response]]:
 
 
 def _add_api(app: FastAPI, server: _Server) -> None:
-    spoken = {forms.CONVERSATION: schema.reference(schema.SpokenConversation)}
+    spoken = {forms.CONVERSATION: schema.reference("SpokenConversation")}
     files = {forms.FILES: {"type": "array", "items": {"type": "string", "format": "binary"}}}
     form = {"type": "object", "required": [forms.CONVERSATION], "properties": spoken | files}
     answers: dict[int | str, Any] = {200: {"model": schema.Answer}, **_REFUSALS}
 
-    @app.post(
-        "/api/predict", responses=answers, openapi_extra=_body(requests.JSON, schema.reference(schema.Conversations))
-    )
+    @app.post("/api/predict", responses=answers, openapi_extra=_body(requests.JSON, schema.reference("Conversations")))
     async def predict(request: Request) -> Response:
-        """The emotion of every utterance of some conversations."""
+        """Returns the emotion of every utterance of some conversations."""
         return await server.predict(request)
 
     @app.post("/api/predict-with-audio", responses=answers, openapi_extra=_body(requests.FORM, form))
     async def predict_with_audio(request: Request) -> Response:
-        """The emotion of every utterance of a conversation with recordings."""
+        """Returns the emotion of every utterance of a conversation with recordings."""
         return await server.predict_with_audio(request)
 
     @app.get("/api/model", responses={200: {"model": schema.Model}})
     async def model() -> Response:
-        """What the model is, what it can, and the limits of a request."""
+        """Returns what the model is, what it can, and the limits of a request."""
         return JSONResponse(server.model())
 
     @app.get("/health", responses={200: {"model": schema.Health}, 503: {"model": schema.Health}})
     async def health() -> Response:
-        """Whether the server can predict."""
+        """Returns whether the server can predict."""
         ill = server.ill
         return JSONResponse({"status": ill or "ok"}, 503 if ill else 200)
 

@@ -1,4 +1,4 @@
-"""Conversations of many requests in one call of the predictor.
+"""Predicts conversations of many requests in one call.
 
 One thread computes. Whenever it is free it takes all that waits, up to a number of utterances: alone a request waits
 for nothing, and under load the batches grow by themselves.
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 
 
-class Predictor(Protocol):
-    """What is needed of `cmath_jax.prediction.predictor.Predictor`."""
+class PredictorInterface(Protocol):
+    """The methods of `cmath_jax.prediction.predictor.Predictor` that the server needs."""
 
     @property
     def classes(self) -> tuple[str, ...]: ...
@@ -37,7 +37,7 @@ class _Job:
 
 
 class Batcher:
-    """Answers conversations, in the order in which they come.
+    """A queue that answers conversations in the order in which they come.
 
     Args:
       predict: conversations -> their predictions.
@@ -62,7 +62,7 @@ class Batcher:
         self._thread.start()
 
     def submit(self, transcripts: Sequence[Transcript]) -> list["Future[list[Any]]"]:
-        """A future for each conversation; one that is cancelled before its turn costs nothing."""
+        """Returns a future for each conversation; one that is cancelled before its turn costs nothing."""
         jobs = [_Job(transcript) for transcript in transcripts]
         with self._changed:
             if self._closed:
@@ -73,7 +73,7 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Conversations whose turn has not come."""
+        """Returns the number of conversations whose turn has not come."""
         return len(self._waiting)
 
     @property
@@ -81,7 +81,7 @@ class Batcher:
         return self._thread.is_alive() and not self._closed
 
     def busy_seconds(self) -> float:
-        """How long the call that is under way has taken; 0 where there is none."""
+        """Returns how long the call that is under way has taken; 0 where there is none."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -100,7 +100,7 @@ class Batcher:
             self._answer(batch)
 
     def _next(self) -> list[_Job]:
-        """What is computed next; nothing where there will be nothing any more."""
+        """Returns what is computed next; nothing where there will be nothing any more."""
         batch: list[_Job] = []
         with self._changed:
             while not batch:

@@ -1,4 +1,4 @@
-"""Connections that wait: for the head of a request, or for a client that takes its answer.
+"""Ends connections that wait too long: for the head of a request, or for a client that takes its answer.
 
 Uvicorn gives neither a time. Here every connection looks at itself once in a while, and ends when its client has had
 the time that the limits give; and no more are open than the limits allow.
@@ -82,7 +82,7 @@ class Connection(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether no request is being answered."""
+        """Returns whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def _look(self) -> None:

@@ -1,4 +1,4 @@
-"""Forms with recordings, as browsers, libraries and old programs write them (RFC 7578 and what came before it).
+"""Reads forms with recordings, as browsers, libraries and old programs write them (RFC 7578 and what came before it).
 
 Recordings go to files as they come. Names are only compared: none of them becomes a path.
 """
@@ -69,7 +69,7 @@ async def read(
       Refused: 400 it cannot be read, 503 the recordings cannot be stored.
       InputError: a part is not wanted; TooLargeError: there are too many, or the conversation is too long.
     """
-    parts = _Parts(folder, limits)
+    parts = _FormParts(folder, limits)
     parser = MultipartParser(boundary.encode(), parts.callbacks())
     try:
         async for chunk in chunks:
@@ -87,7 +87,7 @@ async def read(
 
 
 @dataclass
-class _Part:
+class _FormPart:
     """A part of a form.
 
     Attributes:
@@ -103,7 +103,7 @@ class _Part:
     content: bytearray = field(default_factory=bytearray)
 
 
-class _Parts:
+class _FormParts:
     """The parts of a form as they come, told by the parser.
 
     Attributes:
@@ -112,11 +112,11 @@ class _Parts:
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        self.unwritten: list[tuple[_Part, bytes]] = []
+        self.unwritten: list[tuple[_FormPart, bytes]] = []
         self.ended = False
         self._folder = folder
         self._limits = limits
-        self._parts: list[_Part] = []
+        self._parts: list[_FormPart] = []
         self._headers: dict[bytes, bytes] = {}
         self._header, self._value = b"", b""
 
@@ -179,7 +179,9 @@ class _Parts:
             raise InputError(f"a field {FILES} has no file name; {FIELDS}")
         if len(self._parts) > self._limits.utterances + 1:
             raise TooLargeError(f"the form has more than {self._limits.utterances} recordings")
-        self._parts.append(_Part(name, file, self._folder / f"{len(self._parts)}.upload" if name == FILES else None))
+        self._parts.append(
+            _FormPart(name, file, self._folder / f"{len(self._parts)}.upload" if name == FILES else None)
+        )
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         part = self._parts[-1]
@@ -232,7 +234,10 @@ def _encoded_words(name: str) -> str:
 
 
 def _decoded(parameter: str, value: str | tuple[str | None, str | None, str]) -> str:
-    """Raises Refused (400) for another encoding than UTF-8 and ISO-8859-1: the client does not choose the codec."""
+    """Returns the text of a parameter. Raises Refused (400) for another encoding than UTF-8 and ISO-8859-1.
+
+    The client does not choose the codec.
+    """
     if isinstance(value, str):
         raw = value.encode("latin-1")
         try:

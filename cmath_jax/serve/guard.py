@@ -1,4 +1,4 @@
-"""What holds for every request: whom it is for, where it comes from, what its answer forbids; and it is counted."""
+"""Checks every request: whom it is for, where it comes from, what its answer forbids; and counts it."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Guard:
-    """ASGI middleware.
+    """The ASGI middleware that all requests go through.
 
     Args:
       hosts: names under which the server answers, and whose pages may ask; "*" is any, and then the page has to be of

@@ -1,4 +1,4 @@
-"""How much one request may ask for, and how a request is refused."""
+"""Defines how much one request may ask for, and how a request is refused."""
 
 import argparse
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Refused(Exception):  # noqa: N818 - it is an answer
 
 
 class TooLargeError(InputError):
-    """Larger than the server accepts; it answers 413."""
+    """The error of a request that is larger than the server accepts; it answers 413."""
 
 
 def _limit(default: float, help: str) -> Any:
@@ -30,7 +30,7 @@ def _limit(default: float, help: str) -> Any:
 
 @dataclass(frozen=True)
 class Limits:
-    """Each is an option of the command line. Raises InputError for a limit that is not positive."""
+    """The limits of the server, each an option of the command line. Raises InputError for one that is not positive."""
 
     body_bytes: int = _limit(2**20, "bytes of JSON in a request")
     conversations: int = _limit(64, "conversations in a request")

@@ -1,4 +1,4 @@
-"""The log of the server: for those who run it, and not for clients to fill, or to be read in.
+"""Writes the log of the server: for those who run it, and not for clients to fill, or to be read in.
 
 Every record begins somewhere in the code: those of one place are written once a minute, and then counted. Of an
 exception the log has the places and the kinds, but no message: it may hold what a client has written.
@@ -59,7 +59,7 @@ def without_native_words() -> Iterator[None]:
 
 
 class Sparse(logging.Filter):
-    """Lets one record of each place pass in so many seconds, which says how many more there were before it."""
+    """A filter that lets one record of each place pass in so many seconds; that one tells how many came before it."""
 
     def __init__(self, seconds: float = SECONDS) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Sparse(logging.Filter):
 
 
 class Discreet(logging.Formatter):
-    """Writes no message of an exception, and of a message no more than its beginning."""
+    """A formatter that writes no message of an exception, and of a message no more than its beginning."""
 
     def format(self, record: logging.LogRecord) -> str:
         record.exc_text = None  # that of another formatter

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""Counts what the server does, for Prometheus."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Measures:
-    """Of one server: a registry of its own, so that several can live in a process."""
+    """The counts of one server, in a registry of its own, so that several can live in a process."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()

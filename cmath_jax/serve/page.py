@@ -1,4 +1,4 @@
-"""The page: its HTML, its style in the colours of the reports, and its script."""
+"""Makes the page: its HTML, its style in the colours of the reports, and its scripts."""
 
 from collections.abc import Mapping
 from importlib import resources
@@ -26,7 +26,7 @@ Ben: All right. Let's call him tonight and find another week."""
 
 
 def render(model: Mapping[str, Any]) -> str:
-    """The page of a model, of which it is told what /api/model tells."""
+    """Returns the page of a model; `model` is what /api/model answers."""
     colours = {name: css_variable(colour) for name, colour in emotion_colours(model["classes"]).items()}
     modality_colours = {letter: css_variable(colour) for letter, (colour, _) in MODALITY_COLOURS.items()}
     settings = {
@@ -52,7 +52,7 @@ def render(model: Mapping[str, Any]) -> str:
 
 
 def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What a reader wants to know of the facts of a model (`prediction.trained.Facts`): title and words."""
+    """Returns what a reader wants to know of the facts of a model (`prediction.trained.Facts`): title and words."""
     test, majority = card["scores"]["test"], card["scores"]["majority"]
     score = f"weighted F1 {test['weighted_f1']:.1f} %, accuracy {test['accuracy']:.1f} %"
     stated = Circumstances.read(card.get("circumstances", {}), {})
@@ -69,7 +69,7 @@ def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def style() -> str:
-    """The style sheet: the colours, what all pages share, and what is of this page alone."""
+    """Returns the style sheet: the colours, what all pages share, and what is of this page alone."""
     light, dark = css_variables(dark=False), css_variables(dark=True)
     shared = resources.files("cmath_jax.pages").joinpath("style.css").read_text(encoding="utf-8")
     colours = f":root{{{light}}}\n@media screen and (prefers-color-scheme: dark){{:root{{{dark}}}}}\n"

@@ -1,4 +1,4 @@
-"""Bodies of requests on their way: how many at once, how large, and how slow they may be.
+"""Limits the bodies of requests on their way: how many at once, how large, and how slow they may be.
 
 A client that sends nothing, or a byte now and then, costs a place among the bodies and none among the predictions. When
 the places are taken, the newcomer gets that of the client that is furthest behind.
@@ -35,7 +35,7 @@ class Body:
 
 
 class Reading:
-    """Bodies of one kind.
+    """The bodies of one kind that are being read.
 
     Args:
       most: bodies at once.
@@ -86,8 +86,10 @@ class Reading:
             yield chunk
 
     def _extend(self, body: Body, received: int) -> None:
-        """Every byte gives time, but nobody saves up more than `stall_seconds`, or stays longer than
-        `transfer_seconds`."""
+        """Moves the deadline of a body: every byte gives time.
+
+        But nobody saves up more than `stall_seconds`, or stays longer than `transfer_seconds`.
+        """
         earned = body.scope.deadline + received / self._limits.min_rate
         latest = min(anyio.current_time() + self._limits.stall_seconds, body.began + self._limits.transfer_seconds)
         body.scope.deadline = min(earned, latest)

@@ -1,7 +1,8 @@
-"""From the bytes of a request to conversations that may be predicted."""
+"""Makes of the bytes of a request conversations that may be predicted."""
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from email.message import Message
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from cmath_jax.data.sources.transcripts import Transcript, transcript_of
+from cmath_jax.data.sources.schema import Transcript
+from cmath_jax.data.sources.transcripts import transcript_of
 from cmath_jax.errors import InputError
 from cmath_jax.io.json_files import no_constant
 from cmath_jax.io.places import placed
@@ -19,6 +21,7 @@ from cmath_jax.serve.forms import CONVERSATION, Form, key
 from cmath_jax.serve.limits import Limits, Refused, TooLargeError
 from cmath_jax.serve.log import without_native_words
 from cmath_jax.serve.reading import Reading
+from cmath_jax.serve.schema import SPOKEN, WRITTEN
 from cmath_jax.serve.sound import rewrite
 
 JSON = "application/json"
@@ -42,7 +45,7 @@ async def read_form(request: Request, reading: Reading, folder: Path, limits: Li
 
 
 def decoded(body: bytes) -> Any:
-    """JSON in UTF-8 without the liberties of Python's parser. Raises Refused (400)."""
+    """Returns JSON in UTF-8 without the liberties of Python's parser. Raises Refused (400)."""
     try:
         return json.loads(body.decode(), object_pairs_hook=_without_doubles, parse_constant=no_constant)
     except RecursionError:
@@ -52,7 +55,10 @@ def decoded(body: bytes) -> Any:
 
 
 def conversations(value: Any, limits: Limits) -> list[Transcript]:
-    """The conversations of `{"conversations": [...]}`. Raises InputError, which names conversation and utterance."""
+    """Returns the conversations of `{"conversations": [...]}`.
+
+    Raises InputError, which names conversation and utterance.
+    """
     if not isinstance(value, dict) or set(value) != {"conversations"}:
         raise InputError('the body is not of the form {"conversations": [{"utterances": [...]}]}')
     given = value["conversations"]
@@ -63,13 +69,12 @@ def conversations(value: Any, limits: Limits) -> list[Transcript]:
     transcripts = []
     for i, one in enumerate(given):
         with placed(conversation=i):
-            transcripts.append(_conversation(one, f"conversations[{i}]", str(i + 1), limits))
-            _without_recordings(transcripts[-1])
+            transcripts.append(_conversation(one, f"conversations[{i}]", str(i + 1), limits, WRITTEN))
     return transcripts
 
 
 def with_audio(form: Form, folder: Path, limits: Limits) -> tuple[Transcript, dict[str, str]]:
-    """The conversation of a form, its recordings written to `folder` / generated names.
+    """Returns the conversation of a form, its recordings written to `folder` / generated names.
 
     Returns:
       the conversation, `audio` being paths relative to the parent of `folder`; and each path -> the name that the
@@ -79,7 +84,7 @@ def with_audio(form: Form, folder: Path, limits: Limits) -> tuple[Transcript, di
       InputError: which names conversation and utterance.
     """
     with placed(conversation=0):
-        transcript = _conversation(decoded(form.conversation), CONVERSATION, "1", limits)
+        transcript = _conversation(decoded(form.conversation), CONVERSATION, "1", limits, SPOKEN)
         return _with_audio(form, transcript, folder, limits)
 
 
@@ -92,8 +97,6 @@ def _with_audio(form: Form, transcript: Transcript, folder: Path, limits: Limits
     for i, utterance in enumerate(transcript.utterances):
         place, name = f"{where}, utterance {i}", utterance.audio
         with placed(place, utterance=i):
-            if utterance.video is not None:
-                raise InputError(f"{place}: video is not read here")
             if name is None:
                 spoken.append(utterance)
                 continue
@@ -122,18 +125,8 @@ def _uploads(form: Form) -> str:
     return f"there are {', '.join(given[:5])}{more}" if given else "the form has no recording"
 
 
-def _without_recordings(transcript: Transcript) -> None:
-    for i, utterance in enumerate(transcript.utterances):
-        if utterance.audio is not None or utterance.video is not None:
-            where = f"conversation {brief(transcript.id)}, utterance {i}"
-            with placed(where, utterance=i):
-                raise InputError(
-                    f"{where}: it names a recording, but paths are not read here; send recordings to "
-                    "/api/predict-with-audio"
-                )
-
-
-def _conversation(value: Any, where: str, default_id: str, limits: Limits) -> Transcript:
+def _conversation(value: Any, where: str, default_id: str, limits: Limits, refused: Mapping[str, str]) -> Transcript:
+    """`refused` are the fields of an utterance that it may not have, and why."""
     # What is too much is refused before time is spent on each of it.
     given = value.get("utterances") if isinstance(value, dict) else None
     if isinstance(given, list) and len(given) > limits.utterances:
@@ -145,6 +138,8 @@ def _conversation(value: Any, where: str, default_id: str, limits: Limits) -> Tr
         place = f"{where}, conversation {brief(transcript.id)}, utterance {i}"
         with placed(place, utterance=i):
             for name, text in vars(utterance).items():
+                if name in refused and text is not None:
+                    raise InputError(f"{place}: {refused[name]}")
                 if isinstance(text, str):
                     _check_length(text, f"{place}: {name}", limits)
     return transcript
@@ -156,7 +151,7 @@ def _check_length(text: str, where: str, limits: Limits) -> None:
 
 
 def expect(request: Request, kind: str) -> Message:
-    """The content type. Raises Refused (415) if it is another than the kind."""
+    """Returns the content type. Raises Refused (415) if it is another than the kind."""
     header = Message()
     header["content-type"] = request.headers.get("content-type", "")
     if header.get_content_type() != kind:

@@ -1,43 +1,19 @@
-"""The bodies of requests and answers, as OpenAPI describes them. data/transcripts.py holds the rules that count."""
+"""The bodies of requests and answers, as OpenAPI describes them. Requests are as files are: data/sources/schema.py."""
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel, Field, TypeAdapter
+
+from cmath_jax.data.sources.schema import Transcript
+
+_ELSEWHERE = "it names a recording, but paths are not read here; send recordings to /api/predict-with-audio"
+# Fields of an utterance that it may not have in a request, and why.
+WRITTEN = {"audio": _ELSEWHERE, "video": _ELSEWHERE}
+SPOKEN = {"video": "video is not read here"}
+_CONVERSATIONS = {"Conversation": ("Utterance", WRITTEN), "SpokenConversation": ("SpokenUtterance", SPOKEN)}
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Utterance(_Body):
-    speaker: str | int = Field(description="A name; or an index from 0, if all speakers of the conversation are.")
-    text: str | None = Field(None, description="The words.")
-    label: str | None = Field(None, description="Is accepted, and not used.")
-    id: str | None = None
-    start: float | None = Field(None, ge=0, description="Seconds in the recording.")
-    end: float | None = Field(None, gt=0, description="Seconds in the recording; after the start.")
-
-
-class SpokenUtterance(Utterance):
-    audio: str | None = Field(None, description="The file name of one of the uploads.")
-
-
-class Conversation(_Body):
-    id: str | None = Field(None, min_length=1, description="Comes back in the answer; default its number from 1.")
-    split: str | None = Field(None, description="Is accepted, and not used.", pattern="^(train|validation|test)$")
-    utterances: list[Utterance] = Field(min_length=1, description="In time order.")
-
-
-class Conversations(_Body):
-    conversations: list[Conversation] = Field(min_length=1)
-
-
-class SpokenConversation(Conversation):
-    utterances: list[SpokenUtterance] = Field(min_length=1, description="In time order.")  # type: ignore[assignment]
-
-
-class Prediction(BaseModel):
+class UtterancePrediction(BaseModel):
     label: str = Field(description="The most probable emotion.")
     probabilities: dict[str, float] = Field(description="Of every emotion.")
     uncertainty: float = Field(ge=0, le=1, description="How often the model, drawing anew, gives another label.")
@@ -51,7 +27,7 @@ class Prediction(BaseModel):
 
 class Predicted(BaseModel):
     id: str
-    predictions: list[Prediction] = Field(description="One for each utterance.")
+    predictions: list[UtterancePrediction] = Field(description="One for each utterance.")
 
 
 class Answer(BaseModel):
@@ -79,13 +55,21 @@ class Model(BaseModel):
 
 
 def request_schemas() -> dict[str, Any]:
-    """Name -> JSON schema of the bodies of requests and all that they are made of."""
-    _, schemas = models_json_schema(
-        [(Conversations, "validation"), (SpokenConversation, "validation")], ref_template="#/components/schemas/{model}"
-    )
-    definitions: dict[str, Any] = schemas["$defs"]
-    return definitions
+    """Returns name -> JSON schema of the bodies of requests and all that they are made of."""
+    transcript = TypeAdapter(Transcript).json_schema()
+    [utterance] = transcript.pop("$defs").values()
+    many = {"type": "array", "items": reference("Conversation"), "minItems": 1}
+    body = {"type": "object", "properties": {"conversations": many}, "required": ["conversations"]}
+    schemas: dict[str, Any] = {"Conversations": body | {"title": "Conversations", "additionalProperties": False}}
+    for name, (one, refused) in _CONVERSATIONS.items():
+        given = {field: schema for field, schema in utterance["properties"].items() if field not in refused}
+        schemas[one] = utterance | {"title": one, "properties": given}
+        fields = transcript["properties"]
+        fields = fields | {"utterances": fields["utterances"] | {"items": reference(one)}}
+        # The id is filled in.
+        schemas[name] = transcript | {"title": name, "properties": fields, "required": ["utterances"]}
+    return schemas
 
 
-def reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
+def reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}

@@ -1,4 +1,4 @@
-"""Recordings of strangers: decoded here, within limits, and written anew, so that nothing else meets their bytes.
+"""Decodes recordings of strangers, within limits, and writes them anew, so that nothing else meets their bytes.
 
 They are read as extraction reads them, and what it says of one it says of the new file, which is as long, as loud, and
 breaks off where the old one does.
@@ -58,10 +58,10 @@ def rewrite(source: Path, target: Path, most_seconds: float, where: str) -> floa
     try:
         scale(found.peak)  # extraction does it; here it is only asked whether it can
         with soundfile.SoundFile(target, "w", rate, channels, "FLOAT", format="WAV") as written:
-            for block_nc in blocks(source, found):
-                if not np.isfinite(block_nc).all():
+            for block in blocks(source, found):
+                if not np.isfinite(block).all():
                     raise InputError(f"{where} has samples that are no numbers")
-                written.write(block_nc)
+                written.write(block)
     except UnreadableError as error:
         raise InputError(f"{where}: {error}") from error
     except soundfile.LibsndfileError as error:
@@ -72,7 +72,7 @@ def rewrite(source: Path, target: Path, most_seconds: float, where: str) -> floa
 
 
 def _is_mpeg(start: bytes) -> bool:
-    """Returns whether it is the header of a frame of MPEG layer III, of any of its versions."""
+    """Returns whether bytes are the header of a frame of MPEG layer III, of any of its versions."""
     return len(start) > 1 and start[0] == 0xFF and start[1] & 0xE6 == 0xE2
 
 

@@ -1,4 +1,4 @@
-"""What would make the first clients wait, done before there are any: weights are loaded, shapes are compiled."""
+"""Does what would make the first clients wait, before there are any: loads weights, compiles shapes."""
 
 import tempfile
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED, Conversation
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.serve.limits import Limits
 
@@ -19,7 +19,7 @@ RATE = 16_000  # samples a second of the recording
 
 
 def warm_up(predictor: "Predictor", limits: Limits) -> None:
-    """Predicts a made-up utterance, then batches of all shapes that requests can bring.
+    """Runs the model on a made-up utterance, then on batches of all shapes that requests can bring.
 
     Raises:
       InputError: the model cannot predict what a client can send.
@@ -52,7 +52,7 @@ def warm_up(predictor: "Predictor", limits: Limits) -> None:
 
 
 def _doubled(first: int, most: int) -> list[int]:
-    """`first`, and as often twice as much as it needs to reach `most`."""
+    """Returns `first`, and as often twice as much as it needs to reach `most`."""
     values = [first]
     while values[-1] < most:
         values.append(2 * values[-1])

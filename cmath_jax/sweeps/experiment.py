@@ -1,4 +1,4 @@
-"""Experiment files: a config, and the points of a sweep around it.
+"""Reads experiment files: a config, and the points of a sweep around it.
 
 An experiment file defines `get_config()`, and for a sweep `sweep(config)`, which returns `Section`s. If it defines
 `scaling(config)` instead, which returns `Section`s and a `Measuring`, its points are measured and not trained.
@@ -24,7 +24,7 @@ from cmath_jax.io.json_files import read_json
 
 @dataclass(frozen=True)
 class Section:
-    """A table or a figure.
+    """A table or a figure of the report, as the points that it compares.
 
     Attributes:
       kind: which one, for the report: main_results, ablations, modalities, width, lengths, gammas; or, of a scaling
@@ -38,7 +38,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Measuring:
-    """How the points of a scaling study are measured.
+    """The settings by which the points of a scaling study are measured.
 
     Attributes:
       repeats: of the steps of every point; medians and quartiles are over them.
@@ -78,7 +78,7 @@ class Experiment:
 
     @cached_property
     def runs(self) -> dict[tuple[str, str], tuple[str, Config]]:
-        """(kind, point) -> name and config of its run. Points of the same config share one run."""
+        """Returns (kind, point) -> name and config of its run. Points of the same config share one run."""
         names: dict[Config, str] = {self.config: self.config.model.name}
         runs = {}
         for section in self.sections:
@@ -101,7 +101,7 @@ class Experiment:
         return runs
 
     def to_dict(self) -> dict[str, Any]:
-        """As `config.json` holds it, ready for JSON."""
+        """Returns the experiment as `config.json` holds it, ready for JSON."""
         if not self.sections:
             return to_dict(self.config)
         whole = {"whole": _plain(self.whole)} if self.whole else {}
@@ -110,7 +110,7 @@ class Experiment:
 
 
 def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experiment:
-    """The experiment of a file (`.py`) or of a run (`config.json`), with options changed by their dotted names.
+    """Returns the experiment of a file (`.py`) or of a run (`config.json`), with options changed by their dotted names.
 
     Raises:
       InputError: if there is no such file, nothing in it that is a config, or an option is unknown or wrong.
@@ -151,7 +151,7 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
 
 
 def parameters(path: str | Path) -> dict[str, Any]:
-    """The parameters of an experiment file that are options of the command line, with their defaults."""
+    """Returns the parameters of an experiment file that are options of the command line, with their defaults."""
     path = Path(path)
     _check_is_file(path)
     return {} if path.suffix == ".json" else _parameters(_blamed(path, lambda: runpy.run_path(str(path))))
@@ -171,7 +171,7 @@ def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(namespace: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are parameters of the file's functions, in the type of their defaults."""
+    """Returns the options that are parameters of the file's functions, in the type of their defaults."""
     defaults = _parameters(namespace)
     return {key: convert(key, options[key], type(default)) for key, default in defaults.items() if key in options}
 
@@ -201,7 +201,7 @@ def _sections(plain: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
 
 
 def _blamed(path: Path, call: Callable[[], Any]) -> Any:
-    """What the call returns; what it raises is blamed on a line of the file, as input that may raise anything."""
+    """Returns what the call returns; what it raises becomes an InputError with the line of the file."""
     try:
         return call()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Sweeps: the runs of an experiment's points, trained group by group, into one folder.
+"""Trains the runs of a sweep's points, group by group, into one folder.
 
 Runs of one structure go through one program (`grouping.py`). A run that is finished is not trained again; one that
 fails is reported, and the others go on.
@@ -14,17 +14,16 @@ from typing import Any
 
 import jax
 
-from cmath_jax.config import Config, to_dict
+from cmath_jax.config import Config, source_of, structure, to_dict
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
 from cmath_jax.sweeps.experiment import Experiment
-from cmath_jax.training.fit import train_runs
-from cmath_jax.training.grouping import structure
+from cmath_jax.training.corpora import check_usable, load_configured
+from cmath_jax.training.fit import fit_runs
 from cmath_jax.training.multihost import require_same
 from cmath_jax.training.run_folder import RunFolder
-from cmath_jax.training.trainer import check_usable, load_configured, source_of
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ def _train_group(
     with ExitStack() as stack:
         runs = [(config, stack.enter_context(folder.run(name))) for name, config in group.items()]
         try:
-            outcomes = train_runs(runs, corpus, references, termination)
+            outcomes = fit_runs(runs, corpus, references, termination)
         except (InputError, Terminated, OSError):
             raise  # a full disk is full for the others too
         except Exception as error:  # of one group, be it lack of memory or a bug; the others may have better luck
@@ -108,7 +107,7 @@ def _train_group(
 def _groups(
     folder: RunFolder, configs: Mapping[str, Config], corpora: Mapping[Config, Corpus]
 ) -> list[dict[str, Config]]:
-    """The runs that have no result yet, by their structure."""
+    """Returns the runs that have no result yet, by their structure."""
     groups: dict[Config, dict[str, Config]] = {}
     fingerprints = {source: corpus.fingerprint() for source, corpus in corpora.items()}
     for name, config in configs.items():

@@ -1,7 +1,7 @@
 """Checkpoints: the latest and the best of a run. The only file that knows Orbax.
 
 A checkpoint is one folder, named by its step, which appears under its name only when it is complete. It holds arrays
-(the train state and the scaling of the features) and a record in JSON (config, fingerprint of the data, history).
+(the train state and the standardizer of the features) and a record in JSON (config, fingerprint of the data, history).
 """
 
 import contextlib

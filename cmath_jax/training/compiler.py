@@ -1,12 +1,17 @@
-"""What XLA is told before JAX starts it. Only a program may say it, not a library: it holds for the whole process."""
+"""What XLA is told before JAX starts it, and functions that know how long their compilation took.
+
+Only a program may set XLA's flags, not a library: they hold for the whole process.
+"""
 
 import os
+import time
+from typing import Any
 
 OPTIONS = "--xla_backend_extra_options"
 
 
 def set_flags() -> None:
-    """On a processor, computes several results in one pass over memory: Adam's update, above all.
+    """Lets a processor compute several results in one pass over memory: Adam's update, above all.
 
     To be called before JAX looks for its devices. Options that the user has set are left alone.
     """
@@ -14,3 +19,34 @@ def set_flags() -> None:
     if OPTIONS not in flags:
         # Unlike a flag of its own, an option that a version of XLA does not know is ignored.
         os.environ["XLA_FLAGS"] = f"{flags} {OPTIONS}=xla_cpu_use_multi_output_fusion=true".strip()
+
+
+class Compiled:
+    """A jitted function that is compiled once for each shape of its second argument, a plan.
+
+    Attributes:
+      seconds: what its compilations have taken in all.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.seconds = 0.0
+        self._taken = 0.0
+        self._function = function
+        self._executables: dict[tuple[int, ...], Any] = {}
+
+    def take_seconds(self) -> float:
+        """Returns what its compilations have taken since it was last asked."""
+        seconds, self._taken = self.seconds - self._taken, self.seconds
+        return seconds
+
+    def __call__(self, first: Any, plan: Any, *rest: Any) -> Any:
+        return self.executable(first, plan, *rest)(first, plan, *rest)
+
+    def executable(self, first: Any, plan: Any, *rest: Any) -> Any:
+        """Returns the compiled program for arguments of these shapes, which may be abstract."""
+        shape = plan.utterance_rl.shape
+        if shape not in self._executables:
+            start = time.monotonic()
+            self._executables[shape] = self._function.lower(first, plan, *rest).compile()
+            self.seconds += time.monotonic() - start
+        return self._executables[shape]

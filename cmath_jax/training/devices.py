@@ -1,280 +1,167 @@
-"""Where the steps run: on one device or many, of one process or many; one run, or many runs as one program.
+"""Where the steps run: one mesh of trials x rows, for one trial or many, one device or many, one process or many.
 
-The step itself does not know. Every engine takes lists with one entry per run ("member"), and gives such lists back:
+Trials are dealt out over the first axis and have nothing to say to each other. The rows of a batch are dealt out over
+the second, whose devices add up the losses and gradients of their shares: that is all they exchange, in float32
+(`step.train_step`). A step does not know the mesh. Each process holds every array whole on its host, and puts the part
+of its own devices.
 
-- `Jit`: one member by `jit`; rows of its batches are placed over a mesh of devices, and the compiler adds what these
-  have to tell each other.
-- `Pmap`: one member by `pmap`: the same, with losses and gradients summed up by the step.
-- `Population`: many members by `vmap`, dealt out to the devices, which have nothing to say to each other.
-
-Arrays are placed without a word between processes: each gives what its own devices hold.
+Axes: t trials, s steps, r rows, l slots.
 """
 
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from cmath_jax.config import ParallelConfig
-from cmath_jax.data.batches import Batch
 from cmath_jax.errors import InputError
+from cmath_jax.training.compiler import Compiled
 
-ROWS = "rows"
-MEMBERS = "members"
+TRIALS, ROWS = "trials", "rows"
+# How arrays lie on the mesh.
+EVERYWHERE = P()  # the same on all devices
+TRIAL = P(TRIALS)  # [t, ...]: states, hyper-parameters, metrics
+TRIAL_STEPS = P(TRIALS, None, ROWS)  # [t, s, r, l]: the training plans of an epoch
+BATCH = P(ROWS)  # [r, l]: an evaluation plan, the same for all trials
+TRIAL_BATCH = P(TRIALS, ROWS)  # [t, r, l, ...]: what an evaluation gives
 
-Step = Callable[..., Any]
 
-
-class Compiled:
-    """A function that is compiled for each shape of plan, once.
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a number of trials that are trained side by side.
 
     Attributes:
-      seconds: what its compilations have taken in all.
+      devices: those of the mesh, one trial's rows after the other's.
+      rows: over how many of them the rows of a batch are dealt out; those of a batch are a multiple of it.
+      trials: how many there are. If they do not divide evenly, the last one is there more than once.
     """
 
-    def __init__(self, function: Any) -> None:
-        self.seconds = 0.0
-        self._taken = 0.0
-        self._function = function
-        self._executables: dict[tuple[int, ...], Any] = {}
-
-    def take_seconds(self) -> float:
-        """What its compilations have taken since it was last asked."""
-        seconds, self._taken = self.seconds - self._taken, self.seconds
-        return seconds
-
-    def __call__(self, first: Any, plan: Batch, *rest: Any) -> Any:
-        return self.executable(first, plan, *rest)(first, plan, *rest)
-
-    def executable(self, first: Any, plan: Batch, *rest: Any) -> Any:
-        """Of the shapes of the arguments, which may be abstract."""
-        shape = plan.utterance_rl.shape
-        if shape not in self._executables:
-            start = time.monotonic()
-            self._executables[shape] = self._function.lower(first, plan, *rest).compile()
-            self.seconds += time.monotonic() - start
-        return self._executables[shape]
-
-
-@dataclass(frozen=True)
-class Engine(ABC):
-    """Compiles steps for its devices, and takes states and plans there and back."""
-
     devices: tuple[jax.Device, ...]
-    members: int = 1
-
-    axis = ROWS  # of the mesh
-
-    @property
-    def row_multiple(self) -> int:
-        """The rows of a batch are a multiple of this."""
-        return len(self.devices)
-
-    def share(self, rows: int) -> slice:
-        """Those of so many rows of a batch that lie on devices of this process."""
-        mine = [i for i, device in enumerate(self.devices) if device.process_index == jax.process_index()]
-        each = rows // len(self.devices)
-        return slice(mine[0] * each, (mine[-1] + 1) * each)
+    rows: int
+    trials: int
 
     @cached_property
-    def everywhere(self) -> NamedSharding:
-        """The same on every device."""
-        return self._sharding()
-
-    def _sharding(self, *axes: str | None) -> NamedSharding:
-        return NamedSharding(Mesh(np.array(self.devices), (self.axis,)), PartitionSpec(*axes))
-
-    @abstractmethod
-    def compile_train(self, steps: Step, step: Step) -> Compiled:
-        """`steps` as `step.train_steps`, `step` as `step.train_step`. The state that it is given is used up."""
-
-    @abstractmethod
-    def compile_eval(self, step: Step) -> Compiled:
-        """`step` as `step.eval_step`; one plan for all members."""
-
-    @abstractmethod
-    def put(self, trees: Sequence[Any]) -> Any:
-        """A tree per member (states, parameters, settings), on the devices."""
-
-    def put_shared(self, tree: Any) -> Any:
-        """The same for all members, whole on every device."""
-        return place(tree, self.everywhere)
-
-    @abstractmethod
-    def put_steps(self, plans: Sequence[Batch]) -> Any:
-        """A training plan of [s, r, l] per member."""
-
-    @abstractmethod
-    def put_plan(self, plan: Batch) -> Any:
-        """An evaluation plan of [r, l] for all members."""
-
-    @abstractmethod
-    def get(self, tree: Any) -> list[Any]:
-        """The tree of each member, in memory of the host that no later step can touch."""
-
-    @abstractmethod
-    def get_rows(self, x: jax.Array) -> np.ndarray:
-        """[members, rows, ...] of a result of evaluation, in the order of the plan."""
-
-    def get_metrics(self, metrics: Any) -> list[dict[str, np.ndarray]]:
-        """The scalars of training steps, each [s], for each member."""
-        return [jax.device_get(metrics)]
-
-
-@dataclass(frozen=True)
-class Jit(Engine):
-    """See the module."""
-
-    def compile_train(self, steps: Step, step: Step) -> Compiled:
-        over_rows, everywhere = self._sharding(None, ROWS), self.everywhere
-        return Compiled(
-            jax.jit(
-                partial(steps, step=partial(step, axis=None)),
-                donate_argnums=0,
-                in_shardings=(everywhere, over_rows, everywhere, everywhere, everywhere, everywhere),
-                out_shardings=everywhere,
-            )
-        )
-
-    def compile_eval(self, step: Step) -> Compiled:
-        shardings = (self.everywhere, self._sharding(ROWS), self.everywhere)
-        return Compiled(jax.jit(step, in_shardings=shardings, out_shardings=self.everywhere))
-
-    def put(self, trees: Sequence[Any]) -> Any:
-        (tree,) = trees
-        return self.put_shared(tree)
-
-    def put_steps(self, plans: Sequence[Batch]) -> Any:
-        (plan,) = plans
-        return place(plan, self._sharding(None, ROWS))
-
-    def put_plan(self, plan: Batch) -> Any:
-        return place(plan, self._sharding(ROWS))
-
-    def get(self, tree: Any) -> list[Any]:
-        return [host_copy(tree)]
-
-    def get_rows(self, x: jax.Array) -> np.ndarray:
-        return np.asarray(x)[None]
-
-
-@dataclass(frozen=True)
-class Pmap(Engine):
-    """See the module. Every array has a leading axis: one entry per device."""
+    def mesh(self) -> Mesh:
+        """Returns the devices as a mesh of [trials, rows]."""
+        return Mesh(np.array(self.devices).reshape(-1, self.rows), (TRIALS, ROWS))
 
     @property
-    def _split(self) -> NamedSharding:
-        return self._sharding(ROWS)
-
-    def compile_train(self, steps: Step, step: Step) -> Compiled:
-        steps = partial(steps, step=partial(step, axis=ROWS))
-        return Compiled(jax.pmap(steps, ROWS, out_axes=(0, None), donate_argnums=0, devices=list(self.devices)))
-
-    def compile_eval(self, step: Step) -> Compiled:
-        def gathered(*arguments: Any) -> Any:
-            return jax.lax.all_gather(step(*arguments), ROWS)
-
-        return Compiled(jax.pmap(gathered, ROWS, out_axes=None, devices=list(self.devices)))
-
-    def put(self, trees: Sequence[Any]) -> Any:
-        (tree,) = trees
-        return self.put_shared(tree)
-
-    def put_shared(self, tree: Any) -> Any:
-        n = len(self.devices)
-        return place(jax.tree.map(lambda x: np.broadcast_to(x, (n, *np.shape(x))), tree), self._split)
-
-    def put_steps(self, plans: Sequence[Batch]) -> Any:
-        (plan,) = plans
-        n = len(self.devices)
-        by_device = jax.tree.map(lambda x: x.reshape(x.shape[0], n, x.shape[1] // n, *x.shape[2:]).swapaxes(0, 1), plan)
-        return place(by_device, self._split)
-
-    def put_plan(self, plan: Batch) -> Any:
-        n = len(self.devices)
-        return place(jax.tree.map(lambda x: x.reshape(n, x.shape[0] // n, *x.shape[1:]), plan), self._split)
-
-    def get(self, tree: Any) -> list[Any]:
-        return [host_copy(jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], tree))]
-
-    def get_rows(self, x: jax.Array) -> np.ndarray:
-        host = np.asarray(x.addressable_data(0))
-        return host.reshape(1, -1, *host.shape[2:])
-
-
-@dataclass(frozen=True)
-class Population(Engine):
-    """See the module. Where the members do not divide among the devices, the last one is there more than once."""
-
-    axis = MEMBERS
+    def trials_each(self) -> int:
+        """Returns how many trials each device computes."""
+        return -(-self.trials * self.rows // len(self.devices))
 
     @property
-    def row_multiple(self) -> int:
-        return 1
+    def places(self) -> int:
+        """Returns how many trials are computed, the repeated ones included."""
+        return self.trials_each * (len(self.devices) // self.rows)
+
+    @property
+    def axis(self) -> str | None:
+        """Returns the axis over which a step adds up; None where one device holds all rows of a trial."""
+        return ROWS if self.rows > 1 else None
+
+    def compile(
+        self, function: Callable[..., Any], given: Sequence[P], made: Any, donate: tuple[int, ...] = ()
+    ) -> Compiled:
+        """Returns `function`, which is written for one trial and its share of the rows, for all trials and all devices.
+
+        Args:
+          given: how each argument lies on the mesh.
+          made: how the results lie on it.
+          donate: the arguments whose memory the results take.
+        """
+        over_trials = _over_trials(function, given, self.trials_each)
+        on_mesh = jax.shard_map(over_trials, mesh=self.mesh, in_specs=tuple(given), out_specs=made, check_vma=False)
+        placed = [jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs) for specs in (tuple(given), made)]
+        return Compiled(jax.jit(on_mesh, donate_argnums=donate, in_shardings=placed[0], out_shardings=placed[1]))
+
+    def put(self, tree: Any, spec: P) -> Any:
+        """Puts arrays of the host on the devices."""
+        return _place(tree, NamedSharding(self.mesh, spec))
+
+    def put_trials(self, trees: Sequence[Any], spec: P = TRIAL) -> Any:
+        """Puts a tree per trial on the devices."""
+        if self.places == 1:
+            return self.put(jax.tree.map(lambda x: np.asarray(x)[None], trees[0]), spec)  # a copy would take memory
+        repeated = [*trees, *[trees[-1]] * (self.places - len(trees))]
+        return self.put(jax.tree.map(lambda *x: np.stack(x), *repeated), spec)
+
+    def get(self, tree: Any, spec: P) -> Any:
+        """Returns the arrays, for each trial once, in memory of the host that no later step can touch."""
+        del spec  # the arrays know it
+        with jax.transfer_guard("allow"):
+            host = jax.tree.map(lambda x: np.array(_whole(x)), tree)
+        return jax.tree.map(lambda x_t: x_t[: self.trials], host)
+
+    def get_trials(self, tree: Any) -> list[Any]:
+        """Returns a tree per trial, as `get` does."""
+        host = self.get(tree, TRIAL)
+        return [jax.tree.map(lambda x_t, t=t: np.asarray(x_t[t]), host) for t in range(self.trials)]
 
     def share(self, rows: int) -> slice:
-        return slice(rows)  # a population stays in one process
-
-    @property
-    def _spread(self) -> NamedSharding:
-        return self._sharding(MEMBERS)
-
-    def compile_train(self, steps: Step, step: Step) -> Compiled:
-        each, same = PartitionSpec(MEMBERS), PartitionSpec()
-        many = jax.shard_map(
-            jax.vmap(partial(steps, step=partial(step, axis=None)), in_axes=(0, 0, None, 0, None, None)),
-            mesh=self._spread.mesh,
-            in_specs=(each, each, same, each, same, same),
-            out_specs=each,
-            check_vma=False,
-        )
-        shardings = (self._spread, self._spread, self.everywhere, self._spread, self.everywhere, self.everywhere)
-        return Compiled(jax.jit(many, donate_argnums=0, in_shardings=shardings, out_shardings=self._spread))
-
-    def compile_eval(self, step: Step) -> Compiled:
-        each, same = PartitionSpec(MEMBERS), PartitionSpec()
-        many = jax.shard_map(
-            jax.vmap(step, in_axes=(0, None, None)),
-            mesh=self._spread.mesh,
-            in_specs=(each, same, same),
-            out_specs=each,
-            check_vma=False,
-        )
-        shardings = (self._spread, self.everywhere, self.everywhere)
-        return Compiled(jax.jit(many, in_shardings=shardings, out_shardings=self._spread))
-
-    def put(self, trees: Sequence[Any]) -> Any:
-        missing = -len(trees) % len(self.devices)
-        trees = [*trees, *[trees[-1]] * missing]
-        return place(jax.tree.map(lambda *x: np.stack(x), *trees), self._spread)
-
-    def put_steps(self, plans: Sequence[Batch]) -> Any:
-        return self.put(plans)
-
-    def put_plan(self, plan: Batch) -> Any:
-        return self.put_shared(plan)
-
-    def get(self, tree: Any) -> list[Any]:
-        host = jax.tree.map(np.asarray, tree)
-        return [host_copy(jax.tree.map(lambda x, i=i: x[i], host)) for i in range(self.members)]
-
-    def get_rows(self, x: jax.Array) -> np.ndarray:
-        return np.asarray(x)[: self.members]
-
-    def get_metrics(self, metrics: Any) -> list[dict[str, np.ndarray]]:
-        host = jax.device_get(metrics)
-        return [{name: value_ms[i] for name, value_ms in host.items()} for i in range(self.members)]
+        """Returns which of so many rows of a batch lie on devices of this process."""
+        mine = [i % self.rows for i, device in enumerate(self.devices) if device.process_index == jax.process_index()]
+        each = rows // self.rows
+        return slice(min(mine) * each, (max(mine) + 1) * each)
 
 
-def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Arrays of the host on the devices of all processes; each process has the whole and gives its devices' part."""
+@dataclass(frozen=True)
+class PmapDevices(Devices):
+    """The same for one trial, by `jax.pmap`: every array has one more axis in front, with an entry for each device."""
 
+    def compile(
+        self, function: Callable[..., Any], given: Sequence[P], made: Any, donate: tuple[int, ...] = ()
+    ) -> Compiled:
+        del made  # every device gives its own
+        over_trials = _over_trials(function, given, 1)
+        return Compiled(jax.pmap(over_trials, ROWS, donate_argnums=donate, devices=list(self.devices)))
+
+    def put(self, tree: Any, spec: P) -> Any:
+        n = self.rows
+
+        def split(x: Any) -> np.ndarray:
+            if ROWS not in spec:
+                return np.broadcast_to(x, (n, *np.shape(x)))
+            axis = spec.index(ROWS)
+            return np.moveaxis(x.reshape(*x.shape[:axis], n, -1, *x.shape[axis + 1 :]), axis, 0)
+
+        return _place(jax.tree.map(split, tree), NamedSharding(Mesh(np.array(self.devices), (ROWS,)), BATCH))
+
+    def get(self, tree: Any, spec: P) -> Any:
+        def join(x: jax.Array) -> np.ndarray:
+            if ROWS not in spec:
+                return np.array(x.addressable_data(0))[0]
+            axis = spec.index(ROWS)
+            host = np.moveaxis(_whole(x), 0, axis)
+            return host.reshape(*host.shape[:axis], -1, *host.shape[axis + 2 :])
+
+        with jax.transfer_guard("allow"):
+            return jax.tree.map(join, tree)
+
+
+def _over_trials(function: Callable[..., Any], given: Sequence[P], trials: int) -> Callable[..., Any]:
+    """Returns the function for so many trials on a device: results, and arguments of trials, have an axis for them."""
+    of_trials = [spec[:1] == (TRIALS,) for spec in given]
+    if trials > 1:
+        return jax.vmap(function, in_axes=tuple(0 if each else None for each in of_trials))
+
+    def of_one(*arguments: Any) -> Any:
+        # Without `vmap`, whose batched products are slower than plain ones.
+        first = [
+            jax.tree.map(lambda x_t: x_t[0], x) if each else x for x, each in zip(arguments, of_trials, strict=True)
+        ]
+        return jax.tree.map(lambda x: x[None], function(*first))
+
+    return of_one
+
+
+def _place(tree: Any, sharding: NamedSharding) -> Any:
     def put(x: Any) -> jax.Array:
         host = np.asarray(x)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
@@ -283,19 +170,27 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
         return jax.tree.map(put, tree)
 
 
+def _whole(x: jax.Array) -> np.ndarray:
+    """Returns the whole array, also where other processes hold parts of it."""
+    if x.is_fully_addressable:
+        return np.asarray(x)
+    if x.is_fully_replicated:
+        return np.asarray(x.addressable_data(0))
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
 def host_copy(tree: Any) -> Any:
-    """A copy of arrays in the memory of the host, which no later step can touch."""
+    """Returns a copy of arrays in the memory of the host, which no later step can touch."""
     return jax.tree.map(lambda x: np.array(x, copy=True), tree)
 
 
-def make_engine(config: ParallelConfig, batch_size: int, members: int = 1) -> Engine:
-    """The engine that the config asks for; one run takes no more devices than a batch has conversations.
+def make_devices(config: ParallelConfig, batch_size: int, trials: int = 1) -> Devices:
+    """Returns the devices that the config asks for, as far as so many trials with such batches can use them.
 
     Every process takes part with equally many of its devices.
 
     Raises:
-      InputError: when more devices are asked for than there are, or a number that the processes cannot share; and for
-        a population over several processes.
+      InputError: when more devices are asked for than there are, or a number that the processes cannot share.
     """
     processes, devices = jax.process_count(), _from_each_process(jax.devices())
     if config.devices > len(devices):
@@ -303,20 +198,20 @@ def make_engine(config: ParallelConfig, batch_size: int, members: int = 1) -> En
     if config.devices % processes:
         raise InputError(f"parallel.devices={config.devices} cannot be shared evenly by {processes} processes")
     most = config.devices or len(devices)
-    if members > 1:
-        if processes > 1:
-            raise InputError(
-                f"parallel.population={config.population}: {processes} processes train one run after the other; to "
-                "train the runs of a sweep at once, give each process its part with --shard"
-            )
-        return Population(devices[: min(most, members)], members)
-    wanted = config.devices or max(min(most, batch_size) // processes, 1) * processes
-    pmapped = config.engine == "pmap" or (config.engine == "auto" and wanted > 1)
-    return (Pmap if pmapped else Jit)(_from_each_process(devices, wanted // processes))
+    # One trial takes as many as it is told, or else no more than a batch has conversations.
+    most_rows = config.devices if config.devices and trials == 1 else max(batch_size, processes)
+    over, rows = next(
+        (over, rows)
+        for over in range(min(trials, most), 0, -1)
+        for rows in range(min(most // over, most_rows), 0, -1)
+        if over * rows % processes == 0
+    )
+    used = _from_each_process(devices, over * rows // processes)
+    return (PmapDevices if config.engine == "pmap" and trials == 1 else Devices)(used, rows, trials)
 
 
 def _from_each_process(devices: Sequence[jax.Device], count: int | None = None) -> tuple[jax.Device, ...]:
-    """So many of each, or as many as the one with the fewest has."""
+    """Returns so many devices of each process, or as many as the one with the fewest has."""
     processes = sorted({device.process_index for device in devices})
     by_process = [[device for device in devices if device.process_index == process] for process in processes]
     count = count or min(map(len, by_process))

@@ -1,154 +1,130 @@
-"""One epoch of a crew: stretches of steps on the devices, and what the host makes of their numbers."""
+"""The epochs of trials that are trained side by side: chunks of steps on the devices, and their numbers on the host."""
 
-import math
 import resource
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 
 from cmath_jax.errors import TrainingDivergedError
 from cmath_jax.io.termination import Termination
+from cmath_jax.training.devices import TRIAL
+from cmath_jax.training.evaluator import EVALUATED
 from cmath_jax.training.multihost import agree
 from cmath_jax.training.progress import Progress
-from cmath_jax.training.step import TrainState
 from cmath_jax.training.tracing import STEPS as TRACED
 from cmath_jax.training.tracing import Tracer
-from cmath_jax.training.trainer import Program
-from cmath_jax.training.trial import Member
+from cmath_jax.training.trainer import Trainer
+from cmath_jax.training.trial import Trial
 
 SECONDS = 1.0  # that the devices work by themselves, between two looks of the host
+TIMES = ("seconds", "compile_seconds")  # of an epoch; they stand beside its metrics
 
 
-class Pace:
-    """How many steps make a stretch. It changes no result: see `step.train_steps`."""
+class Epochs:
+    """Trains and evaluates epoch after epoch.
 
-    def __init__(self) -> None:
-        self.steps, self.known = 1, False
-        self._last = time.monotonic()
+    The devices do a chunk of steps by themselves; how many make one changes no result (`step.train_steps`).
+    """
 
-    def start(self) -> None:
-        """A stretch begins, and none is at work before it."""
-        self._last = time.monotonic()
+    def __init__(self, trainer: Trainer, trials: Sequence[Trial], progress: Progress, termination: Termination) -> None:
+        self._trainer, self._trials, self._progress, self._termination = trainer, trials, progress, termination
+        self._hyper_params = trainer.hyper_params([trial.config for trial in trials])
+        self._tracer = Tracer(trials[0].folder.path / "profile", trials[0].config.profile != "")
+        self._chunk, self._measured = 1, False
+        self._began = time.monotonic()
 
-    def measured(self, steps: int) -> None:
-        """A stretch of so many steps is done."""
+    def train(self, state: Any) -> tuple[Any, bool]:
+        """Trains the rest of an epoch, up to a request to terminate.
+
+        Counts steps, and sums up metrics, `seconds` without compilation and `compile_seconds`, in every active trial.
+        One whose loss or gradient is not finite has failed.
+
+        Returns:
+          The state, and whether the epoch is done.
+        """
+        trainer, running = self._trainer, [trial for trial in self._trials if trial.active]
+        began, pending = time.monotonic(), None
+        done, stop = running[0].done % trainer.batches.steps, self._stops(running)
+        # It may have been compiled before, to see how much memory it needs.
+        earlier, self._began = trainer.train_steps.take_seconds(), time.monotonic()
+        epochs = [len(trial.history) for trial in self._trials]
+        for block, plan in trainer.plans([trial.seed for trial in self._trials], epochs, done):
+            # Between host and device nothing travels but two numbers that go, and those of every step that come.
+            with jax.transfer_guard("disallow"):
+                while done < block.stop and not stop:
+                    chunk, advance = range(done, min(done + self._chunk, block.stop)), trainer.advance
+                    if self._tracer.due and self._measured:
+                        chunk, advance = chunk[:TRACED], self._tracer.traced(advance)
+                    bounds = chunk.start - block.start, chunk.stop - block.start
+                    state, metrics = advance(state, plan, self._hyper_params, *bounds)
+                    # The host is one chunk behind: it reads numbers while the devices are busy with the next.
+                    self._take(pending, epochs)
+                    pending, done = (block.start, chunk, metrics), chunk.stop
+                    stop = self._stops(running)
+            if stop:
+                break
+        self._take(pending, epochs)
+        compiled = trainer.train_steps.take_seconds()
+        for trial in running:
+            # The share of a trial: over all of them they add up to the time that it took.
+            trial.add("compile_seconds", (earlier + compiled) / len(running))
+            trial.add("seconds", (time.monotonic() - began - compiled) / len(running))
+        return state, done == trainer.batches.steps
+
+    def _stops(self, running: Sequence[Trial]) -> bool:
+        """Returns whether all processes stop here; they also agree on the next chunk."""
+        stop, self._chunk = agree(self._termination.requested, self._chunk)
+        return stop or not any(trial.active for trial in running)
+
+    def _take(self, pending: tuple[int, range, Any] | None, epochs: Sequence[int]) -> None:
+        """Takes the numbers of a chunk into the trials, and from its time how many steps the next ones should have."""
+        if pending is None:
+            return
+        start, chunk, metrics = pending
+        conversations = self._trainer.conversations
+        of_trials, losses = self._trainer.devices.get(metrics, TRIAL), []
+        for step in chunk:
+            for t, (trial, epoch) in enumerate(zip(self._trials, epochs, strict=True)):
+                values = {name: float(value_ts[t, step - start]) for name, value_ts in of_trials.items()}
+                if trial.active and trial.take(values, partial(conversations, trial.seed, epoch, step)):
+                    losses.append(values["loss"])
         now = time.monotonic()
-        fitting = steps * SECONDS / max(now - self._last, 1e-6)
-        self.steps, self._last, self.known = max(1, min(round(fitting), 2 * self.steps)), now, True
+        fitting = len(chunk) * SECONDS / max(now - self._began, 1e-6)
+        self._chunk, self._began, self._measured = max(1, min(round(fitting), 2 * self._chunk)), now, True
+        self._progress.steps(len(chunk), losses)
 
+    def evaluate(self, state: Any, active: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Evaluates the trials of these numbers after an epoch. One whose parameters give no probabilities has failed.
 
-def train_epoch(
-    program: Program,
-    crew: Sequence[Member],
-    state: TrainState,
-    settings: Any,
-    first: int,
-    pace: Pace,
-    tracer: Tracer,
-    progress: Progress,
-    termination: Termination,
-) -> tuple[TrainState, int]:
-    """The steps of an epoch from `first` on, to its end or to a request to terminate.
-
-    Counts steps, and sums up metrics, `seconds` without compilation and `compile_seconds`, in every active member. One
-    whose loss or gradient is not finite gets a `failure` that names step and conversations.
-
-    Returns:
-      The state, and how many steps of the epoch are done.
-    """
-    running = [member for member in crew if member.active]
-    epochs = [len(member.history) for member in crew]
-
-    def collect(start: int, stretch: range, metrics: Any) -> None:
-        losses: list[float] = []
-        by_member = program.engine.get_metrics(metrics)
-        for step in stretch:
-            for member, epoch, values in zip(crew, epochs, by_member, strict=True):
-                if member.active:
-                    here = {name: float(value_s[step - start]) for name, value_s in values.items()}
-                    losses += _take(program, member, epoch, step, here)
-        pace.measured(len(stretch))
-        progress.steps(len(stretch), losses)
-
-    # It may have been compiled before, to see how much memory it needs.
-    began, earlier = time.monotonic(), program.train_steps.take_seconds()
-    pending, done = None, first
-    stop, steps = agree(termination.requested, pace.steps)
-    pace.start()
-    for block, plan in program.blocks([member.seed for member in crew], epochs, first):
-        # Between host and device nothing travels but two numbers that go, and those of every step that come.
-        with jax.transfer_guard("disallow"):
-            while done < block.stop and not stop:
-                stretch, advance = range(done, min(done + steps, block.stop)), program.advance
-                if tracer.due and pace.known:
-                    stretch, advance = stretch[:TRACED], tracer.traced(advance)
-                state, metrics = advance(state, plan, settings, stretch.start - block.start, stretch.stop - block.start)
-                # The host is one stretch behind: it reads numbers while the devices are busy with the next.
-                if pending is not None:
-                    collect(*pending)
-                pending, done = (block.start, stretch, metrics), stretch.stop
-                stop, steps = agree(termination.requested, pace.steps)
-                stop = stop or not any(member.active for member in running)
-        if stop:
-            break
-    if pending is not None:
-        collect(*pending)
-    compiled = program.train_steps.take_seconds()
-    for member in running:
-        # A member's share: over all members they add up to the time that it took.
-        member.add("compile_seconds", (earlier + compiled) / len(running))
-        member.add("seconds", (time.monotonic() - began - compiled) / len(running))
-    return state, done
-
-
-def _take(program: Program, member: Member, epoch: int, step: int, values: dict[str, float]) -> list[float]:
-    """The numbers of a step go into the sums of a member. Returns the loss; nothing if it is not finite."""
-    member.done += 1
-    if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-        conversations = ", ".join(program.conversations(member.seed, epoch, step))
-        member.failure = TrainingDivergedError(
-            f"{member.name}, epoch {epoch + 1}, step {member.done}: the loss is {values['loss']}, the norm of its "
-            f"gradient {values['gradient_norm']}; conversations {conversations}. "
-            f"{'The last good checkpoint is kept' if member.history else 'Nothing was saved before'}; "
-            "try a lower optim.learning_rate, or optim.clip_norm"
-        )
-        return []
-    for name, value in values.items():
-        member.add(name, value)
-    return [values["loss"]]
-
-
-def epoch_rows(program: Program, state: TrainState, crew: Sequence[Member], running: Sequence[int]) -> dict[int, Any]:
-    """By the place of a running member in its crew: its row of `metrics.jsonl` for the epoch that is done.
-
-    One whose parameters give no probabilities gets a `failure` instead.
-    """
-    macos = sys.platform == "darwin"  # counts bytes where Linux counts kilobytes
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if macos else 2**10)
-    probability = {split: program.probabilities(state.evaluated, split) for split in ("validation", "test")}
-    compiled = program.eval_step.take_seconds() / max(len(running), 1)
-    rows = {}
-    for i in running:
-        member, sums = crew[i], crew[i].sums
-        try:
-            scores = {
-                split: program.score(split, probability_mnc[i])[1] for split, probability_mnc in probability.items()
+        Returns:
+          The row of `metrics.jsonl` for each of the others, by its number.
+        """
+        trainer, evaluator = self._trainer, self._trainer.evaluator
+        probability = {split: evaluator.probabilities(state.evaluated, split) for split in EVALUATED}
+        compiled = evaluator.eval_step.take_seconds() / max(len(active), 1)
+        rows = {}
+        for t in active:
+            trial, epoch = self._trials[t], len(self._trials[t].history) + 1
+            try:
+                scores = {split: evaluator.score(split, x_tnc[t])[1] for split, x_tnc in probability.items()}
+            except TrainingDivergedError as error:
+                trial.failure = TrainingDivergedError(f"{trial.name}, epoch {epoch}: {error}")
+                continue
+            metrics = {name: x / trainer.batches.steps for name, x in trial.sums.items() if name not in TIMES}
+            rows[t] = {
+                **{"seed": trial.seed, "epoch": epoch, "step": trial.done, "train": metrics, **scores},
+                "seconds": trial.sums["seconds"],
+                "compile_seconds": trial.sums["compile_seconds"] + compiled,
+                "peak_memory_mb": _peak_memory(),
             }
-        except TrainingDivergedError as error:
-            member.failure = TrainingDivergedError(f"{member.name}, epoch {len(member.history) + 1}: {error}")
-            continue
-        measured = ("seconds", "compile_seconds")
-        rows[i] = {
-            "seed": member.seed,
-            "epoch": len(member.history) + 1,
-            "step": member.done,
-            "train": {name: sums[name] / program.batches.steps for name in sums if name not in measured},
-            **scores,
-            "seconds": sums["seconds"],
-            "compile_seconds": sums["compile_seconds"] + compiled,
-            "peak_memory_mb": memory,
-        }
-    return rows
+        return rows
+
+
+def _peak_memory() -> int:
+    """Returns the most memory that this process has had, in MB."""
+    macos = sys.platform == "darwin"  # counts bytes where Linux counts kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if macos else 2**10)

@@ -1,88 +1,102 @@
-"""Many runs as one program: which may share one, and how many fit into memory.
+"""Which trials are trained side by side, and how many: as many as memory holds.
 
-Runs that differ in their seeds and in their `step.Settings` alone have the same structure: they go through one compiled
-step, side by side. Each keeps its own order of the data, early stopping and checkpoints, and comes out as if it had
-been trained alone, but for rounding.
+Trials that differ in their seeds and in their `step.HyperParams` alone have the same structure: they go through one
+compiled step. Each keeps its own order of the data, early stopping and checkpoints, and comes out as if it had been
+trained alone, but for rounding.
 """
 
+import math
+import shutil
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import psutil
 
-from cmath_jax.config import Config, LossConfig
+from cmath_jax.config import Config
 from cmath_jax.data.corpus import Corpus
-from cmath_jax.training.devices import Population
-from cmath_jax.training.step import Settings
-from cmath_jax.training.trainer import Program
+from cmath_jax.errors import InputError
+from cmath_jax.io.files import sizes
+from cmath_jax.training.multihost import agree, writes
+from cmath_jax.training.step import HyperParams
+from cmath_jax.training.trainer import Trainer
+from cmath_jax.training.trial import Trial
 
 SHARE = 0.8  # of the free memory that a program may take
-
-Item = TypeVar("Item")
-
-
-def structure(config: Config) -> Config:
-    """What two runs must have in common to be trained by one program: the config without names, seeds and settings."""
-    return replace(
-        config,
-        experiment="",
-        seeds=1,
-        linear_reference="",
-        profile="",
-        model=replace(config.model, dropout=0.5 if config.model.dropout else 0.0),
-        loss=LossConfig(),
-        optim=replace(config.optim, learning_rate=1.0),
-    )
+MB = 2**20
 
 
-def make_program(config: Config, corpus: Corpus, members: int) -> Program:
-    """A program for as many members as were asked for, or for as many as memory holds and the config allows."""
-    # One run keeps the cores of a processor busy, and its data in their cache: more at once would be slower.
-    alone = config.parallel.engine == "pmap" or jax.devices()[0].platform == "cpu" or jax.process_count() > 1
-    most = config.parallel.population or (1 if alone else members)
-    members = _even(members, min(most, members))
+def make_trainer(config: Config, corpus: Corpus, trials: int) -> Trainer:
+    """Returns a trainer for so many trials, or for as many as memory holds and the config allows."""
+    # One trial keeps the cores of a processor busy, and its data in their cache: more at once would be slower.
+    alone = config.parallel.engine == "pmap" or jax.default_backend() == "cpu"
+    trials = _even(trials, min(config.parallel.population or (1 if alone else trials), trials))
     while True:
-        program = Program.of(config, corpus, members)
-        if members == 1:
-            return program
-        needed, free = memory_needed(program), SHARE * free_memory(program.engine.devices)
-        if needed <= free:
-            return program
-        members = _even(members, max(1, min(int(members * free / needed), members - 1)))
+        trainer = Trainer.of(config, corpus, trials)
+        if trials == 1:
+            return trainer
+        needed = memory_needed(trainer)
+        # Processes that see different memory make the same choice.
+        _, free = agree(False, int(SHARE * free_memory(trainer.devices.devices)) // MB)
+        if needed <= free * MB:
+            return trainer
+        trials = _even(trials, max(1, min(trials * free * MB // needed, trials - 1)))
 
 
-def memory_needed(program: Program) -> int:
-    """Bytes that the training step of a population takes on each device, as the compiler counts them."""
-    config, engine = program.config, program.engine
-    assert isinstance(engine, Population)
-    places = -(-engine.members // len(engine.devices)) * len(engine.devices)
+def group_of(trainer: Trainer, waiting: Sequence[Trial]) -> Sequence[Trial]:
+    """Returns those to be trained next. They are at one step of an epoch: an interruption may have scattered them."""
+    steps = trainer.batches.steps
+    together = [trial for trial in waiting if trial.done % steps == waiting[0].done % steps]
+    return together[: trainer.devices.trials]
+
+
+def memory_needed(trainer: Trainer) -> int:
+    """Returns how many bytes the steps take on each device, as the compiler counts them."""
 
     def stacked(tree: Any) -> Any:
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((places, *x.shape), x.dtype), tree)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((trainer.devices.places, *x.shape), x.dtype), tree)
 
-    state = stacked(jax.eval_shape(program.initialize, 0))
-    settings = stacked(Settings.of(config, program.class_weight_c))
-    _, (plan,) = next(program.plans([0], [0], 0))
-    size = program.executable(state, stacked(plan), settings).memory_analysis()
+    state = stacked(jax.eval_shape(trainer.initialize, 0))
+    hyper_params = stacked(HyperParams.of(trainer.config, trainer.class_weight_c))
+    _, (plan,) = next(trainer.host_plans([0], [0], 0))
+    size = trainer.executable(state, stacked(plan), hyper_params).memory_analysis()
     return size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
 
 
 def free_memory(devices: Sequence[jax.Device]) -> int:
-    """Bytes on each of the devices; processors share the memory of this machine."""
-    if devices[0].platform == "cpu":
-        return int(psutil.virtual_memory().available) // len(devices)
-    stats = devices[0].memory_stats()
+    """Returns the bytes that each of the devices has left; processors share the memory of this machine."""
+    mine = [device for device in devices if device.process_index == jax.process_index()]
+    if mine[0].platform == "cpu":
+        return int(psutil.virtual_memory().available) // len(mine)
+    stats = mine[0].memory_stats()
     return int(stats["bytes_limit"] - stats["bytes_in_use"])
 
 
-def crews(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items in their order, `size` at a time."""
-    return [items[i : i + size] for i in range(0, len(items), size)]
+def check_disk(trainer: Trainer, trials: Sequence[Trial]) -> None:
+    """Raises InputError if what the trials will save does not fit on the disk.
+
+    That is the latest and the best checkpoint of each, as far as they are not there yet, and the model of each run.
+    """
+    if not (trials and writes()):
+        return
+    state = jax.eval_shape(trainer.initialize, 0)
+    whole, model = (
+        sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree)) for tree in (state, state.params)
+    )
+    missing = sum(max(0, 2 - len(trial.folder.steps_saved(trial.seed))) for trial in trials)
+    needed = missing * whole + len({trial.folder.path for trial in trials}) * model
+    path = trials[0].folder.path
+    free = shutil.disk_usage(path).free
+    if needed > free:
+        more, less = sizes(needed, free)
+        which = "the checkpoints of the run need" if len(trials) == 1 else f"the checkpoints of {len(trials)} runs need"
+        raise InputError(
+            f"--workdir {path}: {which} up to {more}, and there are {less} left on the disk; take another folder, "
+            "fewer seeds or a part of the experiment"
+        )
 
 
 def _even(items: int, most: int) -> int:
-    """The size of groups of at most `most` that leaves the last of them as full as it goes."""
+    """Returns the size of groups of at most `most` that leaves the last of them as full as it goes."""
     groups = -(-items // most)
     return -(-items // groups)

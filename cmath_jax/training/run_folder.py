@@ -13,11 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from cmath_jax.config import FREE, Config, differences, to_dict
+from cmath_jax.config import Config, differences, to_dict
+from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, reason
 from cmath_jax.io.events import Events
 from cmath_jax.io.json_files import append_line, read_object, read_whole_lines, write_json, write_lines
 from cmath_jax.io.lock import FolderLock
+from cmath_jax.io.roles import Role
 from cmath_jax.io.whole import is_partial, remove_partials, whole_file
 from cmath_jax.prediction.card import card
 from cmath_jax.prediction.trained import TrainedModel
@@ -81,7 +83,7 @@ class RunFolder:
         return (
             all((self.path / name).exists() for name in RESULTS)
             and bool(self.read_result() and saved)
-            and not differences(saved, config, tuple(set(FREE) - {"seeds", "linear_reference"}))
+            and not differences(saved, config, Role.RESULT)
             and data.get("fingerprint") == fingerprint
             # A run of before there were models gets one, but is not trained again for it.
             and ((self.path / MODEL).exists() or not (self.path / "checkpoints").exists())
@@ -137,8 +139,13 @@ class RunFolder:
         folder = self.checkpoints(seed)
         return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
-    def write_config(self, config: Config) -> None:
+    def begin(self, config: Config, corpus: Corpus) -> None:
+        """Writes what a run is and where it is at work, and removes a result that is not its own."""
+        fingerprint = corpus.fingerprint()
+        if not self.holds_result_of(to_dict(config), fingerprint):
+            self.remove_result()  # of other seeds, perhaps, than the config says
         self._write_json("config.json", to_dict(config))
+        self.write_environment({"data": {"source": corpus.source, "fingerprint": fingerprint}})
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
         """Versions, devices, and the given facts about the data."""

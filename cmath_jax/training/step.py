@@ -1,6 +1,6 @@
-"""One step of training and one of evaluation: pure functions of a state, a batch and the config.
+"""One step of training and one of evaluation: pure functions of a state, a batch and the hyper-parameters.
 
-Every random number is addressed by (seed, name of the stream, step).
+Every random number is addressed by (seed, name of the draw, step).
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class TrainState:
 
     Attributes:
       step: int32, steps done.
-      seed: int32; every random draw is a function of it, the name of its stream and the step.
+      seed: int32; every random draw is a function of it, the name of the draw and the step.
       params: of the model.
       opt_state: of the optimizer.
       average: of the parameters after each step (`optim.newest_share`), or None where the last ones are evaluated.
@@ -43,13 +43,13 @@ class TrainState:
 
     @property
     def evaluated(self) -> Any:
-        """The parameters that predict."""
+        """Returns the parameters that predict."""
         return self.params if self.average is None else self.average
 
 
 @flax.struct.dataclass
-class Settings:
-    """The numbers of a config as data: runs that differ in them alone share a compiled step.
+class HyperParams:
+    """The numbers of a config as data: trials that differ in them alone share a compiled step.
 
     Attributes:
       learning_rate: float32, at its highest.
@@ -61,14 +61,14 @@ class Settings:
     loss: LossWeights
 
     @classmethod
-    def of(cls, config: Config, class_weight_c: np.ndarray) -> "Settings":
-        """On the host; `class_weight_c` as for `LossWeights.of`."""
+    def of(cls, config: Config, class_weight_c: np.ndarray) -> "HyperParams":
+        """Returns those of a config, on the host; `class_weight_c` as for `LossWeights.of`."""
         dropout = np.float32(config.model.dropout) if config.model.dropout else None
         return cls(np.float32(config.optim.learning_rate), dropout, LossWeights.of(config.loss, class_weight_c))
 
 
-def stream(seed: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
-    """The random key of (seed, name, step). A new stream leaves the others as they are."""
+def rng_key(seed: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
+    """Returns the random key of (seed, name, step). A draw of a new name leaves the others as they are."""
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), tag), step)
 
@@ -76,8 +76,8 @@ def stream(seed: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
 def init_state(
     seed: jax.Array, batch: Batch, model: nn.Module, tx: optax.GradientTransformation, average: float
 ) -> TrainState:
-    """A fresh `TrainState`."""
-    params = model.init(stream(seed, "params"), batch, train=False)["params"]
+    """Returns a fresh `TrainState`."""
+    params = model.init(rng_key(seed, "params"), batch, train=False)["params"]
     averaged = jax.tree.map(jnp.copy, params) if average else None
     return TrainState(jnp.zeros((), jnp.int32), jnp.asarray(seed, jnp.int32), params, tx.init(params), averaged)
 
@@ -85,14 +85,14 @@ def init_state(
 def train_step(
     state: TrainState,
     batch: Batch,
-    settings: Settings,
+    hyper_params: HyperParams,
     *,
     model: nn.Module,
     tx: optax.GradientTransformation,
     average: float,
     axis: str | None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of training, on this device's share of the batch.
+    """Takes one step of training, on this device's share of the batch.
 
     Args:
       axis: the mapped axis over which losses and gradients are summed; None where this device holds the whole batch.
@@ -105,29 +105,28 @@ def train_step(
     def over_devices(x: Any) -> Any:
         return x if axis is None else jax.lax.psum(x, axis)
 
-    options: dict[str, Any] = {"train": True, "dropout": settings.dropout}
-    rngs = {name: stream(state.seed, name, state.step) for name in ("dropout", "noise")}
+    options: dict[str, Any] = {"train": True, "dropout": hyper_params.dropout}
+    rngs = {name: rng_key(state.seed, name, state.step) for name in ("dropout", "noise")}
 
     def loss_of(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         outputs = cast(Outputs, model.apply({"params": params}, batch, **options, rngs=rngs))
         with jax.named_scope("losses"):
-            terms = loss_terms(outputs, batch, settings.loss)
+            terms = loss_terms(outputs, batch, hyper_params.loss)
             # Divided by the counts of all devices: the sum of these losses over devices is the loss of the whole batch.
             terms["deviation"] = Mean.of(outputs.deviation_rld.mean(-1), batch.label_rl != UNLABELLED)
             shares = {name: Mean(term.total, over_devices(term.count)).value() for name, term in terms.items()}
-            return total_loss(shares, settings.loss), shares
+            return total_loss(shares, hyper_params.loss), shares
 
-    (total, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    (total, terms, grads) = over_devices((total, terms, grads))
+    (loss, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    loss, terms, grads = over_devices((loss, terms, grads))
     with jax.named_scope("optimizer"):
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, jax.tree.map(lambda x: settings.learning_rate * x, updates))
+        params = optax.apply_updates(state.params, jax.tree.map(lambda x: hyper_params.learning_rate * x, updates))
     averaged = state.average
     if averaged is not None:
         with jax.named_scope("average"):
-            share = newest_share(average, state.step + 1)
-            averaged = jax.tree.map(lambda old, new: (1 - share) * old + share * new, averaged, params)
-    metrics = {"loss": total, **terms, "gradient_norm": optax.tree.norm(grads)}
+            averaged = optax.incremental_update(params, averaged, newest_share(average, state.step + 1))
+    metrics = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(grads)}
     return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
 
 
@@ -135,13 +134,13 @@ def train_steps(
     state: TrainState,
     plan: Batch,
     features: Mapping[str, jax.Array],
-    settings: Settings,
+    hyper_params: HyperParams,
     first: jax.Array,
     last: jax.Array,
     *,
-    step: Callable[[TrainState, Batch, Settings], tuple[TrainState, dict[str, jax.Array]]],
+    step: Callable[[TrainState, Batch, HyperParams], tuple[TrainState, dict[str, jax.Array]]],
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """The steps `first` to `last - 1` of a plan, one after the other on the device.
+    """Takes the steps `first` to `last - 1` of a plan, one after the other on the device.
 
     How an epoch is cut into such calls changes nothing, since `first` and `last` are data of one compiled loop.
 
@@ -159,18 +158,18 @@ def train_steps(
         return with_features(batch, features) if features else batch
 
     def advance(i: jax.Array, carry: tuple[TrainState, dict[str, jax.Array]]) -> Any:
-        state, metrics = step(carry[0], batch_of(i), settings)
+        state, metrics = step(carry[0], batch_of(i), hyper_params)
         return state, jax.tree.map(lambda x_s, x: x_s.at[i].set(x), carry[1], metrics)
 
     step = jax.jit(step)  # traced once, though asked twice
-    _, scalars = jax.eval_shape(step, state, batch_of(0), settings)
+    _, scalars = jax.eval_shape(step, state, batch_of(0), hyper_params)
     steps = plan.utterance_rl.shape[0]
     nothing = jax.tree.map(lambda x: jnp.zeros(steps, x.dtype), scalars)
     return jax.lax.fori_loop(first, last, advance, (state, nothing))
 
 
 def eval_step(params: Any, plan: Batch, features: Mapping[str, jax.Array], *, model: nn.Module) -> Evaluation:
-    """The model without dropout or noise; `features` as for `train_steps`."""
+    """Returns what the model says without dropout or noise; `features` as for `train_steps`."""
     outputs = cast(Outputs, model.apply({"params": params}, with_features(plan, features), train=False))
     gates = jax.tree.map(lambda weight_rld: weight_rld.mean(-1), outputs.gates)
     return Evaluation(nn.softmax(outputs.logits_rlc), outputs.mean_rld, gates)

@@ -1,26 +1,32 @@
-"""One seed of a run in training: what it is, and how far it is."""
+"""Trial: one seed of one config in training, how far it is, and where that is kept."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cmath_jax.config import Config
+from cmath_jax.config import Config, to_dict
 from cmath_jax.errors import TrainingDivergedError
-from cmath_jax.results import summary
-from cmath_jax.training.checkpoint import Checkpoints
-from cmath_jax.training.run_folder import RunFolder
+from cmath_jax.results.summary import best_epoch
+from cmath_jax.training.checkpoint import Checkpoints, saved_record
+from cmath_jax.training.devices import host_copy
+from cmath_jax.training.run_folder import MetricsLog, RunFolder
+from cmath_jax.training.step import TrainState
+from cmath_jax.training.trainer import Trainer
 
 
 @dataclass
-class Member:
-    """One seed of a run, and how far it is.
+class Trial:
+    """One seed of one config in training.
 
     Attributes:
       stamp: what its checkpoints must have been made with.
       history: the rows of its whole epochs.
       sums: of the metrics of an epoch that SIGTERM cut short.
       done: steps in all.
+      saved: steps of its latest checkpoint.
       failure: why it went no further.
+      checkpoints, log: while it is trained.
     """
 
     config: Config
@@ -28,30 +34,87 @@ class Member:
     folder: RunFolder
     stamp: Mapping[str, Any]
     history: list[dict[str, Any]]
-    sums: dict[str, float] = field(default_factory=dict)
-    done: int = 0
+    sums: dict[str, float]
+    done: int
+    saved: int
     failure: TrainingDivergedError | None = None
+    checkpoints: Checkpoints = field(init=False, repr=False)
+    log: MetricsLog = field(init=False, repr=False)
+
+    @classmethod
+    def resumed(cls, config: Config, seed: int, folder: RunFolder, fingerprint: str) -> "Trial":
+        """Returns the trial as far as its latest checkpoint says. Raises InputError as `saved_record`."""
+        stamp = {"config": to_dict(config), "fingerprint": fingerprint}
+        record = saved_record(folder.checkpoints(seed), stamp)
+        return cls(config, seed, folder, stamp, **record, saved=record["done"])
+
+    def opened_checkpoints(self) -> Checkpoints:
+        """Returns its checkpoints, which the caller has to close."""
+        return Checkpoints(self.folder.checkpoints(self.seed))
+
+    def opened_log(self) -> MetricsLog:
+        """Returns the log of its epochs, which the caller has to close."""
+        return self.folder.metrics(self.seed, self.history)
+
+    def latest_state(self, trainer: Trainer) -> TrainState:
+        """Returns its latest state, in the memory of the host; a fresh one where nothing is saved.
+
+        Raises:
+          InputError: for one that was trained on features that were standardized otherwise.
+        """
+        if self.checkpoints.empty:
+            return host_copy(trainer.initialize(self.seed))
+        return trainer.checked_state(self.checkpoints.latest(trainer.saved_like()), self.checkpoints.folder)
+
+    def best_state(self, trainer: Trainer) -> TrainState:
+        """Returns the state with the best validation score, in the memory of the host; raises as `latest_state`."""
+        with self.opened_checkpoints() as checkpoints:
+            return trainer.checked_state(checkpoints.best(trainer.saved_like()), checkpoints.folder)
 
     @property
     def active(self) -> bool:
-        return self.failure is None and not finished(self.history, self.config)
+        """Returns whether there are epochs left, and a chance that the validation score rises in one of them."""
+        epochs, patience = self.config.train.epochs, self.config.train.patience
+        if self.failure is not None or len(self.history) >= epochs:
+            return False
+        return not 0 < patience <= len(self.history) - (best_epoch(self.history) if self.history else 0)
 
     @property
     def name(self) -> str:
+        """Returns what messages call it."""
         return f"{self.config.experiment}, seed {self.seed}"
 
     def add(self, name: str, value: float) -> None:
-        """To one of the sums."""
+        """Adds a number to one of the sums of the epoch."""
         self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def save(self, store: Checkpoints, arrays: Any, best: float | None) -> None:
+    def take(self, metrics: Mapping[str, float], conversations: Callable[[], list[str]]) -> bool:
+        """Counts a step and adds up its metrics. Returns whether they are finite; if not, the trial has failed."""
+        self.done += 1
+        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])):
+            self.failure = TrainingDivergedError(
+                f"{self.name}, epoch {len(self.history) + 1}, step {self.done}: the loss is {metrics['loss']}, the "
+                f"norm of its gradient {metrics['gradient_norm']}; conversations {', '.join(conversations())}. "
+                f"{'The last good checkpoint is kept' if self.history else 'Nothing was saved before'}; "
+                "try a lower optim.learning_rate, or optim.clip_norm"
+            )
+            return False
+        for name, value in metrics.items():
+            self.add(name, value)
+        return True
+
+    def end_epoch(self, row: dict[str, Any], arrays: Any) -> None:
+        """Saves an epoch, then logs it: a row that no checkpoint holds would be written twice after a resume."""
+        self.history, self.sums = [*self.history, row], {}
+        is_best = best_epoch(self.history) == row["epoch"]
+        self.save(arrays, row["validation"]["weighted_f1"] if is_best else None)
+        self.log.write(row)
+
+    def save(self, arrays: Any, best: float | None = None) -> None:
+        """Starts to write a checkpoint; `best` is the validation score if it is the best so far."""
+        if self.saved == self.done and best is None:
+            return  # a request to terminate came before the first step
         # Written while training goes on: of what changes in the meantime it needs a copy.
         record = {**self.stamp, "history": self.history, "sums": dict(self.sums), "done": self.done}
-        store.save(self.done, arrays, record, best)
-
-
-def finished(history: Sequence[Mapping[str, Any]], config: Config) -> bool:
-    """Whether all epochs are done, or the validation score has not risen for as many as the patience."""
-    if not history or len(history) >= config.train.epochs:
-        return bool(history)
-    return 0 < config.train.patience <= len(history) - summary.best_epoch(history)
+        self.checkpoints.save(self.done, arrays, record, best)
+        self.saved = self.done

@@ -16,7 +16,7 @@ from cmath_jax.commands import predict as command
 from cmath_jax.commands.predict import main
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.sources.own import write_own
-from cmath_jax.data.sources.transcripts import Utterance
+from cmath_jax.data.sources.schema import Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.extract import Extracted, Problem
 from cmath_jax.prediction import predictor

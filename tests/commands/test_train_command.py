@@ -130,6 +130,10 @@ def sweep(config):
         (["--config", "DEMO", "--config.model.width=101"], "not a multiple of --config.model.heads"),
         (["--config", "DEMO", "--config.model.width=20", "--config.model.width=40"], "given twice"),
         (["--config", "DEMO", "--config.model.name=bert"], "model.name='bert' is not one of cmath"),
+        (
+            ["--config", "DEMO", "--config.model.kernel=3", "--config.model.name=sdt"],
+            "--config.model.kernel is an option of cmath, not of sdt, which has --config.model.name, --config.model.wi",
+        ),
         (["--config", "PAPER", "--config.dataset=melt"], "dataset='melt' is not one of simulated, meld, iemocap"),
         (["--config", "PAPER", "--config.parts=width,wdith"], "parts='width,wdith' has wdith"),
         (["--config", "PAPER", "--config.quick=maybe"], "quick='maybe' is not of type bool"),
@@ -168,6 +172,9 @@ def test_help_lists_every_option() -> None:
     shown = launch("--help", "--config", ROOT / "experiments" / "meld.py")
     assert shown.returncode == 0
     assert "--config.optim.learning_rate=0.0002" in shown.stdout
+    assert "--config.model.kernel=1" in shown.stdout
+    of_sdt = launch("--help", "--config", ROOT / "experiments" / "meld.py", "--config.model.name=sdt").stdout
+    assert "--config.model.heads=10" in of_sdt and "--config.model.kernel" not in of_sdt
     assert "usage" in launch("--help").stdout
     assert "--config.quick=False" in launch("--help", "--config", ROOT / "experiments" / "paper.py").stdout
 

@@ -121,7 +121,7 @@ def test_a_batch_is_what_its_conversations_are() -> None:
     talks = conversations((5, 1, 4, 7, 3, 2))
     table = Table.of(talks, "tv")
     batches = TrainingBatches(table, 3, seed=1)
-    numbers = table.start_c
+    numbers = table.start_b
     for step, batch in enumerate(batches.epoch(4)):
         ids = batches.conversations(4, step)
         assert len(ids) == 3

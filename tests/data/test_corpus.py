@@ -8,7 +8,7 @@ import pytest
 from samples import CLASSES, SPEAKERS, conversations
 
 from cmath_jax.data.corpus import Conversation, Corpus
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 
 NAMES = tuple("wxyz")
@@ -75,12 +75,12 @@ def test_scaling_is_by_the_training_split_alone() -> None:
     talks = conversations((30, 40, 20, 50))
     constant = [replace(c, features={**c.features, "v": np.full_like(c.features["v"], 7.0)}) for c in talks]
     data = corpus(constant)
-    scaling = Scaling.of(data, standardize=True)
+    scaling = Standardizer.of(data, standardize=True)
     scaled = {split: scaling.apply(c) for split, c in data.splits.items()}
     x_nd = np.concatenate([c.features["t"] for c in scaled["train"]])
     np.testing.assert_allclose(x_nd.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(x_nd.std(0), 1, rtol=1e-5)
     assert abs(np.concatenate([c.features["t"] for c in scaled["test"]]).mean(0)).max() > 1e-3
     np.testing.assert_array_equal(scaled["test"][0].features["v"], 0.0)  # a constant is centred, not blown up
-    untouched = Scaling.of(data, standardize=False).apply(data.splits["train"])
+    untouched = Standardizer.of(data, standardize=False).apply(data.splits["train"])
     np.testing.assert_array_equal(untouched[0].features["t"], talks[0].features["t"])

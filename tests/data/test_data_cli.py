@@ -23,7 +23,7 @@ from cmath_jax.data.sources import counts
 from cmath_jax.data.sources.own import read_own, write_own
 from cmath_jax.data.sources.published import read_published
 from cmath_jax.errors import InputError
-from cmath_jax.training.trainer import check_usable
+from cmath_jax.training.corpora import check_usable
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from cmath_jax.data.corpus import SPLITS
 from cmath_jax.data.sources.meld_csv import STATED, is_meld, read_meld_csv
 from cmath_jax.data.sources.own import read_folder, write_transcripts
 from cmath_jax.data.sources.published import read_published
-from cmath_jax.data.sources.transcripts import Utterance
+from cmath_jax.data.sources.schema import Utterance
 from cmath_jax.errors import InputError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -18,13 +18,13 @@ from cmath_jax.data.load import load_corpus
 from cmath_jax.data.moments import Moments
 from cmath_jax.data.packing import Shape
 from cmath_jax.data.sources.own import write_own
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.layers import Context, visible
 from cmath_jax.models.outputs import Outputs
+from cmath_jax.training.corpora import lacks
 from cmath_jax.training.fit import fit
 from cmath_jax.training.losses import LossWeights, loss_terms
-from cmath_jax.training.trainer import lacks
 
 LENGTHS, ROWS = (5, 1, 4, 7), ((0, 2), (3, 1))
 KEYS = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
@@ -234,7 +234,7 @@ def test_losses_against_sums_by_hand() -> None:
 def test_scaling_leaves_out_what_is_missing() -> None:
     talks = with_gaps()
     corpus = Corpus("gaps", tuple("abcd"), {"train": talks, "validation": [], "test": []}, SPEAKERS)
-    scaling = Scaling.of(corpus, standardize=True)
+    scaling = Standardizer.of(corpus, standardize=True)
     for m in "tav":
         x_nd = np.concatenate([talk.features[m] for talk in talks]).astype(np.float64)
         np.testing.assert_allclose(scaling.mean[m], np.nanmean(x_nd, 0), rtol=1e-5, atol=1e-6)

@@ -17,7 +17,7 @@ from cmath_jax.data.prepared.builders import Conversations, corpus_of, own_confi
 from cmath_jax.data.prepared.stored import StoredFeatures
 from cmath_jax.data.sources import arrays, own
 from cmath_jax.data.sources.own import read_folder, read_own, write_own, write_transcripts
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 
 
@@ -136,6 +136,10 @@ def label(name: str) -> list[dict[str, Any]]:
         (LINES, {"name": 3}, r"corpus\.json: name is 3, not text"),
         (LINES, {"speakers": True}, r"corpus\.json: speakers is True, not a number"),
         (LINES, {"speakers": 0}, r"corpus\.json: speakers is 0: one is the least"),
+        (LINES, {"speakers": 2**31}, r"corpus\.json: speakers is 2147483648: there cannot be as many"),
+        (LINES, {"source": None}, r"corpus\.json: source is None, not text"),
+        (LINES, {"classes": []}, r"corpus\.json: classes is \[\], not a list of names"),
+        (LINES, {"check_counts": "no"}, r"corpus\.json: \"check_counts\" is 'no'; it can be error or warn"),
         (
             LINES,
             {"speakers": 1},

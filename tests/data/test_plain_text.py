@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cmath_jax.commands import predict
 from cmath_jax.data.sources.plain_text import lines_of, numbered_lines, numbered_lines_of, read_text, text_of
-from cmath_jax.data.sources.transcripts import Transcript, Utterance, from_lines, read_transcripts, to_json
+from cmath_jax.data.sources.schema import Transcript, Utterance
+from cmath_jax.data.sources.transcripts import from_lines, read_transcripts, to_json
 from cmath_jax.errors import InputError
 
 # What `str.splitlines` takes for the end of a line, and what is none to people.

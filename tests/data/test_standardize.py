@@ -20,16 +20,16 @@ from cmath_jax.data.load import load_corpus
 from cmath_jax.data.moments import ROUNDINGS, Moments
 from cmath_jax.data.sources.own import write_own
 from cmath_jax.data.sources.simulate import Simulation, simulate
-from cmath_jax.data.standardize import FARTHEST, Scaling
+from cmath_jax.data.standardize import FARTHEST, Standardizer
 from cmath_jax.errors import InputError
 from cmath_jax.evaluation.reference_points import linear
-from cmath_jax.prediction.export import _scaled, program_of
+from cmath_jax.prediction.export import _standardized, program_of
 from cmath_jax.prediction.predictor import Predictor
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.report.representation_figures import tsne
-from cmath_jax.training import fit as fitting
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.fit import fit
-from cmath_jax.training.trainer import Program
+from cmath_jax.training.trainer import Trainer
 
 quickly = settings(max_examples=200, deadline=None, database=None, derandomize=True)
 SMALL = Simulation(train=20, validation=10, test=10, text_dim=6, audio_dim=5, visual_dim=4)
@@ -53,7 +53,7 @@ def standardized(corpus: Corpus, split: str = "train") -> np.ndarray:
     """float32 [n]: without a warning of overflow, division or anything else."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        scaled = Scaling.of(corpus, True).apply(corpus.splits[split])
+        scaled = Standardizer.of(corpus, True).apply(corpus.splits[split])
     z_n = np.concatenate([c.features["a"][:, 0] for c in scaled])
     assert z_n.dtype == np.float32 and np.isfinite(z_n).all()
     return z_n
@@ -131,7 +131,7 @@ def test_the_ends_of_float32() -> None:
     np.testing.assert_allclose(standardized(column(1e-40 * x_n)), z_n, atol=1e-3)  # of 17 bits
     far = standardized(column(1e-30 * x_n, np.array([1e30, -1e30, 0.0])), "test")
     np.testing.assert_allclose(far, [FARTHEST, -FARTHEST, 0], atol=1)
-    untouched = Scaling.of(column(x_n), False).features({"a": np.float32([[3e38], [-1e9], [1e-40]])})
+    untouched = Standardizer.of(column(x_n), False).features({"a": np.float32([[3e38], [-1e9], [1e-40]])})
     np.testing.assert_array_equal(untouched["a"], np.float32([[3e38], [-1e9], [1e-40]]))
 
 
@@ -147,7 +147,7 @@ def test_moments_do_not_depend_on_how_the_utterances_are_divided() -> None:
 
 
 def test_a_modality_that_training_lacks_is_0_elsewhere() -> None:
-    scaling = Scaling.of(column(np.full(3, np.nan), np.array([5.0, np.nan])), True)
+    scaling = Standardizer.of(column(np.full(3, np.nan), np.array([5.0, np.nan])), True)
     np.testing.assert_array_equal(scaling.features({"a": np.float32([[5], [np.nan]])})["a"], [[0], [np.nan]])
 
 
@@ -230,7 +230,7 @@ def test_a_prepared_split_is_standardized_as_one_in_memory(tmp_path: Path) -> No
     corpus = changed(with_constant(tiny_corpus(), {"train": 0.1, "validation": 0.2, "test": 7e6}), odd_units)
     config = config_of(tmp_path, corpus)
     streamed = load_corpus("conversations", dir=config.data.dir, prepared_dir=config.data.prepared_dir, stream=True)
-    ours, theirs = Scaling.of(streamed, True), Scaling.of(corpus, True)
+    ours, theirs = Standardizer.of(streamed, True), Standardizer.of(corpus, True)
     for m in "tav":
         np.testing.assert_array_equal(ours.mean[m], theirs.mean[m])
         np.testing.assert_array_equal(ours.deviation[m], theirs.deviation[m])
@@ -264,8 +264,8 @@ def test_an_export_standardizes_in_any_unit(decades: int, offset: float) -> None
     """Up to the ends of float32, where the reciprocal of a deviation is so small that a device takes it for 0."""
     x_nd = np.random.default_rng(0).normal(size=(50, 41)) + offset
     x_nd = (x_nd * 10.0 ** np.linspace(-min(decades, 34), decades + 1.5 * (decades > 30), 41)).astype(np.float32)
-    scaling = Scaling.by(Moments.of([{"t": x_nd}], {"t": 41}))
-    exported_nd = jax.jit(lambda x_bld: _scaled(x_bld, scaling, "t"))(jnp.asarray(x_nd)[None])[0]
+    scaling = Standardizer.by(Moments.of([{"t": x_nd}], {"t": 41}))
+    exported_nd = jax.jit(lambda x_bld: _standardized(x_bld, scaling, "t"))(jnp.asarray(x_nd)[None])[0]
     np.testing.assert_allclose(exported_nd, scaling.features({"t": x_nd})["t"], atol=1e-4)
 
 
@@ -273,8 +273,8 @@ def test_a_model_of_an_earlier_version_predicts_as_it_did(trained: TrainedModel,
     """With mean and deviation in float32, and a deviation of 1 for what is constant."""
     mean = {m: np.arange(d, dtype=np.float32) for m, d in trained.dims.items()}
     deviation = {m: np.linspace(0.5, 1, d, dtype=np.float32) for m, d in trained.dims.items()}
-    replace(trained, scaling=Scaling(mean, deviation)).save(tmp_path / "model", "card")
-    scaling = TrainedModel.load(tmp_path / "model").scaling
+    replace(trained, standardizer=Standardizer(mean, deviation)).save(tmp_path / "model", "card")
+    scaling = TrainedModel.load(tmp_path / "model").standardizer
     x = {m: np.random.default_rng(0).normal(size=(4, d)).astype(np.float32) for m, d in trained.dims.items()}
     for m, x_nd in scaling.features(x).items():
         np.testing.assert_allclose(x_nd, (x[m] - mean[m]) / deviation[m], rtol=1e-6)
@@ -290,14 +290,14 @@ def test_a_run_of_an_earlier_version_goes_on_or_is_refused(
         corpus = changed(corpus, lambda m, x_nd: np.concatenate([x_nd[:, :2] * np.float32(1e-8), x_nd[:, 2:]], axis=1))
     config = config_of(tmp_path, corpus)
 
-    def earlier(self: Scaling) -> dict[str, Any]:
+    def earlier(self: Standardizer) -> dict[str, Any]:
         deviation = {m: np.where(x_d > 1e-6, x_d, 1.0) for m, x_d in self.deviation.items()}
         deviation = {m: np.where(np.isinf(x_d), 1.0, x_d).astype(np.float32) for m, x_d in deviation.items()}
         return {"mean": {m: x_d.astype(np.float32) for m, x_d in self.mean.items()}, "deviation": deviation}
 
     with monkeypatch.context() as patch:
-        patch.setattr(Scaling, "tree", earlier)
-        patch.setattr(Scaling, "differing", lambda *_: [])
+        patch.setattr(Standardizer, "tree", earlier)
+        patch.setattr(Standardizer, "differing", lambda *_: [])
         before = fit(config, tmp_path / "run")
     if small:
         with pytest.raises(
@@ -308,8 +308,8 @@ def test_a_run_of_an_earlier_version_goes_on_or_is_refused(
     latest, _ = final_arrays(tmp_path / "run", config)
     assert latest["scaling"]["mean"]["t"].dtype == np.float64
     assert fit(config, tmp_path / "run")["test"] == before["test"]
-    program = Program.of(config, fitting.load_configured(config))
-    assert program.scaling.differing(program.scaling.tree()) == []
+    program = Trainer.of(config, load_configured(config))
+    assert program.standardizer.differing(program.standardizer.tree()) == []
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])

@@ -27,10 +27,10 @@ from cmath_jax.data.prepared import builders
 from cmath_jax.data.prepared.builders import Simulated, corpus_of, simulation_config
 from cmath_jax.data.prepared.records import Records
 from cmath_jax.data.prepared.stored import StoredFeatures, StoredSplit
-from cmath_jax.data.prepared.streaming import AHEAD, StreamedTable, one_ahead, stream, stretch_steps
+from cmath_jax.data.prepared.streaming import AHEAD, StreamedTable, chunk_steps, one_ahead, stream
 from cmath_jax.data.sources.published import draw_validation
 from cmath_jax.data.sources.simulate import Simulation, conversation, simulate, simulate_lazily
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 
 SMALL = Simulation(train=23, validation=4, test=5, mean_length=5.0, max_length=9, text_dim=7, audio_dim=4, visual_dim=3)
@@ -54,9 +54,9 @@ def streamed(folder: Path) -> Corpus:
 
 def tables(corpus: Corpus, resident: Corpus) -> tuple[StreamedTable, Table]:
     """Of the training splits, each with the scaling that its own corpus gives."""
-    train = Scaling.of(resident, True).apply(resident.splits["train"])
+    train = Standardizer.of(resident, True).apply(resident.splits["train"])
     return (
-        StreamedTable.stored(corpus.splits["train"], MODALITIES, Scaling.of(corpus, True)),
+        StreamedTable.stored(corpus.splits["train"], MODALITIES, Standardizer.of(corpus, True)),
         Table.of(train, MODALITIES),
     )
 
@@ -68,12 +68,12 @@ def assert_same(streamed: Batch, resident: Batch) -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def of_stretches(stretches: Iterator[Batch], first: int, steps: int, k: int) -> Iterator[Batch]:
+def of_chunks(chunks: Iterator[Batch], first: int, steps: int, k: int) -> Iterator[Batch]:
     """The batches of single steps."""
-    for start, stretch in zip(range(first, steps, k), stretches, strict=True):
-        assert {len(x) for x in jax.tree.leaves(stretch)} == {k}
+    for start, chunk in zip(range(first, steps, k), chunks, strict=True):
+        assert {len(x) for x in jax.tree.leaves(chunk)} == {k}
         for i in range(k):
-            batch = jax.tree.map(lambda x, i=i: x[i], stretch)
+            batch = jax.tree.map(lambda x, i=i: x[i], chunk)
             if start + i < steps:
                 yield batch
             else:
@@ -92,7 +92,7 @@ def test_the_batches_are_those_of_the_resident_path(folder: Path, size: int, dev
     for epoch, k, longer in itertools.product(range(3), (1, 2, 4), (0, 3)):
         slots = theirs.slots(epoch) + longer
         for first in range(ours.steps):  # wherever a run is resumed
-            found = of_stretches(stream(ours, epoch, first, slots, k), first, ours.steps, k)
+            found = of_chunks(stream(ours, epoch, first, slots, k), first, ours.steps, k)
             for a, b in zip(found, theirs.epoch(epoch, first, slots), strict=True):
                 assert_same(a, b)
     for a, b in zip(ours.epoch(7), theirs.epoch(7), strict=True):
@@ -113,7 +113,7 @@ def test_a_process_reads_its_rows_alone(folder: Path, monkeypatch: pytest.Monkey
     shares = []
     for share in (slice(0, half), slice(half, None)):
         read.clear()
-        batches = of_stretches(stream(ours, 0, 0, ours.slots(0), 2, share), 0, ours.steps, 2)
+        batches = of_chunks(stream(ours, 0, 0, ours.slots(0), 2, share), 0, ours.steps, 2)
         for a, b in zip(batches, theirs.epoch(0), strict=True):
             features = {m: np.zeros_like(x) for m, x in b.features.items()}
             for m, x in b.features.items():
@@ -144,7 +144,7 @@ def test_the_corpus_is_the_resident_one(folder: Path) -> None:
 
 def test_scaling_is_that_of_all_utterances(folder: Path) -> None:
     corpus = streamed(folder)
-    scaling, resident = Scaling.of(corpus, True), Scaling.of(simulate(SMALL), True)
+    scaling, resident = Standardizer.of(corpus, True), Standardizer.of(simulate(SMALL), True)
     for m in "tav":
         x_nd = np.concatenate([c.features[m] for c in corpus.splits["train"]]).astype(np.float64)
         np.testing.assert_allclose(scaling.mean[m], x_nd.mean(0), rtol=1e-6, atol=1e-7)
@@ -193,7 +193,7 @@ def test_simulated_conversations_are_made_once_and_one_at_a_time(
 @pytest.mark.parametrize("how", ["gone", "empty", "half", "one bit"])
 def test_damage_is_named(tmp_path: Path, how: str) -> None:
     resident = simulate(SMALL)
-    table = StreamedTable.stored(streamed(tmp_path).splits["train"], MODALITIES, Scaling.of(resident, True))
+    table = StreamedTable.stored(streamed(tmp_path).splits["train"], MODALITIES, Standardizer.of(resident, True))
     batches = TrainingBatches(table, 4, seed=0)
     (path,) = tmp_path.rglob("simulated-train.array_record*")
     content = bytearray(path.read_bytes())
@@ -217,20 +217,20 @@ def test_a_damaged_index_is_refused(tmp_path: Path, how: str) -> None:
 
 def test_it_reads_so_far_ahead_and_no_further(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    whole = StreamedTable.stretch
+    whole = StreamedTable.chunk
 
     def counting(self: StreamedTable, *arguments: Any) -> Batch:
         made.append(1)
         return whole(self, *arguments)
 
-    monkeypatch.setattr(StreamedTable, "stretch", counting)
+    monkeypatch.setattr(StreamedTable, "chunk", counting)
     batches = TrainingBatches(tables(streamed(folder), simulate(SMALL))[0], 2, seed=0)
-    stretches = stream(batches, 0, 0, batches.slots(0), 1)
+    chunks = stream(batches, 0, 0, batches.slots(0), 1)
     for used in range(1, 5):
-        next(stretches)
+        next(chunks)
         time.sleep(0.05)
         assert used < len(made) <= used + AHEAD
-    stretches.close()
+    chunks.close()
     assert wait_for(lambda: not readers())
 
 
@@ -273,13 +273,13 @@ def test_an_interrupt_leaves_nothing_behind(folder: Path) -> None:
     assert process.returncode != 0 and b"KeyboardInterrupt" in errors
 
 
-def test_a_stretch_holds_some_megabytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_holds_some_megabytes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = TrainingBatches(tables(streamed(folder), simulate(SMALL))[0], 4, seed=0)
-    assert stretch_steps(batches) == batches.steps
+    assert chunk_steps(batches) == batches.steps
     monkeypatch.setattr(
-        "cmath_jax.data.prepared.streaming.STRETCH_BYTES", 2 * 4 * 10 * batches.shape.rows * batches.shape.slots
+        "cmath_jax.data.prepared.streaming.CHUNK_BYTES", 2 * 4 * 10 * batches.shape.rows * batches.shape.slots
     )
-    assert stretch_steps(batches) == 2  # of seven and three features, in float32
+    assert chunk_steps(batches) == 2  # of seven and three features, in float32
 
 
 def test_one_ahead() -> None:

@@ -1,6 +1,8 @@
 """Conversations as people write them: what is read, what is written, and every message about what is wrong."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,15 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmath_jax.data.sources.schema import Transcript, Utterance, decode
 from cmath_jax.data.sources.transcripts import (
-    Transcript,
-    Utterance,
     from_lines,
     numbered_transcripts,
     read_transcripts,
     to_json,
     transcript_of,
-    utterance_of,
 )
 from cmath_jax.errors import InputError
 
@@ -97,6 +97,8 @@ def said(**fields: Any) -> Callable[[dict[str, Any]], None]:
         (changed(id="\ud800"), "^here: id is not Unicode text"),
         (changed(split="dev"), "^here, conversation 'c1': split 'dev' is not one of train, validation, test$"),
         (changed(splits="test"), "^here: unknown field 'splits'; did you mean split"),
+        (lambda conversation: conversation.update({1: 2}), "^here: unknown field 1; there are id"),
+        (changed(utterance=[], utterances=None), "^here: unknown field 'utterance'; did you mean utterances"),
         (changed(zzz=1), "^here: unknown field 'zzz'; there are id, utterances, split$"),
         (changed(utterances=None), "^here, conversation 'c1': utterances is missing, not a list$"),
         (changed(utterances={}), r"utterances is \{\} \(dict\), not a list$"),
@@ -127,10 +129,16 @@ def test_what_is_wrong_is_named(break_: Callable[[dict[str, Any]], None], messag
         transcript_of(conversation, "here")
 
 
+def test_what_decodes_is_imported_where_there_is_something_to_decode() -> None:
+    """A slip on the command line is answered sooner."""
+    program = "import sys, cmath_jax.commands.predict, cmath_jax.data.load; sys.exit('pydantic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.parametrize("value", [None, 3, "x", []])
 def test_an_utterance_is_an_object(value: Any) -> None:
     with pytest.raises(InputError, match="stands where an object is wanted"):
-        utterance_of(value, "here")
+        decode(Utterance, value, "here")
 
 
 @pytest.mark.parametrize("line", ["{", "nonsense", "[" * 100_000, '{"id": ' + "1" * 5000 + "}"])
@@ -184,7 +192,8 @@ def test_lines_of_speaker_and_words() -> None:
         ("", r"^talk: it is empty \(0 utterances\)$"),
         ("\nhello", "^talk, line 2: write it as SPEAKER: WORDS; 'hello' names no speaker$"),
         (": hello", "^talk, line 1: write it as SPEAKER: WORDS"),
-        ("Ann: \ud800", "^talk, line 1 is not Unicode text"),
+        ("Ann: hi\n\ud800", "^talk, line 1: text is not Unicode text"),
+        ("Ann: \ud800", "^talk, line 1: text is not Unicode text"),
     ],
 )
 def test_lines_that_are_no_conversation(text: str, message: str) -> None:

@@ -33,9 +33,9 @@ def test_expected_calibration_error_by_hand() -> None:
     probability_nc = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 2 + [[0.9, 0.1]])
     label_n = np.array([0, 1, 0, 1, 0, 0, -1])
     found = Reliability.of(probability_nc, label_n, bins=5)
-    assert found.count_b.tolist() == [0, 0, 0, 2, 4]
-    np.testing.assert_allclose(found.confidence_b, [0, 0, 0, 0.6, 0.9])
-    np.testing.assert_allclose(found.accuracy_b, [0, 0, 0, 1.0, 0.5])
+    assert found.count_j.tolist() == [0, 0, 0, 2, 4]
+    np.testing.assert_allclose(found.confidence_j, [0, 0, 0, 0.6, 0.9])
+    np.testing.assert_allclose(found.accuracy_j, [0, 0, 0, 1.0, 0.5])
     assert found.error == pytest.approx(100 * (4 * 0.4 + 2 * 0.4) / 6)
     assert Reliability.of(np.array([[1.0, 0.0]]), np.array([0])).error == 0  # a certainty is in the last bin
 

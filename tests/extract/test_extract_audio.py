@@ -15,10 +15,10 @@ av = pytest.importorskip("av")
 
 from extraction import conversation, voice, write_mp4  # noqa: E402
 
-from cmath_jax.data.sources.transcripts import Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, make_extractor  # noqa: E402
-from cmath_jax.extract.recordings import Part, Span, UnreadableError  # noqa: E402
+from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError  # noqa: E402
 from cmath_jax.extract.sound import read_sound, resampled  # noqa: E402
 
 
@@ -199,7 +199,7 @@ def test_a_recording_that_was_not_there_for_a_moment_is_read_again(
         write_mp4(path, sound_n=voice(48_000))
     content = path.read_bytes()
 
-    def gone(span: Span, rate: int) -> Part:
+    def gone(span: Span, rate: int) -> SpanContent:
         path.unlink()
         return read_sound(span, rate)
 
@@ -370,7 +370,7 @@ def test_what_another_revision_or_library_made_is_not_used(
     soundfile.write(tmp_path / "a.wav", voice(), 16_000)
     reads: list[Span] = []
 
-    def counted(span: Span, rate: int) -> Part:
+    def counted(span: Span, rate: int) -> SpanContent:
         reads.append(span)
         return read_sound(span, rate)
 

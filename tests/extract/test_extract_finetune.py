@@ -15,7 +15,7 @@ from extraction import complete_torchvision, conversation, tiny_encoder, write_c
 complete_torchvision()
 pytest.importorskip("transformers", reason="requirements-extract.txt is not installed")
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Transcript, Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import make_extractor  # noqa: E402
 from cmath_jax.extract.__main__ import main  # noqa: E402

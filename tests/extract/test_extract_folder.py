@@ -21,7 +21,7 @@ pytest.importorskip("transformers", reason=REASON)
 soundfile = pytest.importorskip("soundfile", reason=REASON)
 pytest.importorskip("opensmile", reason=REASON)
 
-from cmath_jax.data.sources.transcripts import Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract.__main__ import main  # noqa: E402
 from cmath_jax.extract.encoders import Encoder  # noqa: E402
@@ -66,10 +66,10 @@ def test_the_folder_gets_the_features_and_how_they_were_made(
     text, audio = arrays(folder / "text.npz"), arrays(folder / "audio.npz")
     for found, dim, there in ((text, 16, [[1, 0], [1], [0, 0]]), (audio, 88, [[0, 0], [1], [0, 0]])):
         assert list(found) == ["file", "a/b", "nothing"]
-        for x_nd, there_n in zip(found.values(), there, strict=True):
-            assert x_nd.dtype == np.float32 and x_nd.shape == (len(there_n), dim)
-            assert np.isfinite(x_nd).all(1).tolist() == [bool(x) for x in there_n]
-            assert np.isnan(x_nd).all(1).tolist() == [not x for x in there_n]
+        for x_nd, present_n in zip(found.values(), there, strict=True):
+            assert x_nd.dtype == np.float32 and x_nd.shape == (len(present_n), dim)
+            assert np.isfinite(x_nd).all(1).tolist() == [bool(x) for x in present_n]
+            assert np.isnan(x_nd).all(1).tolist() == [not x for x in present_n]
     settings = json.loads((folder / "features.json").read_text())
     assert settings["visual"] == {"mine": 1} and (folder / "visual.npz").read_bytes() == b"mine"
     assert settings["text"]["pooling"] == "mean" and settings["text"]["weights_hash"]

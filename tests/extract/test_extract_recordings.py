@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from extraction import conversation
 
-from cmath_jax.data.sources.transcripts import Utterance
+from cmath_jax.data.sources.schema import Utterance
 from cmath_jax.extract import Execution, recordings
 from cmath_jax.extract.cache import Cache, Found, Missing
-from cmath_jax.extract.recordings import Part, Read, Span, UnreadableError, extract
+from cmath_jax.extract.recordings import Read, Span, SpanContent, UnreadableError, extract
 
 
 def utterance(name: str) -> Utterance:
@@ -25,13 +25,13 @@ def utterance(name: str) -> Utterance:
 def deadly(mark: str) -> Read:
     """Reads a file as a number; one that holds the mark ends the process."""
 
-    def read(span: Span) -> Part:
+    def read(span: Span) -> SpanContent:
         content = span.path.read_text()
         if content.startswith(mark):
             os._exit(3)
         if not content.isdigit():
             raise UnreadableError("no number")
-        return Part(np.array([int(content)], np.float32))
+        return SpanContent(np.array([int(content)], np.float32))
 
     return read
 

@@ -17,10 +17,10 @@ hypothesis = pytest.importorskip("hypothesis")
 from extraction import conversation, voice, write_mp4  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from cmath_jax.data.sources.transcripts import Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, Extracted, make_extractor  # noqa: E402
-from cmath_jax.extract.recordings import Part, Span, UnreadableError  # noqa: E402
+from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError  # noqa: E402
 from cmath_jax.extract.sound import _by_av, read_sound, scale  # noqa: E402
 from cmath_jax.extract.soundfiles import blocks, survey  # noqa: E402
 from cmath_jax.serve.sound import rewrite  # noqa: E402
@@ -31,7 +31,7 @@ PCM = (SPOKEN * 2**15).astype("<i2").tobytes()
 SIZES = st.sampled_from([0, 1, 16_000, len(PCM) - 200, len(PCM), len(PCM) + 2, 10**6, 2**31 - 1, 2**31, 2**32 - 1])
 
 
-def read(path: Path, start: float | None = None, end: float | None = None) -> Part:
+def read(path: Path, start: float | None = None, end: float | None = None) -> SpanContent:
     return read_sound(Span(path, start, end), RATE)
 
 
@@ -55,7 +55,7 @@ def written(**how: Any) -> bytes:
     return file.getvalue()
 
 
-def both(folder: Path, content: bytes, **span: float) -> Part:
+def both(folder: Path, content: bytes, **span: float) -> SpanContent:
     """What is read of a file, after it was seen that the server hears the same."""
     (folder / "sent.wav").write_bytes(content)
     found = read(folder / "sent.wav", **span)
@@ -196,7 +196,7 @@ def test_recordings_of_many_channels_are_the_mean_of_them(tmp_path: Path, kind: 
     x_nc = np.zeros((RATE, channels))
     x_nc[:, -1] = SPOKEN[:RATE]
     soundfile.write(tmp_path / "a", x_nc, RATE, format=kind, subtype="PCM_16")
-    for found in (_by_av(Span(tmp_path / "a", None, None)).x_n, read(tmp_path / "a").content):
+    for found in (_by_av(Span(tmp_path / "a", None, None)).samples, read(tmp_path / "a").content):
         np.testing.assert_allclose(found, SPOKEN[:RATE] / channels, atol=1e-4)
 
 

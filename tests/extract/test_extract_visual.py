@@ -18,11 +18,11 @@ torchvision = pytest.importorskip("torchvision", reason=REASON)
 av = pytest.importorskip("av", reason=REASON)
 cv2 = pytest.importorskip("cv2", reason=REASON)
 
-from cmath_jax.data.sources.transcripts import Utterance  # noqa: E402
+from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
 from cmath_jax.extract import Execution, make_extractor  # noqa: E402
 from cmath_jax.extract.frames import centre, detector, largest_face, pictures, read_frames  # noqa: E402
-from cmath_jax.extract.recordings import Part, Span, UnreadableError  # noqa: E402
+from cmath_jax.extract.recordings import Span, SpanContent, UnreadableError  # noqa: E402
 
 SMALL = {"growth_rate": 4, "block_config": [2, 2], "num_init_features": 8}
 
@@ -217,7 +217,7 @@ def test_what_another_revision_or_library_made_is_not_used(
 ) -> None:
     reads: list[Span] = []
 
-    def counted(span: Span, every: int, most: int) -> Part:
+    def counted(span: Span, every: int, most: int) -> SpanContent:
         reads.append(span)
         return read_frames(span, every, most)
 

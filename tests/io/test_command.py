@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmath_jax.commands.train import main
-from cmath_jax.config import Config, flat, to_dict
+from cmath_jax.config import roles
 from cmath_jax.errors import FailedError, InputError, Terminated, TrainingDivergedError, doing, nearest
 from cmath_jax.io.command import Parser, answer, respelled
 
@@ -97,7 +97,7 @@ def test_no_output_at_all_is_no_failure() -> None:
     assert subprocess.run(shell, cwd=ROOT, shell=True).returncode == 0
 
 
-SPELLINGS = {name: f"--config.{name}" for name in flat(to_dict(Config()))}
+SPELLINGS = {name: f"--config.{name}" for name in roles()}
 
 
 @settings(deadline=None)

@@ -79,4 +79,5 @@ def test_a_long_row_is_causal_in_chunks_too(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_option_reaches_the_model(name: str) -> None:
     config = tiny(model__name=name, model__causal=True)
     corpus = load_corpus("simulated", simulation=config.data.simulation)
-    assert configured(config, corpus).causal  # type: ignore[attr-defined]
+    made = configured(config.model, corpus, config.data.modalities, config.precision)
+    assert made.causal  # type: ignore[attr-defined]

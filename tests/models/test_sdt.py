@@ -3,9 +3,11 @@
 import itertools
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import chex
@@ -17,14 +19,16 @@ import reference
 from samples import CLASSES, HEADS, SPEAKERS, WIDTH, conversations, float32, pack, tiny, unpack
 
 from cmath_jax.config import LossConfig
+from cmath_jax.errors import InputError
 from cmath_jax.models import attention as attention_module
 from cmath_jax.models import layers, registry
+from cmath_jax.models import options as model_options
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.layers import drop
 from cmath_jax.models.outputs import Outputs
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.fit import fit
 from cmath_jax.training.losses import LossWeights, loss_terms, total_loss
-from cmath_jax.training.trainer import load_configured
 
 SUBSETS = ["t", "a", "v", "ta", "tv", "av", "tav"]
 LENGTHS = (5, 1, 4, 7)
@@ -328,7 +332,7 @@ def test_it_is_made_as_the_config_says() -> None:
     config = tiny(model__name="sdt", precision="bfloat16", data__modalities="tv", model__width=12, model__heads=3)
     corpus = load_configured(config)
     expected = SDT(len(corpus.classes), corpus.speakers, 12, 3, 0.2, "tv", dtype=jnp.dtype("bfloat16"))
-    assert registry.make_model(config, corpus) == expected
+    assert registry.make_model(config.model, corpus, "tv", "bfloat16") == expected
 
 
 def test_it_trains(tmp_path: Path) -> None:
@@ -340,17 +344,21 @@ def test_it_trains(tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_documentation_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file that docs/baselines.md tells to write, under the name that it tells to register."""
+    """The file and the options that docs/baselines.md tells to write."""
     text = BASELINES_MD.read_text(encoding="utf-8")
-    example, registry_line = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    namespace: dict[str, Any] = {"__name__": "early"}
-    exec(compile(example, str(BASELINES_MD), "exec"), namespace)
-    entry: dict[str, Any] = eval(f"{{{registry_line}}}", namespace)
-    for name, builder in entry.items():
-        monkeypatch.setitem(registry.MODELS, name, builder)
-        result = fit(tiny(model__name=name, train__epochs=1, parallel__devices=1), tmp_path / name)
-        # One hidden layer, and one classifier.
-        corpus = load_configured(tiny())
-        inputs, hidden, classes = sum(corpus.dims[m] for m in "ta"), 8, len(corpus.classes)
-        assert result["parameters"] == (inputs + 1) * hidden + (hidden + 1) * classes
-    assert entry
+    example, dataclass = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    namespace = dict(vars(model_options))
+    exec(compile(dataclass, str(BASELINES_MD), "exec"), namespace)
+    kind = namespace["EarlyFusionOptions"]
+    module = ModuleType(kind.module.partition(":")[0])
+    exec(compile(example, str(BASELINES_MD), "exec"), vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(model_options.MODELS, kind.name, kind)
+    config = tiny(model__layers=1, model__name="early", train__epochs=1, parallel__devices=1)
+    result = fit(config, tmp_path)
+    # One hidden layer, and one classifier.
+    corpus = load_configured(config)
+    inputs, hidden, classes = sum(corpus.dims[m] for m in "ta"), 8, len(corpus.classes)
+    assert result["parameters"] == (inputs + 1) * hidden + (hidden + 1) * classes
+    with pytest.raises(InputError, match=r"model\.layers is an option of early, not of cmath"):
+        tiny(model__layers=1)

@@ -14,9 +14,9 @@ from cmath_jax.config import LossConfig, OptimConfig
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.models.outputs import Outputs
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.losses import LossWeights, loss_terms, total_loss
 from cmath_jax.training.optim import make_optimizer
-from cmath_jax.training.trainer import load_configured
 
 torch = pytest.importorskip("torch")
 from benchmarks import side_jax, side_torch, torch_batches, torch_cmath  # noqa: E402

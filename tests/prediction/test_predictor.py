@@ -13,7 +13,7 @@ from samples import tiny
 
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.load import load_corpus
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.evaluation.calibration import calibrated
 from cmath_jax.extract import Extracted, Problem
@@ -92,7 +92,7 @@ def test_uncertainty_is_how_often_a_draw_says_something_else(run: Path, talks: l
     from cmath_jax.data.packing import Shape
 
     model = TrainedModel.load(run)
-    talk = replace(talks[0], features=model.scaling.features(talks[0].features))
+    talk = replace(talks[0], features=model.standardizer.features(talks[0].features))
     batch = Table.of([talk], "tav", masked=True).batch([[0]], Shape(1, len(talk)))
     outputs: Any = model.module().apply({"params": model.params}, batch, train=False)
     eps = np.random.default_rng(1).normal(size=(20_000, *outputs.mean_rld.shape[1:]))

@@ -162,7 +162,7 @@ def test_rows_are_compared_with_the_full_model(sweep: Path, split: samples.Split
     assert float(rows["w/o MR"]["difference"]) == pytest.approx(difference)
     assert rows["CMATH"]["p_seeds_holm"] == "" and rows["majority"]["p_seeds_holm"] == ""
 
-    predictions = [load_run(runs / name, name).predictions.prediction_sn for name in ("sdt", "cmath")]
+    predictions = [load_run(runs / name, name).predictions.prediction_tn for name in ("sdt", "cmath")]
     args = (Utterances(split.label_n, split.conversation_n, len(split.classes)), *predictions)
     row = table(sweep, "main-results")["SDT"]
     assert float(row["p_utterances_holm"]) == compare_utterances(*args).p_value
@@ -246,7 +246,7 @@ def test_p_values_by_length_are_corrected_for_all_groups(tmp_path: Path) -> None
     p_values = {}
     for group, (shortest, longest) in {"C1": (1, 9), "C2": (10, 20), "C3": (21, 1000)}.items():
         chosen_n = (length_n >= shortest) & (length_n <= longest) & (split.label_n >= 0)
-        ours, theirs = (p.prediction_sn[:, chosen_n] for p in runs.values())
+        ours, theirs = (p.prediction_tn[:, chosen_n] for p in runs.values())
         compared = compare_models(Utterances(split.label_n[chosen_n], split.conversation_n[chosen_n], 7), ours, theirs)
         assert compared.p_value is not None
         p_values[group] = compared.p_value

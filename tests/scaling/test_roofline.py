@@ -14,13 +14,13 @@ from cmath_jax.config import Config, override
 from cmath_jax.data.packing import Shape
 from cmath_jax.models.cmath import CMATH
 from cmath_jax.scaling import roofline
-from cmath_jax.scaling.roofline import Rates, Sizes, Work
+from cmath_jax.scaling.roofline import Rates, Work, WorkloadSizes
 from cmath_jax.training.optim import make_optimizer
-from cmath_jax.training.step import Settings, init_state, train_step
+from cmath_jax.training.step import HyperParams, init_state, train_step
 
 CLASSES, SPEAKERS = 4, 3
 SHAPE = Shape(2, 40)
-SIZES = Sizes(DIMS, CLASSES, SPEAKERS, SHAPE)
+SIZES = WorkloadSizes(DIMS, CLASSES, SPEAKERS, SHAPE)
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "pair": {"data.modalities": "ta"},
@@ -56,12 +56,12 @@ def traced_step(config: Config) -> tuple[Any, Any]:
     average = config.optim.average
     state = jax.eval_shape(partial(init_state, batch=batch, model=model, tx=tx, average=average), 0)
     step = partial(train_step, model=model, tx=tx, average=average, axis=None)
-    settings = Settings.of(config, np.ones(CLASSES, np.float32))
+    settings = HyperParams.of(config, np.ones(CLASSES, np.float32))
     return jax.jit(step).trace(state, batch, settings), state
 
 
 def products_of(jaxpr: Any) -> float:
-    """FLOPs of every matrix product of a program, by the shapes of its operands."""
+    """FLOPs of every matrix product of a trainer, by the shapes of its operands."""
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -99,7 +99,7 @@ def test_the_compiler_counts_what_the_formula_says() -> None:
 
 
 def test_phases_of_the_bound_add_up() -> None:
-    rates = Rates(product=100.0, copy=10.0)
+    rates = Rates(flops=100.0, bytes=10.0)
     assert Work(products=400.0, product_bytes=10.0, update_bytes=30.0).seconds(rates) == 4 + 3
     assert Work(products=400.0, product_bytes=50.0, update_bytes=30.0).seconds(rates) == 5 + 3
     assert (Work(400.0, 50.0, 30.0) * 5).seconds(rates) == 5 * 8

@@ -22,7 +22,7 @@ from cmath_jax.errors import InputError
 from cmath_jax.scaling import measurement, report, roofline, studies
 from cmath_jax.scaling.studies import FAILED, MEASURED, NOT_RUN, run_studies
 from cmath_jax.sweeps.experiment import Experiment, Measuring, Section, load
-from cmath_jax.training.trainer import load_configured
+from cmath_jax.training.corpora import load_configured
 
 ROOT = Path(__file__).parents[2]
 MEASURING = Measuring(repeats=3, seconds=0.01)
@@ -95,7 +95,7 @@ def test_a_step_is_one_of_training(result: dict[str, Any]) -> None:
         assert n["utterances"] == pytest.approx(members * sum(lengths) / steps)
         assert n["conversations"] == pytest.approx(members * len(lengths) / steps)
         assert n["padding"] == pytest.approx(1 - sum(lengths) / (steps * n["rows"] * n["slots"]))
-        sizes = roofline.Sizes(corpus.dims, len(corpus.classes), corpus.speakers, Shape(n["rows"], n["slots"]))
+        sizes = roofline.WorkloadSizes(corpus.dims, len(corpus.classes), corpus.speakers, Shape(n["rows"], n["slots"]))
         assert n["flops"] == pytest.approx(members * roofline.product_flops(BASE, sizes))
         # The compiler counts what one device does: the products of its rows, and the update of all parameters.
         assert n["flops"] < n["counted_flops"] < 1.25 * n["flops"] + 30 * n["parameters"] * max(n["devices"], members)
@@ -163,7 +163,7 @@ def test_one_device_is_compared_with_nothing(result: dict[str, Any]) -> None:
     (view,) = report.views(result | {"studies": [study | {"points": kept}]})
     assert view.graphic is None
     assert "One point was measured: nothing to compare." in view.intro
-    assert list(view.absent) == ["99"]
+    assert list(view.missing) == ["99"]
 
 
 def test_growth_is_the_power_of_the_length() -> None:

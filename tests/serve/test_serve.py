@@ -15,7 +15,7 @@ import pytest
 import serve_samples as samples
 from serve_samples import ask, conversation, form, predict, predict_spoken, recording, served
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.serve.limits import Limits
 from cmath_jax.serve.page import facts
@@ -404,13 +404,14 @@ def test_openapi_describes_what_is_parsed(url: str) -> None:
     assert set(schemas["SpokenUtterance"]["properties"]) == {each.name for each in fields(Utterance)} - {"video"}
     assert set(schemas["Utterance"]["properties"]) == {each.name for each in fields(Utterance)} - {"audio", "video"}
     assert set(schemas["Conversation"]["properties"]) == {each.name for each in fields(Transcript)}
+    assert (schemas["Conversation"]["required"], schemas["Utterance"]["required"]) == (["utterances"], ["speaker"])
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(described)))
     assert references <= set(schemas)
     assert {"/api/predict", "/api/predict-with-audio", "/api/model", "/health"} == set(described["paths"])
     body = described["paths"]["/api/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body == {"$ref": "#/components/schemas/Conversations"}
     answered = predict(url, conversation("a")).json()["conversations"][0]["predictions"][0]
-    assert set(schemas["Prediction"]["required"]) == set(answered)
+    assert set(schemas["UtterancePrediction"]["required"]) == set(answered)
 
 
 def test_it_counts() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import serve_samples as samples
 
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
 from cmath_jax.serve.batching import Batcher
 

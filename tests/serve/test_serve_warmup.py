@@ -10,10 +10,10 @@ import pytest
 from cmath_jax.config import Config, override
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import UNLABELLED, Conversation
-from cmath_jax.data.sources.transcripts import Transcript
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.sources.schema import Transcript
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
-from cmath_jax.prediction.predictor import MOST_SLOTS, Predictor, Told, Warnings
+from cmath_jax.prediction.predictor import MOST_SLOTS, BatchPredictions, Predictor, Warnings
 from cmath_jax.prediction.trained import Facts, TrainedModel
 from cmath_jax.serve.limits import Limits
 from cmath_jax.serve.warmup import warm_up
@@ -31,7 +31,7 @@ class Recorder(Predictor):
 
     def __init__(self, modalities: str = "t") -> None:
         config = override(Config(), {"data.modalities": modalities})
-        scaling = Scaling({"t": np.zeros(2, np.float32)}, {"t": np.ones(2, np.float32)})
+        scaling = Standardizer({"t": np.zeros(2, np.float32)}, {"t": np.ones(2, np.float32)})
         facts = cast(Facts, None)
         self.trained = TrainedModel(config, ("a", "b"), 2, {"t": 2}, {"t": {}}, scaling, 1.0, facts, {})
         self.numbers = (np.float32(1), np.zeros((1, 2), np.float32))
@@ -39,10 +39,10 @@ class Recorder(Predictor):
         self._params: Any = {}
         self._step: Any = self.note
 
-    def note(self, params: Any, batch: Batch, *numbers: Any) -> Told:
+    def note(self, params: Any, batch: Batch, *numbers: Any) -> BatchPredictions:
         shape = batch.utterance_rl.shape
         self.shapes.append(shape)
-        return Told(cast(Any, np.full((*shape, 2), 0.5)), cast(Any, np.zeros(shape)), {})
+        return BatchPredictions(cast(Any, np.full((*shape, 2), 0.5)), cast(Any, np.zeros(shape)), {})
 
     def extract(
         self, transcripts: Sequence[Transcript], folder: Path | None = None

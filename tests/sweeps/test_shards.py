@@ -12,6 +12,7 @@ import pytest
 from samples import tiny
 
 from cmath_jax.commands.train import main
+from cmath_jax.config import structure
 from cmath_jax.errors import InputError
 from cmath_jax.report.load import Run
 from cmath_jax.report.studies import Study, load_studies
@@ -19,7 +20,6 @@ from cmath_jax.report.tables import score_table
 from cmath_jax.sweeps.experiment import Experiment, Section, load
 from cmath_jax.sweeps.shards import Shard
 from cmath_jax.sweeps.sweep import run_sweep
-from cmath_jax.training.grouping import structure
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = [path for path in sorted((ROOT / "experiments").glob("*.py")) if "def sweep(" in path.read_text()]
@@ -111,8 +111,8 @@ def numbers(run: Run) -> Any:
         run.accuracy,
         run.f1,
         run.curves,
-        predictions.prediction_sn.tolist(),
-        predictions.probability_snc.tolist(),
+        predictions.prediction_tn.tolist(),
+        predictions.probability_tnc.tolist(),
     )
 
 

@@ -11,6 +11,7 @@ from stopping import stop_after
 
 from cmath_jax.config import flat, override, to_dict
 from cmath_jax.errors import InputError, Terminated
+from cmath_jax.models.options import SDTOptions
 from cmath_jax.results.summary import readable_sweep
 from cmath_jax.sweeps import sweep
 from cmath_jax.sweeps.experiment import Experiment, Section, load, parameters
@@ -99,7 +100,7 @@ def test_a_run_of_a_sweep_is_a_run(done: tuple[Path, dict[str, Any]], tmp_path: 
 
 def test_what_is_done_is_not_done_again(done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, result = done
-    monkeypatch.setattr(sweep, "train_runs", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr(sweep, "fit_runs", lambda *_: pytest.fail("it trains"))
     again = sweep.run_sweep(EXPERIMENT, folder)
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
@@ -115,13 +116,13 @@ def test_an_interrupted_sweep_goes_on_with_what_is_missing(
     partial = json.loads((tmp_path / "result.json").read_text())
     assert partial["missing"] == ["ablations_wo_cma"]
     trained: list[str] = []
-    real = sweep.train_runs
+    real = sweep.fit_runs
 
-    def train_runs(runs: Any, *others: Any) -> Any:
+    def fit_runs(runs: Any, *others: Any) -> Any:
         trained.extend(config.experiment for config, _ in runs)
         return real(runs, *others)
 
-    monkeypatch.setattr(sweep, "train_runs", train_runs)
+    monkeypatch.setattr(sweep, "fit_runs", fit_runs)
     assert sweep.run_sweep(EXPERIMENT, tmp_path)["missing"] == []
     assert trained == ["ablations_wo_cma"]
     for name in ("cmath", "ablations_wo_lld", "ablations_wo_cma"):
@@ -135,14 +136,14 @@ def test_a_failure_is_reported_and_the_others_finish(tmp_path: Path, monkeypatch
         "diverging": {"optim.learning_rate": 1e38},
         "broken": {"model.cross_attention": False},
     }
-    real = sweep.train_runs
+    real = sweep.fit_runs
 
-    def train_runs(runs: Any, *others: Any) -> Any:
+    def fit_runs(runs: Any, *others: Any) -> Any:
         if not runs[0][0].model.cross_attention:
             raise MemoryError("out of\nmemory")
         return real(runs, *others)
 
-    monkeypatch.setattr(sweep, "train_runs", train_runs)
+    monkeypatch.setattr(sweep, "fit_runs", fit_runs)
     result = sweep.run_sweep(Experiment(override(BASE, {"seeds": 1}), (Section("ablations", points),)), tmp_path)
     assert set(result["failed"]) == {"ablations_diverging", "ablations_broken"}
     assert "the loss is" in result["failed"]["ablations_diverging"]
@@ -237,6 +238,24 @@ def test_names_that_would_mix_runs_are_refused(sections: tuple[Section, ...], wo
         Experiment(BASE, sections)
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_point_of_another_model(order: int) -> None:
+    """Its options in any order; what the base sets for its own model alone is left behind."""
+    base = override(BASE, {"model.kernel": 3})
+    points = {"cmath": {"model.name": "cmath"}, "sdt": dict([("model.name", "sdt"), ("model.heads", 4)][::order])}
+    runs = Experiment(base, (Section("main_results", points),)).runs
+    assert runs["main_results", "cmath"] == ("cmath", override(base, {"experiment": "cmath"}))
+    _, config = runs["main_results", "sdt"]
+    assert config.model == SDTOptions(width=8, heads=4, dropout=0.2)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_point_with_an_option_that_its_model_lacks_is_refused(order: int) -> None:
+    point = dict([("model.name", "sdt"), ("model.noise", False)][::order])
+    with pytest.raises(InputError, match=r"point 'x' of a: model\.noise is an option of cmath, not of sdt, which has"):
+        Experiment(BASE, (Section("a", {"x": point}),))
+
+
 @pytest.mark.parametrize("sections", [{}, 3, [{"kind": "a"}], [{"kind": "a", "points": 3}], ["a"]])
 def test_a_config_file_with_broken_sections_is_refused(sections: Any, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
@@ -292,7 +311,7 @@ def test_a_point_that_the_data_cannot_serve_is_refused_before_any_training(
         return corpus
 
     monkeypatch.setattr(sweep, "load_configured", without_video)
-    monkeypatch.setattr(sweep, "train_runs", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr(sweep, "fit_runs", lambda *_: pytest.fail("it trains"))
     points = {"t": {"data.modalities": "t"}, "tav": {"data.modalities": "tav"}}
     with pytest.raises(InputError, match=r"data\.modalities='tav'"):
         sweep.run_sweep(Experiment(BASE, (Section("modalities", points),)), tmp_path)

@@ -1,4 +1,4 @@
-"""Many runs as one program: each member is the run that it would have been alone."""
+"""Many runs as one trainer: each member is the run that it would have been alone."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,20 +8,21 @@ import jax
 import numpy as np
 import pytest
 from samples import rows, tiny
+from single import ONE_DEVICE
 from stopping import stop_after
 
-from cmath_jax.config import Config, override
+from cmath_jax.config import Config, override, structure
 from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
 from cmath_jax.training import fit as fitting
 from cmath_jax.training import grouping
-from cmath_jax.training.devices import Population
-from cmath_jax.training.grouping import structure
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.run_folder import RunFolder
-from cmath_jax.training.trainer import Program
+from cmath_jax.training.trainer import Trainer
+from cmath_jax.training.trial import Trial
 
-# Everything in which the members of one program may differ.
+# Everything in which the members of one trainer may differ.
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "seeds": {"seeds": 2},
@@ -45,14 +46,14 @@ def variants(**options: Any) -> dict[str, Config]:
 
 
 def train_together(configs: dict[str, Config], folder: Path) -> list[Any]:
-    corpus = fitting.load_configured(BASE)
+    corpus = load_configured(BASE)
     folders = {name: RunFolder(folder / name) for name in configs}
     for run in folders.values():
         run.__enter__()
     try:
         with Termination() as termination:
             runs = [(config, folders[name]) for name, config in configs.items()]
-            return fitting.train_runs(runs, corpus, References(corpus), termination)
+            return fitting.fit_runs(runs, corpus, References(corpus), termination)
     finally:
         for run in folders.values():
             run.__exit__(None, None, None)
@@ -81,22 +82,22 @@ def assert_same_runs(ours: Path, theirs: Path, tolerance: float) -> None:
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_a_member_is_the_run_alone(devices: int, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seeds, rates, dropout and losses of every kind in one program, on one device and spread over four."""
-    made: list[Program] = []
-    real = Program.of.__func__  # type: ignore[attr-defined]
+    """Seeds, rates, dropout and losses of every kind in one trainer, on one device and spread over four."""
+    made: list[Trainer] = []
+    real = Trainer.of.__func__  # type: ignore[attr-defined]
 
-    def of(config: Config, corpus: Any, members: int = 1) -> Program:
-        made.append(real(Program, config, corpus, members))
+    def of(config: Config, corpus: Any, trials: int = 1) -> Trainer:
+        made.append(real(Trainer, config, corpus, trials))
         return made[-1]
 
-    monkeypatch.setattr(grouping.Program, "of", of)
+    monkeypatch.setattr(grouping.Trainer, "of", of)
     train_together(variants(parallel__devices=devices), tmp_path)
-    (program,) = made
-    assert program.engine.members == 6
-    assert len(program.engine.devices) == devices
+    (trainer,) = made
+    assert trainer.devices.trials == 6
+    assert len(trainer.devices.devices) == devices
     assert_same_runs(tmp_path, alone, tolerance=2e-3)
     if devices > 1:
-        (executable,) = program.train_steps._executables.values()
+        (executable,) = trainer.train_steps._executables.values()
         text = executable.as_text()
         for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
             assert collective not in text
@@ -141,9 +142,9 @@ def test_members_scattered_by_a_kill_find_together(tmp_path: Path, monkeypatch: 
     config = override(BASE, {"seeds": 3, "parallel.devices": 1})
     fitting.fit(config, tmp_path / "undisturbed")
     saved: list[int] = []
-    real = fitting.Member.save
+    real = Trial.save
 
-    def save(self: fitting.Member, *arguments: Any, **best: Any) -> None:
+    def save(self: Trial, *arguments: Any, **best: Any) -> None:
         saved.append(self.seed)
         if len(saved) == 2:
             raise KeyboardInterrupt  # the first has saved its middle of an epoch, the others have nothing
@@ -151,7 +152,7 @@ def test_members_scattered_by_a_kill_find_together(tmp_path: Path, monkeypatch: 
 
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
-        patch.setattr(fitting.Member, "save", save)
+        patch.setattr(Trial, "save", save)
         with pytest.raises(KeyboardInterrupt):
             fitting.fit(config, tmp_path / "killed")
     fitting.fit(config, tmp_path / "killed")
@@ -192,16 +193,16 @@ def test_a_run_that_diverges_leaves_the_others_alone(alone: Path, tmp_path: Path
 
 
 def test_a_population_that_would_not_fit_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus, config = fitting.load_configured(BASE), override(BASE, {"parallel.devices": 1})
-    sizes = {members: grouping.memory_needed(Program.of(config, corpus, members)) for members in (2, 3)}
-    state = jax.eval_shape(Program.of(config, corpus).initialize, 0)
+    corpus, config = load_configured(BASE), override(BASE, {"parallel.devices": 1})
+    sizes = {members: grouping.memory_needed(Trainer.of(config, corpus, members)) for members in (2, 3)}
+    state = jax.eval_shape(Trainer.of(config, corpus).initialize, 0)
     of_state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     for members, size in sizes.items():
         assert members * of_state < size < members * of_state + 64e6
     monkeypatch.setattr(grouping, "free_memory", lambda devices: (sizes[2] + sizes[3]) / 2 / grouping.SHARE)
-    assert grouping.make_program(config, corpus, 3).engine.members == 2
+    assert grouping.make_trainer(config, corpus, 3).devices.trials == 2
     monkeypatch.setattr(grouping, "free_memory", lambda devices: 0)
-    assert grouping.make_program(config, corpus, 2).engine.members == 1
+    assert grouping.make_trainer(config, corpus, 2).devices.trials == 1
     # Nobody is forgotten: 3 in crews of 2.
     monkeypatch.setattr(grouping, "free_memory", lambda devices: (sizes[2] + sizes[3]) / 2 / grouping.SHARE)
     result = fitting.fit(override(config, {"seeds": 3}), tmp_path)
@@ -211,20 +212,31 @@ def test_a_population_that_would_not_fit_is_split(tmp_path: Path, monkeypatch: p
 
 
 def test_the_option_limits_the_population(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grouping, "memory_needed", lambda program: 0)
-    corpus = fitting.load_configured(BASE)
+    monkeypatch.setattr(grouping, "memory_needed", lambda trainer: 0)
+    corpus = load_configured(BASE)
     for limit, members in {1: 1, 2: 2, 3: 3, 4: 3}.items():  # 6 in crews of 4 and 2 would leave the last half empty
         assert (
-            grouping.make_program(override(BASE, {"parallel.population": limit}), corpus, 6).engine.members == members
+            grouping.make_trainer(override(BASE, {"parallel.population": limit}), corpus, 6).devices.trials == members
         )
-    assert isinstance(grouping.make_program(BASE, corpus, 6).engine, Population)
     # By itself a processor takes one after another, and anything else as many as memory holds.
     free = override(BASE, {"parallel.population": 0})
-    assert grouping.make_program(free, corpus, 6).engine.members == 1
+    assert grouping.make_trainer(free, corpus, 6).devices.trials == 1
 
 
 def test_a_full_disk_is_seen_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting.shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
+    monkeypatch.setattr(grouping.shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
     with pytest.raises(InputError, match=r"checkpoints of 2 runs need up to [0-9.]+ kB, and there are 10.0 kB"):
         fitting.fit(override(BASE, {"seeds": 2}), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_checkpoints_that_are_there_need_no_more_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = grouping.make_trainer(ONE_DEVICE, load_configured(ONE_DEVICE), 1)
+    model = sum(x.nbytes for x in jax.tree.leaves(made.initialize(0).params))
+    monkeypatch.setattr(grouping.shutil, "disk_usage", lambda _: SimpleNamespace(free=model))
+    trial: Any = SimpleNamespace(folder=RunFolder(tmp_path), seed=0)
+    monkeypatch.setattr(RunFolder, "steps_saved", lambda _, seed: [4, 8] if seed == 0 else [])
+    grouping.check_disk(made, [trial])
+    trial.seed = 1  # of which nothing is saved
+    with pytest.raises(InputError, match="left on the disk"):
+        grouping.check_disk(made, [trial])

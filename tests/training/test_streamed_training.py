@@ -15,9 +15,9 @@ from cmath_jax.training import fit as fitting
 
 
 @pytest.fixture(autouse=True)
-def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three of the four steps of an epoch; of two where there are two devices."""
-    monkeypatch.setattr(streaming, "STRETCH_BYTES", 3000)
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", 3000)
 
 
 def assert_close(a: Any, b: Any) -> None:

@@ -36,21 +36,23 @@ from samples import tiny
 from cmath_jax.models.registry import make_model
 from cmath_jax.training.optim import make_optimizer
 from cmath_jax.prediction.predictor import predict_step
-from cmath_jax.training.trainer import Program, load_configured
-from cmath_jax.training.step import eval_step, train_step
+from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.trainer import Trainer
+from cmath_jax.training.step import HyperParams, eval_step, train_step
 variants = ({}, {"model__name": "sdt"}, {"precision": "bfloat16"}, {"model__inject": "block", "model__causal": True})
 for options in variants:
     config = tiny(parallel__devices=1, optim__average=0.9, optim__schedule="linear", optim__clip_norm=1.0, **options)
     corpus = load_configured(config)
-    program, model = Program.of(config, corpus), make_model(config, corpus)
-    tx = make_optimizer(config.optim, program.batches.steps, config.train.epochs)
-    state, batch = jax.eval_shape(program.initialize, 0), next(program.batches.epoch(0))
+    trainer = Trainer.of(config, corpus)
+    model = make_model(config.model, corpus, config.data.modalities, config.precision)
+    tx = make_optimizer(config.optim, trainer.batches.steps, config.train.epochs)
+    state, batch = jax.eval_shape(trainer.initialize, 0), next(trainer.batches.epoch(0))
     step = partial(train_step, model=model, tx=tx, average=0.9, axis=None)
-    trained = jax.eval_shape(step, state, batch, program.settings([config]))
+    trained = jax.eval_shape(step, state, batch, HyperParams.of(config, trainer.class_weight_c))
     classes = len(corpus.classes)
     numbers = np.float32(1), np.zeros((8, classes), np.float32)
     told = jax.eval_shape(partial(predict_step, model=model), state.params, batch, *numbers)
-    split = program.evaluation["test"][0][1], program.features["test"]
+    split = trainer.evaluator.plans["test"][0][1], trainer.evaluator.features["test"]
     evaluated = jax.eval_shape(partial(eval_step, model=model), state.params, *split)
     kinds = {x.dtype.name for x in jax.tree.leaves((state, trained, told, evaluated))}
     assert kinds == {"float32", "int32"}, kinds
@@ -61,7 +63,8 @@ from pathlib import Path
 from cmath_jax.config import override
 from cmath_jax.prediction.export import export
 from cmath_jax.prediction.predictor import Predictor
-from cmath_jax.training.trainer import Program, load_configured
+from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.trainer import Trainer
 from cmath_jax.training.fit import fit
 from experiments.demo import get_config
 folder = Path(sys.argv[2])
@@ -72,8 +75,8 @@ config = override(get_config(), {
     "optim.weight_decay": 1e-4, "loss.class_weights": True,
 })
 corpus = load_configured(config)
-program = Program.of(config, corpus)
-state = program.initialize(3)
+trainer = Trainer.of(config, corpus)
+state = trainer.initialize(3)
 assert {x.dtype.name for x in jax.tree.leaves(state)} == {"float32", "int32"}
 initial = [float(x.sum()) for x in jax.tree.leaves(state.params)]
 result = fit(config, folder)

@@ -41,7 +41,7 @@ FILE_BYTES = 2**28  # of a prepared file, about; as it is written, the examples 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class FeatureConfig(tfds.core.BuilderConfig):
-    """Which raw files, read how. `feature_config` makes one whose name is keyed by the content."""
+    """The raw files of a data set and how to read them; `feature_config` makes a name that is keyed by the content."""
 
     files: tuple[RawFile, ...]
     text_layer: int = 1
@@ -76,18 +76,18 @@ class OwnConfig(tfds.core.BuilderConfig):
 def feature_config(
     feature_set: str, files: tuple[RawFile, ...], text_layer: int = 1, check_counts: str = "error"
 ) -> FeatureConfig:
-    """The config `FEATURE_SET-KEY` of these raw files, whose `blob` hashes must be known."""
+    """Makes the config `FEATURE_SET-KEY` of these raw files, whose `blob` hashes must be known."""
     key = _key(tuple(file.blob for file in files), text_layer, check_counts)
     return FeatureConfig(name=f"{feature_set}-{key}", files=files, text_layer=text_layer, check_counts=check_counts)
 
 
 def simulation_config(simulation: Simulation) -> SimulationConfig:
-    """The config of a simulated corpus with these options."""
+    """Makes the config of a simulated corpus with these options."""
     return SimulationConfig(name=f"simulation-{_key(simulation)}", simulation=simulation)
 
 
 def own_config(folder: Path, check_counts: str = "error") -> OwnConfig:
-    """The config of a folder of conversations, whose name is keyed by the content of its files."""
+    """Makes the config of a folder of conversations, whose name is keyed by the content of its files."""
     folder = folder.resolve()  # its name can be that of the corpus
     blobs = tuple((path.name, blob_hash(path)) for path in content_paths(folder))
     name = f"own-{_key(folder.name, blobs, check_counts)}"
@@ -116,7 +116,7 @@ class UncompressedWriter(tfds.core.ExampleWriter):
 
 @contextlib.contextmanager
 def _as_os_error() -> Iterator[None]:
-    """ArrayRecord reports a full disk and the like as RuntimeError."""
+    """Turns a RuntimeError, as which ArrayRecord reports a full disk and the like, into an OSError."""
     try:
         yield
     except RuntimeError as error:
@@ -193,12 +193,12 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
         for i, (split, c) in enumerate(corpus.checked()):
             if split == "train":
                 self._index.add(c)
-            absent = np.zeros((len(c), 1), np.float32)
+            missing = np.zeros((len(c), 1), np.float32)
             yield (
                 i,
                 {
                     "id": c.id,
-                    **{name: c.features.get(m, absent) for m, name in MODALITIES.items()},
+                    **{name: c.features.get(m, missing) for m, name in MODALITIES.items()},
                     "speakers": c.speakers,
                     "labels": c.labels,
                     "utterance_ids": list(c.utterance_ids),
@@ -288,7 +288,7 @@ class Simulated(ConversationBuilder):
 
 
 def corpus_of(builder: tfds.core.DatasetBuilder, stream: bool = False) -> Corpus:
-    """A prepared data set as a corpus, equal to the one it was prepared from.
+    """Opens a prepared data set as a corpus, equal to the one it was prepared from.
 
     Args:
       stream: leaves the features of the training split on disk, as a `StoredSplit`.
@@ -297,12 +297,12 @@ def corpus_of(builder: tfds.core.DatasetBuilder, stream: bool = False) -> Corpus
       InputError: the prepared folder is damaged.
     """
     try:
-        metadata, there = builder.info.metadata, builder.info.splits
+        metadata, prepared = builder.info.metadata, builder.info.splits
         dims = metadata["dims"]
         splits: dict[str, Sequence[Conversation]] = {split: [] for split in SPLITS}
-        for split in there:
+        for split in prepared:
             if stream and split == "train":
-                records = Records(tuple(there[split].file_instructions), dims)
+                records = Records(tuple(prepared[split].file_instructions), dims)
                 splits[split] = StoredSplit.open(Path(builder.data_path), records)
             else:
                 splits[split] = [_conversation(e, dims) for e in builder.as_data_source(split)]
@@ -317,7 +317,7 @@ def corpus_of(builder: tfds.core.DatasetBuilder, stream: bool = False) -> Corpus
 
 
 def _file_lengths(conversations: Sequence[Conversation]) -> list[int]:
-    """How many conversations go into each file of a split."""
+    """Returns how many conversations go into each file of a split."""
     probes = [conversations[i] for i in range(0, len(conversations), 1 + len(conversations) // 100)]
     mean = np.mean([sum(x_nd.nbytes for x_nd in c.features.values()) for c in probes])
     files = min(len(conversations), int(1 + len(conversations) * mean // FILE_BYTES))

@@ -31,15 +31,16 @@ class Records:
     dims: Mapping[str, int]
 
     def features(self, record: int, length: int) -> dict[str, np.ndarray]:
-        """m -> float32 [n, d_m] of conversation `record`, which has so many utterances; read-only.
+        """Reads m -> float32 [n, d_m] of conversation `record`, which has `length` utterances; the arrays are
+        read-only.
 
         Raises:
           InputError: the file cannot be read, or holds something else.
         """
-        f = int(np.searchsorted(self._start_f, record, side="right")) - 1
+        f = int(np.searchsorted(self._starts, record, side="right")) - 1
         # Parsed here, since TFDS takes five times as long.
         try:
-            example = tf_example_pb2.Example.FromString(self._sources[f][record - int(self._start_f[f])])
+            example = tf_example_pb2.Example.FromString(self._sources[f][record - int(self._starts[f])])
             stored = {m: example.features.feature[f"{MODALITIES[m]}/value"].bytes_list.value[0] for m in self.dims}
             return {m: np.frombuffer(stored[m], np.float32).reshape(length, d) for m, d in self.dims.items()}
         except OSError as error:
@@ -51,7 +52,7 @@ class Records:
             ) from error
 
     @cached_property
-    def _start_f(self) -> np.ndarray:
+    def _starts(self) -> np.ndarray:
         return np.cumsum([0, *(file.take for file in self.files[:-1])])
 
     @cached_property

@@ -2,7 +2,7 @@
 
 The features are those of a prepared data set (`builders.py`). The columns are kept beside them in one file, the index.
 
-Shapes: n utterances of a split, c its conversations.
+Shapes: n utterances of a split, b its conversations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from cmath_jax.data.corpus import Conversation, there
+from cmath_jax.data.corpus import Conversation, is_present
 from cmath_jax.data.moments import Moments
 
 if TYPE_CHECKING:  # it imports tensorflow-datasets, which takes a while
@@ -46,7 +46,7 @@ class StoredFeatures(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class StoredConversation(Conversation):
-    """One with `StoredFeatures`.
+    """A conversation with `StoredFeatures`.
 
     Attributes:
       stored_digest: its `digest`, for which the features need not be read.
@@ -77,11 +77,11 @@ class Index:
         self._labels.append(conversation.labels)
         self._digests.append(conversation.digest())
         for m, present in self._present.items():
-            present.append(there(conversation.features[m]))
+            present.append(is_present(conversation.features[m]))
         self._moments = self._moments.plus(conversation.features)
 
     def save(self, folder: Path) -> None:
-        """Writes the file into the folder of the prepared data set."""
+        """Writes the index into the folder of the prepared data set."""
         none = np.zeros(0, np.int32)
         columns: dict[str, np.ndarray] = {
             "ids": np.frombuffer(json.dumps(self._ids).encode(), np.uint8),
@@ -100,36 +100,37 @@ class Index:
 
 @dataclass(frozen=True)
 class StoredSplit(Sequence[Conversation]):
-    """The conversations of a split, without sentences and names of utterances; see the module.
+    """The conversations of a split on disk, without sentences and names of utterances.
 
     Attributes:
-      digest_ck: uint8, `Conversation.digest` of each.
+      digest_bx: uint8, `Conversation.digest` of each.
       moments: of all features.
       present: m -> bool [n], which utterances have the modality.
     """
 
     records: Records
     ids: tuple[str, ...]
-    length_c: np.ndarray
+    length_b: np.ndarray
     speaker_n: np.ndarray
     label_n: np.ndarray
-    digest_ck: np.ndarray
+    digest_bx: np.ndarray
     moments: Moments
     present: Mapping[str, np.ndarray]
 
     @classmethod
     def open(cls, folder: Path, records: Records) -> StoredSplit:
-        """Raises OSError, ValueError or LookupError for an index that is gone or damaged."""
+        """Opens a split; raises OSError, ValueError or LookupError for an index that is gone or damaged."""
         with open(folder / INDEX, "rb") as file, np.load(file) as columns:
-            small = {name: columns[name] for name in ("length_c", "speaker_n", "label_n", "digest_ck")}
+            stored_names = ("length_c", "speaker_n", "label_n", "digest_ck")
+            length_b, speaker_n, label_n, digest_bx = (columns[name] for name in stored_names)
             *moments, present = ({m: columns[f"{name}_{m}"] for m in records.dims} for name in (*MOMENTS, "present"))
             count = {m: int(columns[f"count_{m}"]) for m in records.dims}
             ids = tuple(json.loads(columns["ids"].tobytes()))
-        return cls(records, ids, **small, moments=Moments(count, *moments), present=present)
+        return cls(records, ids, length_b, speaker_n, label_n, digest_bx, Moments(count, *moments), present)
 
     @cached_property
-    def _start_c(self) -> np.ndarray:
-        return np.cumsum(self.length_c) - self.length_c
+    def _start_b(self) -> np.ndarray:
+        return np.cumsum(self.length_b) - self.length_b
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -142,12 +143,12 @@ class StoredSplit(Sequence[Conversation]):
         if isinstance(c, slice):
             return [self[i] for i in range(len(self))[c]]
         record = range(len(self))[c]
-        length, start = int(self.length_c[record]), int(self._start_c[record])
+        length, start = int(self.length_b[record]), int(self._start_b[record])
         return StoredConversation(
             id=self.ids[record],
             features=StoredFeatures(self.records, record, length),
             speakers=self.speaker_n[start : start + length],
             labels=self.label_n[start : start + length],
-            stored_digest=self.digest_ck[record].tobytes(),
-            present={m: there_n[start : start + length] for m, there_n in self.present.items()},
+            stored_digest=self.digest_bx[record].tobytes(),
+            present={m: present_n[start : start + length] for m, present_n in self.present.items()},
         )

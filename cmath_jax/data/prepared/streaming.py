@@ -2,7 +2,7 @@
 
 They are the batches of a `Table`, bit for bit. Of the features only those are read that a batch holds, when it is made.
 
-Shapes: n utterances of a split, c its conversations; k steps, r rows of a batch, l slots of a row.
+Shapes: n utterances of a split, b its conversations; s steps, r rows of a batch, l slots of a row.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from cmath_jax.data.batches import Batch, Table, TrainingBatches
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.packing import Shape, rows_of_group
 from cmath_jax.data.prepared.stored import StoredConversation, StoredFeatures
-from cmath_jax.data.standardize import Scaling
+from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 
 if TYPE_CHECKING:  # it imports tensorflow-datasets, which takes a while
     from cmath_jax.data.prepared.records import Records
 
 THREADS = 2  # that read: they hold Python's lock for half of their time, so that more would only wait
-AHEAD = 4  # stretches of steps that are read or ready, beside the one that is in use
-STRETCH_BYTES = 2**23  # of a stretch, about; for the first of an epoch the device waits
+AHEAD = 4  # chunks of steps that are read or ready, beside the one that is in use
+CHUNK_BYTES = 2**23  # of a chunk, about; for the first of an epoch the device waits
 
 Item = TypeVar("Item")
 Rows = Sequence[Sequence[int] | np.ndarray]
@@ -40,46 +40,46 @@ class StreamedTable(Table):
     Attributes:
       modalities: letters.
       records: where the features are.
-      record_c: the number of each conversation there.
+      record_b: the number of each conversation there.
       scaling: of the features.
     """
 
     modalities: str
     records: Records
-    record_c: np.ndarray
-    scaling: Scaling
+    record_b: np.ndarray
+    standardizer: Standardizer
 
     @classmethod
     def stored(
-        cls, conversations: Sequence[Conversation], modalities: str, scaling: Scaling, masked: bool = False
+        cls, conversations: Sequence[Conversation], modalities: str, standardizer: Standardizer, masked: bool = False
     ) -> StreamedTable:
-        """Of conversations of one `StoredSplit`; `masked` as for `Table.of`."""
+        """Makes the table of conversations of one `StoredSplit`; `masked` is that of `Table.of`."""
         if not conversations:
             raise InputError("a split without conversations cannot be batched")
         stored = [cast(StoredFeatures, c.features) for c in conversations]
         present = {
             m: np.concatenate([cast(StoredConversation, c).present[m] for c in conversations]) for m in modalities
         }
-        whole = all(there_n.all() for there_n in present.values())
+        whole = all(present_n.all() for present_n in present.values())
         return cls(
             ids=tuple(c.id for c in conversations),
             features={},
             speaker_n=np.concatenate([c.speakers for c in conversations]),
             label_n=np.concatenate([c.labels for c in conversations]),
-            length_c=np.array([len(c) for c in conversations], np.int64),
+            length_b=np.array([len(c) for c in conversations], np.int64),
             present=present if masked or not whole else {},
             modalities=modalities,
             records=stored[0].records,
-            record_c=np.array([features.record for features in stored], np.int64),
-            scaling=scaling,
+            record_b=np.array([features.record for features in stored], np.int64),
+            standardizer=standardizer,
         )
 
     def batch(self, rows: Rows, shape: Shape) -> Batch:
-        """As `Table.batch`."""
-        return jax.tree.map(lambda x_krl: x_krl[0], self.stretch([rows], 1, shape))
+        """Reads the features of a batch and packs it, equal to `Table.batch`."""
+        return jax.tree.map(lambda x_srl: x_srl[0], self.chunk([rows], 1, shape))
 
-    def stretch(self, rows_k: Sequence[Rows], steps: int, shape: Shape, share: slice = slice(None)) -> Batch:
-        """The batches of so many steps, arrays [k, r, l, ...]; those that are not in `rows_k` stay empty.
+    def chunk(self, rows_s: Sequence[Rows], steps: int, shape: Shape, share: slice = slice(None)) -> Batch:
+        """Reads the batches of so many steps, arrays [s, r, l, ...]; those that are not in `rows_s` stay empty.
 
         Args:
           share: the rows whose features are wanted; those of the others are not read, and are 0.
@@ -87,39 +87,39 @@ class StreamedTable(Table):
         Raises:
           InputError: features cannot be read; it names the file.
         """
-        missing: list[Rows] = [[]] * (steps - len(rows_k))
-        plans = [self.plan(rows, shape) for rows in [*rows_k, *missing]]
+        missing: list[Rows] = [[]] * (steps - len(rows_s))
+        plans = [self.plan(rows, shape) for rows in [*rows_s, *missing]]
         dims = self.records.dims
         features = {m: np.zeros((steps, *shape, dims[m]), np.float32) for m in self.modalities}
-        for k, rows in enumerate(rows_k):
+        for s, rows in enumerate(rows_s):
             for r in range(len(rows))[share]:
                 start = 0
-                for c in rows[r]:
-                    end = start + int(self.length_c[c])
-                    scaled = self.scaling.features(self._features(c))
+                for b in rows[r]:
+                    end = start + int(self.length_b[b])
+                    x = self.standardizer.features(self._features(b))
                     for m in self.modalities:
-                        features[m][k, r, start:end] = np.nan_to_num(scaled[m]) if self.present else scaled[m]
+                        features[m][s, r, start:end] = np.nan_to_num(x[m]) if self.present else x[m]
                     start = end
         return replace(jax.tree.map(lambda *x_rl: np.stack(x_rl), *plans), features=features)
 
-    def _features(self, c: int) -> dict[str, np.ndarray]:
-        stored = self.records.features(int(self.record_c[c]), int(self.length_c[c]))
+    def _features(self, b: int) -> dict[str, np.ndarray]:
+        stored = self.records.features(int(self.record_b[b]), int(self.length_b[b]))
         return {m: stored[m] for m in self.modalities}
 
 
-def stretch_steps(batches: TrainingBatches) -> int:
-    """How many steps go into a stretch."""
+def chunk_steps(batches: TrainingBatches) -> int:
+    """Returns the number of steps of a chunk."""
     table = cast(StreamedTable, batches.table)
     step_bytes = 4 * batches.shape.rows * batches.shape.slots * sum(table.records.dims[m] for m in table.modalities)
-    return max(1, min(batches.steps, STRETCH_BYTES // step_bytes))
+    return max(1, min(batches.steps, CHUNK_BYTES // step_bytes))
 
 
 def stream(
     batches: TrainingBatches, epoch: int, first: int, slots: int, steps: int, share: slice = slice(None)
 ) -> Generator[Batch]:
-    """The batches of an epoch from step `first` on, in stretches of `steps`: arrays [k, r, l, ...].
+    """Yields the batches of an epoch from step `first` on, in chunks of `steps`: arrays [s, r, l, ...].
 
-    All stretches have one shape; steps after the end of the epoch are empty. The threads end with the iterator.
+    All chunks have one shape; steps after the end of the epoch are empty. The threads end with the iterator.
 
     Args:
       slots: of a row.
@@ -133,19 +133,19 @@ def stream(
     table, groups = cast(StreamedTable, batches.table), batches.groups(epoch)
     shape = Shape(batches.shape.rows, slots)
 
-    def stretch(i: int) -> Batch:
+    def chunk(i: int) -> Batch:
         start = first + i * steps
-        rows_k = [rows_of_group(table.length_c, group, shape.rows) for group in groups[start : start + steps]]
-        return table.stretch(rows_k, steps, shape, share)
+        rows_s = [rows_of_group(table.length_b, group, shape.rows) for group in groups[start : start + steps]]
+        return table.chunk(rows_s, steps, shape, share)
 
     numbers = grain.MapDataset.range(-(-(batches.steps - first) // steps))
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
-    with closing(iter(numbers.map(stretch).to_iter_dataset(options))) as stretches:
-        yield from stretches
+    with closing(iter(numbers.map(chunk).to_iter_dataset(options))) as chunks:
+        yield from chunks
 
 
 def one_ahead(items: Iterator[Item]) -> Generator[Item]:
-    """The same items, each when the next is made: a transfer that an item starts goes on while another is in use."""
+    """Yields the same items, each when the next is made, so that a transfer which it starts goes on meanwhile."""
     held: list[Item] = []
     for item in items:
         yield from held

@@ -2,7 +2,7 @@
 
 Nothing in a file is run: arrays of Python objects, which are pickles, are refused.
 
-Shapes: n utterances of a conversation, N of all, d features.
+Shapes: n utterances of a conversation, d features.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
-from cmath_jax.data.corpus import there
+from cmath_jax.data.corpus import is_present
 from cmath_jax.errors import InputError
 from cmath_jax.io.files import unreadable
 
@@ -32,7 +32,7 @@ class FeatureTable:
     """The features of one modality of a folder of conversations.
 
     Args:
-      path: a .npz archive with an array [n, d] per conversation, keyed by its id, or a .npy array [N, d].
+      path: a .npz archive with an array [n, d] per conversation, keyed by its id, or a .npy array [n, d] of all.
       places: of each conversation the words that name its place, its id and its length, in the order of the lines.
 
     Attributes:
@@ -49,23 +49,23 @@ class FeatureTable:
             self._archive = _open(path)
             self._names = _names(self._archive, path, [id for _, id, _ in places])
             first = next(c for c, (_, id, _) in enumerate(places) if id in self._names)
-            self.dim = _matrix(self._member(first), places[first][2], self._where(first)).shape[1]
+            self.dim = _matrix(self._entry(first), places[first][2], self._where(first)).shape[1]
         else:
             with _readable(path):
                 self._x_nd = np.lib.format.open_memmap(path, mode="r")  # refuses Python objects
             total = sum(n for _, _, n in places)
             _check_array(self._x_nd, total, str(path), f"the lines of conversations.jsonl have {total} utterances")
             self.dim = self._x_nd.shape[1]
-            self._start_c = np.cumsum([0, *(n for _, _, n in places)])
+            self._start_b = np.cumsum([0, *(n for _, _, n in places)])
 
     def __getitem__(self, c: int) -> np.ndarray:
-        """float32 [n, d]: of a conversation; rows of NaN where it lacks the modality. Raises InputError."""
+        """Reads float32 [n, d] of a conversation; rows of NaN where it lacks the modality. Raises InputError."""
         where, n = self._where(c), self._places[c][2]
         if self._archive is None:
-            return _matrix(self._x_nd[self._start_c[c] : self._start_c[c] + n], n, where)
+            return _matrix(self._x_nd[self._start_b[c] : self._start_b[c] + n], n, where)
         if self._places[c][1] not in self._names:
             return np.full((n, self.dim), np.nan, np.float32)
-        x_nd = _matrix(self._member(c), n, where)
+        x_nd = _matrix(self._entry(c), n, where)
         if x_nd.shape[1] != self.dim:
             raise InputError(f"{where}: it has {x_nd.shape[1]} features, the conversations before have {self.dim}")
         return x_nd
@@ -73,7 +73,7 @@ class FeatureTable:
     def _where(self, c: int) -> str:
         return f"{self._path}: {self._places[c][0]}"
 
-    def _member(self, c: int) -> Any:
+    def _entry(self, c: int) -> Any:
         assert self._archive is not None
         with _readable(self._where(c)), self._archive.open(f"{self._places[c][1]}.npy") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -94,7 +94,7 @@ def _open(path: Path) -> ZipFile:
 
 
 def _names(archive: ZipFile, path: Path, ids: Sequence[str]) -> set[str]:
-    """The ids that are keys of the archive, which are all of its keys."""
+    """Returns the ids that are keys of the archive. Raises InputError where a key is none, or twice there."""
     keys = [name.removesuffix(".npy") for name in archive.namelist()]
     known = set(ids)
     for key, name in zip(keys, archive.namelist(), strict=True):
@@ -109,11 +109,11 @@ def _names(archive: ZipFile, path: Path, ids: Sequence[str]) -> set[str]:
 
 
 def _matrix(array: Any, n: int, where: str) -> np.ndarray:
-    """float32 [n, d], whose rows are whole or all NaN."""
+    """Converts an array to float32 [n, d], whose rows are whole or all NaN. Raises InputError for anything else."""
     _check_array(array, n, where, f"the conversation has {n} utterances")
     with np.errstate(over="ignore"):  # what float32 cannot hold turns into inf, which is refused by its place
         x_nd = np.array(array, np.float32)
-    wrong_nd = ~np.isfinite(x_nd) & there(x_nd)[:, None]
+    wrong_nd = ~np.isfinite(x_nd) & is_present(x_nd)[:, None]
     if wrong_nd.any():
         utterance, feature = np.argwhere(wrong_nd)[0]
         raise InputError(

@@ -95,7 +95,7 @@ def _times(count: int) -> str:
 
 
 def _likeness(one: str, other: str) -> str:
-    """How two names are alike, as the end of a sentence; "" where they are not."""
+    """Says how two names are alike, as the end of a sentence; "" where they are not."""
     a, b = _plain(one), _plain(other)
     if a == b:
         return "differ in case, white space or marks alone"
@@ -111,13 +111,13 @@ def _likeness(one: str, other: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without what is easily mistaken: case, white space, hyphens, underscores, forms of a character."""
+    """Removes from a name what is easily mistaken: case, white space, hyphens, underscores, forms of a character."""
     folded = unicodedata.normalize("NFKC", name).casefold()
     return "".join(c for c in folded if not c.isspace() and c not in "-_." and unicodedata.category(c) != "Cf")
 
 
 def _distance(a: str, b: str) -> int:
-    """How many letters to insert, to leave out, to replace or to swap with the next make one of the other."""
+    """Counts how many letters to insert, to leave out, to replace or to swap with the next make one of the other."""
     before: list[int] = []
     row = [*range(len(b) + 1)]
     for i, x in enumerate(a, start=1):

@@ -1,4 +1,4 @@
-"""How many conversations and utterances the known data sets have: what bears the name of one is held against them."""
+"""Counts of conversations and utterances of the known data sets: what bears the name of one is held against them."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -81,13 +81,13 @@ def count_differences(name: str, classes: Sequence[str], labels: Labels) -> list
     differences = []
     dataset = known(name)
     for splits, conversations, per_class in COUNTS.get(dataset, ()):
-        talks = [label_n for split in splits for label_n in labels[split]]
-        label_n = np.concatenate([np.zeros(0, np.int32), *talks])
+        of_splits = [label_n for split in splits for label_n in labels[split]]
+        label_n = np.concatenate([np.zeros(0, np.int32), *of_splits])
         expected = dict(zip(CLASSES[dataset], per_class, strict=True))
         found = dict(
             zip(classes, np.bincount(label_n[label_n != UNLABELLED], minlength=len(classes)).tolist(), strict=True)
         )
-        rows = [("conversations", conversations, len(talks)), ("utterances", sum(per_class), len(label_n))]
+        rows = [("conversations", conversations, len(of_splits)), ("utterances", sum(per_class), len(label_n))]
         rows += [(c, expected.get(c, 0), found.get(c, 0)) for c in {**expected, **found}]
         what = " and ".join(splits)
         differences += [f"{what} {row}: expected {want}, found {got}" for row, want, got in rows if want != got]

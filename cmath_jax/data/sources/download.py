@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 
 
 class DownloadError(InputError):
-    """A published file could not be fetched; the message says why and what to do."""
+    """The failure to fetch a published file; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RawFile:
     path: Path | None = None
 
     def fetch(self, folder: str | Path) -> Path:
-        """Its place on disk, after a download into `folder` where it needs one; raises as `download` does."""
+        """Returns the file's place on disk, after a download into `folder` where it needs one; raises as `download`."""
         return self.path or download(self.url, self.blob, Path(folder) / self.name)
 
 
@@ -73,7 +73,8 @@ FEATURE_SETS: dict[str, dict[str, tuple[RawFile, ...]]] = {
 
 
 def blob_hash(path: str | Path) -> str:
-    """The git blob hash of a file (sha1 of `blob SIZE`, a zero byte and the content), read in pieces.
+    """Computes the git blob hash of a file (sha1 of `blob SIZE`, a zero byte and the content), which is read bit by
+    bit.
 
     Raises:
       InputError: where the file cannot be read.

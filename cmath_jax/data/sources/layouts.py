@@ -121,12 +121,14 @@ class FeatureFile:
 
 
 def describe(path: str | PathLike[str]) -> Layout:
-    """Which layout and data set a feature file is; `InputError` when it is unreadable or none of those known."""
+    """Describes the layout and the data set of a feature file. Raises InputError if it is unreadable or none of those
+    known.
+    """
     return recognize(path).layout
 
 
 def recognize(path: str | PathLike[str]) -> FeatureFile:
-    """A feature file with its layout, from its content.
+    """Finds the layout of a feature file by its content.
 
     Raises:
       InputError: it is unreadable or in no known layout, or the ids or labels of its conversations make no sense.
@@ -165,12 +167,12 @@ def recognize(path: str | PathLike[str]) -> FeatureFile:
 
 
 def first_utterance(slot: Mapping[Any, Any]) -> Any:
-    """What a slot has for the first utterance of the first conversation that is not empty; None if all are."""
+    """Returns what a slot has for the first utterance of the first conversation that is not empty; None if all are."""
     return next((item[0] for item in slot.values() if values.is_sequence(item) and len(item)), None)
 
 
 def _kind(slot: object) -> str:
-    """What a slot looks like: text, numbers or vectors per utterance, a split, empty, or something other."""
+    """Names what a slot looks like: text, numbers or vectors per utterance, a split, empty, or something other."""
     if not isinstance(slot, Mapping):
         return "split" if isinstance(slot, Set) or values.is_sequence(slot) else "other"
     if not slot:
@@ -195,7 +197,7 @@ def _by_id(slot: Mapping[Any, Any], where: str) -> dict[int | str, Any]:
 
 
 def _infer_dataset(path: str, slots: Mapping[str, Any], of_same_dims: Sequence[str]) -> str:
-    """The data set: MELD has integer ids and one-hot speakers, IEMOCAP names and letters.
+    """Returns the name of the data set: MELD has integer ids and one-hot speakers, IEMOCAP names and letters.
 
     Args:
       of_same_dims: the data sets that are known in this layout with the dimensions of the file.

@@ -1,4 +1,4 @@
-"""How to tell what a file or a folder is, by its first bytes, its text, its name or the names in it.
+"""Tests of what a file or a folder is, by its first bytes, its text, its name or the names in it.
 
 Each function makes a test of a file or of a folder: it returns what was found, to be named in a message, or "" to say
 that it fits; None where it does not.

@@ -16,31 +16,31 @@ from cmath_jax.data.corpus import CLASSES
 from cmath_jax.data.sources.meld_files import NAMES, lacking, parts_of
 from cmath_jax.data.sources.near_misses import no_data_file
 from cmath_jax.data.sources.plain_text import lines_of, text_of
-from cmath_jax.data.sources.transcripts import Transcript, Utterance
+from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError, InputWarning, reason
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One of the three files.
+class _CsvFile:
+    """A CSV file of MELD, which is one of three.
 
     Attributes:
       split: what it is here.
       offset: what the published feature files add to its Dialogue_ID.
-      dialogues: how many numbers of dialogues have room before the next offset; None for any.
+      room: how many numbers of conversations have room before the next offset; None for any.
       clips: the folder of its recordings in MELD.Raw.
     """
 
     split: str
     offset: int
-    dialogues: int | None
+    room: int | None
     clips: str
 
 
-_PARTS: Mapping[str, _Part] = {
-    "train": _Part("train", 0, 1039, "train_splits"),
-    "dev": _Part("validation", 1039, 114, "dev_splits_complete"),
-    "test": _Part("test", 1153, None, "output_repeated_splits_test"),
+_PARTS: Mapping[str, _CsvFile] = {
+    "train": _CsvFile("train", 0, 1039, "train_splits"),
+    "dev": _CsvFile("validation", 1039, 114, "dev_splits_complete"),
+    "test": _CsvFile("test", 1153, None, "output_repeated_splits_test"),
 }
 STATED: Mapping[str, Any] = {  # the corpus.json of the conversations
     "name": "meld",
@@ -56,15 +56,15 @@ _TIME = re.compile(r"(\d{1,3}):(\d\d):(\d\d),(\d{1,3})", re.ASCII)
 
 
 def is_meld(folder: Path) -> bool:
-    """Says whether a folder holds at least one of the three files. Raises InputError as `parts_of`."""
+    """Whether a folder holds at least one of the three files. Raises InputError as `parts_of`."""
     return bool(_parts_in(folder))
 
 
 def read_meld_csv(folder: Path, clips: Path | None = None, target: Path | None = None) -> Iterator[Transcript]:
-    """The dialogues of the three files, under the ids that the published feature files have.
+    """Reads the conversations of the three files, under the ids that the published feature files have.
 
-    Files of other dialogues (MELD_Dyadic) may have numbers for which those ids have no room: then the ids are
-    `train_0`, `dev_0`, `test_0` and so on. Whether there are as many dialogues as in MELD, `check_counts` knows.
+    Files of other conversations (MELD_Dyadic) may have numbers for which those ids have no room: then the ids are
+    `train_0`, `dev_0`, `test_0` and so on. Whether there are as many conversations as in MELD, `check_counts` knows.
 
     Args:
       clips: the folder of MELD.Raw with the recordings. A clip is one utterance, so that with them there are no
@@ -79,23 +79,23 @@ def read_meld_csv(folder: Path, clips: Path | None = None, target: Path | None =
     names = _parts_in(folder)
     if len(names) < len(_PARTS):
         raise InputError(f"{folder}: it lacks {' and '.join(lacking(names))}; MELD's files are {NAMES}")
-    dialogues = {part: _dialogues(folder / names[part]) for part in _PARTS}
+    conversations = {part: _conversations(folder / names[part]) for part in _PARTS}
     room = all(
-        _PARTS[part].dialogues is None or number < _PARTS[part].dialogues  # type: ignore[operator]
-        for part, rows in dialogues.items()
+        _PARTS[part].room is None or number < _PARTS[part].room  # type: ignore[operator]
+        for part, rows in conversations.items()
         for number in rows
     )
     for name, part in _PARTS.items():
-        for dialogue, rows in sorted(dialogues[name].items()):
+        for conversation, rows in sorted(conversations[name].items()):
             utterances = []
             for number, (where, row) in sorted(rows.items()):
-                stem = f"dia{dialogue}_utt{number}"
+                stem = f"dia{conversation}_utt{number}"
                 recording: dict[str, Any] = _span(row, where)
                 if clips is not None:
                     clip = clips / part.clips / f"{stem}.mp4"
                     recording = {"video": os.path.relpath(clip, target) if target else str(clip)}
                 utterances.append(Utterance(row["Speaker"], row["Utterance"], _label(row, where), stem, **recording))
-            id = str(dialogue + part.offset) if room else f"{name}_{dialogue}"
+            id = str(conversation + part.offset) if room else f"{name}_{conversation}"
             yield Transcript(id, tuple(utterances), part.split)
 
 
@@ -111,20 +111,20 @@ def _parts_in(folder: Path) -> dict[str, str]:
 _Rows = dict[int, tuple[str, dict[str, str]]]  # Utterance_ID -> the place and the columns of its row
 
 
-def _dialogues(path: Path) -> dict[int, _Rows]:
-    """Dialogue_ID -> its rows."""
-    dialogues: dict[int, _Rows] = {}
+def _conversations(path: Path) -> dict[int, _Rows]:
+    """Groups the rows of a part by their Dialogue_ID."""
+    conversations: dict[int, _Rows] = {}
     for where, row in _rows(path):
-        dialogue, utterance = (_number(row[column], f"{where}: {column}") for column in COLUMNS[3:5])
-        of_dialogue = dialogues.setdefault(dialogue, {})
-        if utterance in of_dialogue:
-            raise InputError(f"{where}: dialogue {dialogue} has utterance {utterance} twice")
-        of_dialogue[utterance] = where, row
-    return dialogues
+        number, utterance = (_number(row[column], f"{where}: {column}") for column in COLUMNS[3:5])
+        rows = conversations.setdefault(number, {})
+        if utterance in rows:
+            raise InputError(f"{where}: dialogue {number} has utterance {utterance} twice")
+        rows[utterance] = where, row
+    return conversations
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The place and the columns of each row."""
+    """Yields the place and the columns of each row."""
     text = _text(path)
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -143,7 +143,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _text(path: Path) -> str:
-    """The text of a file, whose lines are in UTF-8 or else, with a warning, in cp1252, as in older copies."""
+    """Reads the text of a file, whose lines are in UTF-8 or else, with a warning, in cp1252, as in older copies."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -180,7 +180,7 @@ def _label(row: Mapping[str, str], where: str) -> str:
 
 
 def _span(row: Mapping[str, str], where: str) -> dict[str, float]:
-    """Start and end in seconds; nothing where the span is empty, as it is once in MELD."""
+    """Returns start and end in seconds; nothing where the span is empty, as it is once in MELD."""
     seconds = []
     for column in ("StartTime", "EndTime"):
         time = _TIME.fullmatch(row[column])

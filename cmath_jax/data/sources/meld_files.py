@@ -29,5 +29,5 @@ def parts_of(names: Iterable[str]) -> dict[str, str]:
 
 def lacking(parts: Iterable[str]) -> list[str]:
     """Returns the names of the files that are not among the parts."""
-    there = set(parts)
-    return [f"{part}.csv" for part in PARTS if part not in there]
+    present = set(parts)
+    return [f"{part}.csv" for part in PARTS if part not in present]

@@ -1,4 +1,4 @@
-"""What a file or a folder looks like that is none of what can be read, and what to do with it: tables of kinds.
+"""Advice on a file or a folder that is none of what can be read: what it looks like and what to do; tables of kinds.
 
 `{path}` in a row stands for the file or folder, `{folder}` for the folder of the file, `{found}` for what was found.
 """

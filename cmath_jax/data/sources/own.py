@@ -1,4 +1,4 @@
-"""A folder of one's own conversations <-> a `Corpus`. docs/data.md describes the folder.
+"""Reads a folder of one's own conversations as a `Corpus`, and writes it. docs/data.md describes the folder.
 
 Shapes: n utterances of a conversation, d features.
 """
@@ -20,15 +20,9 @@ from cmath_jax.data.corpus import MODALITIES, SPLITS, UNLABELLED, Conversation, 
 from cmath_jax.data.sources import counts
 from cmath_jax.data.sources.arrays import FeatureTable, append_array
 from cmath_jax.data.sources.near_misses import likeness
-from cmath_jax.data.sources.stated import (
-    check_classes,
-    check_fields,
-    classes_of,
-    label_indices,
-    read_stated,
-    speakers_of,
-)
-from cmath_jax.data.sources.transcripts import Transcript, Utterance, numbered_transcripts, to_json, transcript_of
+from cmath_jax.data.sources.schema import Stated, Transcript, Utterance, decode
+from cmath_jax.data.sources.stated import check_classes, classes_of, label_indices, read_stated, speakers_of
+from cmath_jax.data.sources.transcripts import numbered_transcripts, to_json, transcript_of
 from cmath_jax.errors import InputError, InputWarning
 from cmath_jax.io.json_files import write_json
 from cmath_jax.io.whole import new_folder
@@ -38,28 +32,22 @@ CORPUS = "corpus.json"
 EXTRACTION = "features.json"
 
 
-@dataclass(frozen=True)
-class OwnFolder:
-    """What a folder says about its conversations, without their features.
+@dataclass(frozen=True, kw_only=True)
+class OwnFolder(Stated):
+    """A folder of conversations without their features: what it says, and what is found where it says nothing.
 
     Attributes:
       path: the folder.
       places: of each conversation the file and the line, for messages.
       transcripts: the conversations, in the order of the lines.
-      name, classes, speakers, license, source: as in `Corpus`.
     """
 
     path: Path
     places: tuple[str, ...]
     transcripts: tuple[Transcript, ...]
-    name: str
-    classes: tuple[str, ...]
-    speakers: int
-    license: str
-    source: str
 
-    def conversation(self, c: int, features: Mapping[str, np.ndarray]) -> Conversation:
-        transcript = self.transcripts[c]
+    def conversation(self, b: int, features: Mapping[str, np.ndarray]) -> Conversation:
+        transcript = self.transcripts[b]
         ids, texts = ([getattr(u, name) for u in transcript.utterances] for name in ("id", "text"))
         return Conversation(
             transcript.id,
@@ -71,14 +59,14 @@ class OwnFolder:
         )
 
     def labels(self) -> counts.Labels:
-        """Split -> for each of its conversations int32 [n], as in `Conversation`."""
+        """Returns the labels of each conversation of each split: int32 [n], as in `Conversation`."""
         return {
-            split: [label_indices(self.transcripts[c], self.classes) for c in self.lines(split)] for split in SPLITS
+            split: [label_indices(self.transcripts[b], self.classes) for b in self.lines(split)] for split in SPLITS
         }
 
     def lines(self, split: str) -> tuple[int, ...]:
-        """Which of the transcripts are of a split."""
-        return tuple(c for c, transcript in enumerate(self.transcripts) if transcript.split == split)
+        """Returns which of the transcripts are of a split."""
+        return tuple(b for b, transcript in enumerate(self.transcripts) if transcript.split == split)
 
 
 @dataclass(frozen=True)
@@ -99,12 +87,12 @@ class OwnSplit(Sequence[Conversation]):
     def __getitem__(self, i: int | slice) -> Conversation | list[Conversation]:
         if isinstance(i, slice):
             return [self[k] for k in range(len(self))[i]]
-        c = self.lines[i]
-        return self.folder.conversation(c, {m: table[c] for m, table in self.tables.items()})
+        b = self.lines[i]
+        return self.folder.conversation(b, {m: table[b] for m, table in self.tables.items()})
 
 
 def read_own(folder: str | os.PathLike[str], lazy: bool = False, check_counts: str = "error") -> Corpus:
-    """The corpus in a folder.
+    """Reads the corpus in a folder.
 
     Args:
       lazy: features are read when they are asked for, and are checked then.
@@ -132,7 +120,7 @@ def read_own(folder: str | os.PathLike[str], lazy: bool = False, check_counts: s
 
 
 def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> OwnFolder:
-    """What a folder says without its features.
+    """Reads a folder without its features.
 
     Args:
       check_counts: `error` or `warn`: what to do when it bears the name of a known data set, and conversations,
@@ -149,39 +137,34 @@ def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> 
         raise InputError(
             f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md{near}"
         )
-    stated = read_stated(folder / CORPUS)
-    check_fields(stated, folder / CORPUS)
+    default = {"source": f"conversations of {folder.resolve().name}"}
+    stated = decode(Stated, default | read_stated(folder / CORPUS), str(folder / CORPUS))
     places, transcripts = _read_conversations(path)
-    classes = classes_of(stated.get("classes"), folder / CORPUS, places, transcripts)
-    own = OwnFolder(
-        folder,
-        places,
-        transcripts,
-        name=stated.get("name") or folder.resolve().name,
-        classes=classes,
-        speakers=speakers_of(stated.get("speakers"), folder / CORPUS, places, transcripts),
-        license=stated.get("license", ""),
-        source=stated.get("source", f"conversations of {folder.resolve().name}"),
-    )
-    accepted = stated.get("check_counts") if check_counts == "error" else None
-    counts.check_counts(folder, own.name, classes, own.labels(), accepted or check_counts, own=True)
+    found = {
+        "name": stated.name or folder.resolve().name,
+        "classes": classes_of(stated.classes, folder / CORPUS, places, transcripts),
+        "speakers": speakers_of(stated.speakers, folder / CORPUS, places, transcripts),
+    }
+    own = OwnFolder(**vars(stated) | found, path=folder, places=places, transcripts=transcripts)
+    accepted = stated.check_counts if check_counts == "error" else check_counts
+    counts.check_counts(folder, own.name, own.classes, own.labels(), accepted, own=True)
     return own
 
 
 def feature_paths(folder: Path) -> dict[str, Path]:
-    """Modality letter -> the file of its features, for those that are there. Raises InputError where two are."""
+    """Returns the files of features by modality letter, of those that are there. Raises InputError where two are."""
     paths: dict[str, Path] = {}
     for m, name in MODALITIES.items():
-        there = [path for path in (folder / f"{name}.npz", folder / f"{name}.npy") if path.exists()]
-        if len(there) > 1:
+        found = [path for path in (folder / f"{name}.npz", folder / f"{name}.npy") if path.exists()]
+        if len(found) > 1:
             raise InputError(f"{folder} holds both {name}.npz and {name}.npy: remove one")
-        if there:
-            paths[m] = there[0]
+        if found:
+            paths[m] = found[0]
     return paths
 
 
 def content_paths(folder: Path) -> list[Path]:
-    """The files of a folder that are read, of those that are there."""
+    """Lists the files of a folder that are read, of those that are there."""
     paths = [folder / name for name in (CONVERSATIONS, CORPUS, EXTRACTION)]
     return [path for path in paths if path.exists()] + [*feature_paths(folder).values()]
 
@@ -279,7 +262,7 @@ def _read_conversations(path: Path) -> tuple[tuple[str, ...], tuple[Transcript, 
 
 
 def extraction_of(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Modality letter -> settings, for the modalities whose features are there."""
+    """Reads the settings of extraction by modality letter, for the modalities whose features are there."""
     stated = read_stated(folder / EXTRACTION)
     for name, settings in stated.items():
         if name not in MODALITIES.values() or not isinstance(settings, dict):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.corpus import CLASSES, MODALITIES, SPLITS, Conversation, Corpus, there
+from cmath_jax.data.corpus import CLASSES, MODALITIES, SPLITS, Conversation, Corpus, is_present
 from cmath_jax.data.sources import counts, values
 from cmath_jax.data.sources.layouts import TEXTS, FeatureFile, first_utterance, recognize
 from cmath_jax.errors import InputError
@@ -23,7 +23,7 @@ MELD_DEVELOPMENT = range(1039, 1153)  # the official development dialogues, whic
 def read_published(
     *paths: str | PathLike[str], dataset: str | None = None, text_layer: int = 1, check_counts: str = "error"
 ) -> Corpus:
-    """The corpus in a published feature file, or in a text-only file and one that has audio and visual.
+    """Reads the corpus in a published feature file, or in a text-only file and one that has audio and visual.
 
     Args:
       paths: one file with the three modalities, or two in any order, one of them text-only (layouts G and H).
@@ -61,7 +61,7 @@ def read_published(
 
 
 def draw_validation(corpus: Corpus, fraction: float = 0.2, seed: int = 0) -> Corpus:
-    """The corpus with round(fraction * n) of its n training conversations moved to validation, at random.
+    """Moves round(fraction * n) of the n training conversations of a corpus to validation, drawn at random.
 
     Raises:
       InputError: it has a validation split already, the seed is negative, or a split would be left empty.
@@ -81,7 +81,7 @@ def draw_validation(corpus: Corpus, fraction: float = 0.2, seed: int = 0) -> Cor
 
 
 def published12(corpus: Corpus) -> Corpus:
-    """The corpus of IEMOCAP with the conversations of `PUBLISHED12` moved from training to validation.
+    """Moves the conversations of `PUBLISHED12` of IEMOCAP from training to validation.
 
     Raises:
       InputError: it has a validation split already, or lacks some of the 12 in training.
@@ -115,7 +115,7 @@ def _move_to_validation(corpus: Corpus, ids: set[str], how: str) -> Corpus:
 
 
 def _combine(files: Sequence[FeatureFile]) -> FeatureFile:
-    """Two files as one: text and splits of the text-only one, all else of the other, once they are found to agree."""
+    """Combines two files: text and splits of the text-only one, all else of the other, once they are found to agree."""
     one, two = sorted(files, key=lambda file: not file.layout.text_only)
     if two.layout.name not in one.layout.combines_with:
         titles = " and ".join(file.layout.title for file in files)
@@ -162,8 +162,10 @@ def _check_nothing_missing(corpus: Corpus, path: str) -> None:
     for split in SPLITS:
         for c in corpus.splits[split]:
             for m, x_nd in c.features.items():
-                if not there(x_nd).all():
-                    where = f"{path}: {corpus.name} {split}, conversation {c.id!r}, utterance {there(x_nd).argmin()}"
+                if not is_present(x_nd).all():
+                    where = (
+                        f"{path}: {corpus.name} {split}, conversation {c.id!r}, utterance {is_present(x_nd).argmin()}"
+                    )
                     raise InputError(f"{where}: {MODALITIES[m]} feature 0 is nan")
 
 
@@ -174,7 +176,7 @@ def _ids(file: FeatureFile, split: str) -> list[int | str]:
 
 
 def _split_ids(file: FeatureFile, dataset: str) -> dict[str, list[Any]]:
-    """Split -> sorted native ids: the order of a set of strings would change from one process to the next."""
+    """Returns split -> sorted native ids: the order of a set of strings would change from one process to the next."""
     ids = {split: _ids(file, split) for split in SPLITS}
     if dataset == "meld" and "validation" not in file.slots:
         ids["validation"] = [id for id in ids["train"] if id in MELD_DEVELOPMENT]
@@ -193,7 +195,7 @@ def _split_ids(file: FeatureFile, dataset: str) -> dict[str, list[Any]]:
 def _conversation(
     file: FeatureFile, id: int | str, slots: Mapping[str, str], dataset: str, speakers: int
 ) -> Conversation:
-    """One conversation; `slots` says in which slot each modality is."""
+    """Makes one conversation; `slots` says in which slot each modality is."""
     where = f"{file.path}: conversation {id!r}"
 
     def read(slot: str) -> Any:

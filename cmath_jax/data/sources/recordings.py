@@ -1,10 +1,10 @@
-"""Which of the recordings that conversations name are there."""
+"""Recordings that conversations name, and which of them are there."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 
 _SHOWN = 3  # of those that are not there
 

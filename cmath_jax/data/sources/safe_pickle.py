@@ -1,4 +1,4 @@
-"""Read pickles from the internet: numpy arrays and plain containers come out, and nothing in the file is run.
+"""A reader for pickles from the internet: numpy arrays and plain containers come out, and nothing in the file is run.
 
 A pickle is a program for a small stack machine. Here that machine knows only the instructions which build data, and
 every name that a file may ask for stands for a function of this module, never for the numpy or Python object itself:
@@ -40,7 +40,7 @@ _DAMAGED = (
 
 
 def load(path: str | PathLike[str]) -> Any:
-    """The object in a pickle file of any protocol, written by Python 2 or 3.
+    """Reads the object in a pickle file of any protocol, written by Python 2 or 3.
 
     Raises:
       InputError: the file cannot be read, is not a whole pickle, or asks for anything but numpy arrays of numbers or
@@ -108,14 +108,14 @@ _NDARRAY = object()  # stands for `numpy.ndarray` itself, which a pickle only na
 
 
 def _reconstruct(subtype: object, _shape: object, _typecode: object) -> np.ndarray:
-    """An empty array, which the BUILD that follows fills."""
+    """Returns an empty array, which the BUILD that follows fills."""
     if subtype is not _NDARRAY:
         raise _NotAdmittedError("numpy.core.multiarray._reconstruct of something other than numpy.ndarray")
     return np.zeros(0)
 
 
 def _content(shape: Any, dtype: Any, data: Any) -> bytes:
-    """The bytes of an array after the check that there are just as many as its shape and its dtype need."""
+    """Returns the bytes of an array after the check that there are just as many as its shape and its dtype need."""
     data = data.data if isinstance(data, _ByteString) else data
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
         raise _NotAdmittedError(f"an array from a {type(data).__name__} with a {type(dtype).__name__}")
@@ -144,19 +144,19 @@ def _scalar(dtype: Any, data: object) -> Any:
 
 
 def _encode(text: str, encoding: object) -> bytes:
-    """How pickle protocols 0 to 2 write bytes."""
+    """Encodes text as bytes: pickle protocols 0 to 2 write bytes so."""
     if encoding not in ("latin1", "latin-1"):
         raise _NotAdmittedError(f"_codecs.encode to {brief(encoding)}")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """How pickle protocols 0 to 2 write bytes of length 0."""
+    """Returns no bytes: pickle protocols 0 to 2 write bytes of length 0 so."""
     return b""
 
 
 def _check_keys(keys: Iterable[object]) -> None:
-    """Refuse keys that nest: to hash a tuple of a tuple of a ... overflows the C stack and kills the process."""
+    """Refuses keys that nest: to hash a tuple of a tuple of a ... overflows the C stack and kills the process."""
     for key in keys:
         if isinstance(key, tuple | frozenset):
             raise _NotAdmittedError(f"a {type(key).__name__} as the key of a container")
@@ -203,14 +203,14 @@ _OPCODE_NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes
 
 
 def _reduce(machine: Any) -> None:
-    """REDUCE: call a function on a tuple. The only callables that can be on the stack are those of `_ADMITTED`."""
+    """Calls a function on a tuple (REDUCE). The only callables that can be on the stack are those of `_ADMITTED`."""
     args = machine.stack.pop()
     machine.spend(sum(len(arg) for arg in args if isinstance(arg, Sized)))
     machine.stack[-1] = machine.stack[-1](*args)
 
 
 def _build(machine: Any) -> None:
-    """BUILD: give an object its state; only arrays and dtypes have one here."""
+    """Gives an object its state (BUILD); only arrays and dtypes have one here."""
     state = machine.stack.pop()
     target = machine.stack[-1]
     if isinstance(target, _Dtype):
@@ -226,19 +226,19 @@ def _build(machine: Any) -> None:
 
 
 def _bytearray8(machine: Any) -> None:
-    """BYTEARRAY8, without allocating a length that the file merely claims."""
+    """Reads BYTEARRAY8 without allocating a length that the file merely claims."""
     (size,) = struct.unpack("<Q", machine.read(8))
     machine.append(bytearray(machine.read(size)))
 
 
 def _inst(machine: Any) -> None:
-    """INST: make an instance of a named class; here only the name is of interest, for the message."""
+    """Refuses to make an instance of a named class (INST); only the name is of interest, for the message."""
     module, name = (machine.readline()[:-1].decode("latin1") for _ in range(2))
     raise _NotAdmittedError(f"{module}.{name}")
 
 
 def _refuse(code: int) -> Callable[[Any], None]:
-    """The handler of an opcode that is not admitted."""
+    """Returns the handler of an opcode that is not admitted."""
 
     def handler(_machine: Any) -> None:
         if code not in _OPCODE_NAMES:
@@ -249,12 +249,12 @@ def _refuse(code: int) -> Callable[[Any], None]:
 
 
 def _handlers(names: str) -> dict[int, Callable[[Any], None]]:
-    """The standard library's handlers of the named opcodes."""
+    """Returns the standard library's handlers of the named opcodes."""
     return {code: pickle._Unpickler.dispatch[code] for name in names.split() for code in getattr(pickle, name)}
 
 
 def _keyed(code: int, keys: slice) -> Callable[[Any], None]:
-    """The standard library's handler of an opcode that puts keys into a container, after a check of the keys."""
+    """Returns the standard library's handler of an opcode that puts keys into a container, after a check of them."""
     standard = pickle._Unpickler.dispatch[code]
 
     def handler(machine: Any) -> None:
@@ -282,7 +282,7 @@ class _Unpickler(pickle._Unpickler):
         self._allowance = 4 * len(data)  # an honest array passes through here twice, as text and as its content
 
     def spend(self, size: int) -> None:
-        """Count what is copied, so that a small file which copies one object again and again stays small."""
+        """Counts what is copied, so that a small file which copies one object again and again stays small."""
         self._allowance -= size
         if self._allowance < 0:
             raise _NotAdmittedError("far more data than it holds")

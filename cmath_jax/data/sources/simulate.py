@@ -102,13 +102,13 @@ class Simulation:
 
 
 def simulate(simulation: Simulation) -> Corpus:
-    """The whole corpus in memory. A larger split begins with the conversations of a smaller one."""
+    """Simulates the whole corpus in memory. A larger split begins with the conversations of a smaller one."""
     splits = {split: tuple(conversations(simulation, split)) for split in SPLITS}
     return Corpus("simulated", simulation.class_names, splits, simulation.max_speakers, source=repr(simulation))
 
 
 def simulate_lazily(simulation: Simulation) -> Corpus:
-    """The same corpus, each conversation made when it is asked for: for one that is larger than memory."""
+    """Simulates the same corpus, each conversation when it is asked for: for one that is larger than memory."""
     splits = {split: SimulatedSplit(simulation, split) for split in SPLITS}
     return Corpus(
         "simulated", simulation.class_names, splits, simulation.max_speakers, source=repr(simulation), lazy=True
@@ -116,7 +116,7 @@ def simulate_lazily(simulation: Simulation) -> Corpus:
 
 
 def conversations(simulation: Simulation, split: str) -> Iterator[Conversation]:
-    """The conversations of a split one at a time."""
+    """Yields the conversations of a split one at a time."""
     return iter(SimulatedSplit(simulation, split))
 
 
@@ -142,9 +142,9 @@ class SimulatedSplit(Sequence[Conversation]):
 
 
 def conversation(simulation: Simulation, split: str, index: int) -> Conversation:
-    """Conversation `index` of a split: a pure function of the arguments, whatever the size of the split."""
+    """Simulates conversation `index` of a split: a pure function of the arguments, whatever the size of the split."""
     s, world = simulation, _world(simulation)
-    rng = _stream(s.seed, 1 + SPLITS.index(split), index)
+    rng = _generator(s.seed, 1 + SPLITS.index(split), index)
     n = int(np.clip(np.rint(rng.gamma(_LENGTH_SHAPE, s.mean_length / _LENGTH_SHAPE)), 1, s.max_length))
     speakers = _speakers(rng, n, s.max_speakers)
     labels = _labels(rng, speakers, world.shares, s.inertia, s.contagion)
@@ -162,27 +162,27 @@ def conversation(simulation: Simulation, split: str, index: int) -> Conversation
     features = {}
     for m, (dim, strength) in _modalities(s).items():
         clarity_n1 = rng.uniform(0.4, 1.6, (n, 1))
-        person_sc = world.roles[m] + rng.normal(size=(s.max_speakers, s.classes))
-        evidence_nc = strength * clarity_n1 * world.prototypes_cc[labels] + s.speaker_strength * person_sc[speakers]
-        signal_nl = np.concatenate([evidence_nc, echoes[m], signs[m][:, None]], axis=1)
-        features[m] = (signal_nl @ world.bases[m] + rng.normal(size=(n, dim))).astype(np.float32)
+        person_vc = world.roles[m] + rng.normal(size=(s.max_speakers, s.classes))
+        evidence_nc = strength * clarity_n1 * world.prototypes_cc[labels] + s.speaker_strength * person_vc[speakers]
+        signal_nx = np.concatenate([evidence_nc, echoes[m], signs[m][:, None]], axis=1)
+        features[m] = (signal_nx @ world.bases[m] + rng.normal(size=(n, dim))).astype(np.float32)
     return Conversation(f"{split}-{index}", features, speakers, labels)
 
 
 @dataclass(frozen=True)
 class _World:
-    """What all conversations of a corpus share. The latent signal is evidence [C], echo [C] and one sign."""
+    """The parts that all conversations of a corpus share. The latent signal is evidence [c], echo [c] and one sign."""
 
-    shares: np.ndarray  # [C], how frequent each emotion is
-    side: np.ndarray  # [C], +1 and -1 for the two partners, 0 for an emotion without one
+    shares: np.ndarray  # [c], how frequent each emotion is
+    side: np.ndarray  # [c], +1 and -1 for the two partners, 0 for an emotion without one
     prototypes_cc: np.ndarray  # the evidence that each emotion leaves
-    bases: dict[str, np.ndarray]  # modality -> [2C + 1, d_m], from the latent signal to features
-    roles: dict[str, np.ndarray]  # modality -> [S, C], the offset of each speaker index
+    bases: dict[str, np.ndarray]  # modality -> [2c + 1, d_m], from the latent signal to features
+    roles: dict[str, np.ndarray]  # modality -> [v, c], the offset of each speaker index
 
 
 @lru_cache(maxsize=8)
 def _world(s: Simulation) -> _World:
-    rng = _stream(s.seed, 0, 0)
+    rng = _generator(s.seed, 0, 0)
     shares = np.array(_MELD_SHARES if s.classes == 7 else 1 / np.arange(1, s.classes + 1) ** 1.3)
     ranked = np.argsort(-shares, kind="stable")
     side, partner = np.zeros(s.classes), np.arange(s.classes)
@@ -205,35 +205,35 @@ def _modalities(s: Simulation) -> dict[str, tuple[int, float]]:
     }
 
 
-def _stream(seed: int, *address: int) -> np.random.Generator:
+def _generator(seed: int, *address: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=address))
 
 
 def _orthonormal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """A random matrix [rows, columns] with orthonormal rows, or columns where there are more rows."""
+    """Draws a matrix [rows, columns] with orthonormal rows, or columns where there are more rows."""
     left, _, right = np.linalg.svd(rng.normal(size=(rows, columns)), full_matrices=False)
     return left @ right
 
 
 def _speakers(rng: np.random.Generator, n: int, most: int) -> np.ndarray:
-    """int32 [n]: who speaks when. Half of all conversations have two speakers, a quarter three, and so on."""
+    """Draws who speaks when, int32 [n]. Half of all conversations have two speakers, a quarter three, and so on."""
     cast = min(1 + int(rng.geometric(0.5)), most)
     keeps, returns = rng.random(n) < _KEEPS_THE_FLOOR, rng.random(n) < _COMES_BACK
-    step = rng.integers(1, cast, n)  # to anyone but the present speaker
+    offset = rng.integers(1, cast, n)  # to anyone but the current speaker
     speakers = np.zeros(n, np.int32)
-    before = present = 0
+    before = current = 0
     for i in range(1, n):
         if not keeps[i]:
-            other = before if returns[i] and before != present else (present + step[i]) % cast
-            before, present = present, int(other)
-        speakers[i] = present
+            other = before if returns[i] and before != current else (current + offset[i]) % cast
+            before, current = current, int(other)
+        speakers[i] = current
     return speakers
 
 
 def _labels(
     rng: np.random.Generator, speakers: np.ndarray, shares: np.ndarray, inertia: float, contagion: float
 ) -> np.ndarray:
-    """int32 [n]: emotions by inertia, contagion or at random; each way keeps the frequencies at `shares`."""
+    """Draws emotions by inertia, contagion or at random, int32 [n]; each way keeps the frequencies at `shares`."""
     n = len(speakers)
     labels = rng.choice(len(shares), n, p=shares).astype(np.int32)
     cause = rng.random(n)

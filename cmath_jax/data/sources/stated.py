@@ -1,6 +1,6 @@
-"""What the corpus.json of a folder of conversations states, and what is found where it states nothing."""
+"""Reads what the corpus.json of a folder of conversations states, and finds what it does not state."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -8,35 +8,16 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED
-from cmath_jax.data.sources import counts
-from cmath_jax.data.sources.transcripts import Transcript
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError, suggestion
 from cmath_jax.io.files import unreadable
 from cmath_jax.io.json_files import read_object, to_json
 
-_FIELDS = {"name": str, "classes": list, "speakers": int, "license": str, "source": str, "check_counts": str}
 _INDICES = 1000  # a number as a speaker is an index; one as large as this is more likely a name
 
 
-def check_fields(stated: Mapping[str, Any], path: Path) -> None:
-    """Raises InputError for a field of corpus.json that is unknown or of another type."""
-    for name, value in stated.items():
-        if name not in _FIELDS:
-            known = [f'"{field}"' for field in _FIELDS]
-            raise InputError(f"{path}: unknown field {brief(name)}; {suggestion(name, known)}")
-        if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
-            kind = {str: "text", list: "a list of names", int: "a number"}[_FIELDS[name]]
-            raise InputError(f"{path}: {name} is {brief(value)}, not {kind}")
-    found = stated.get("check_counts", "error")
-    if found not in counts.COUNT_CHECKS:
-        allowed = " or ".join(counts.COUNT_CHECKS)
-        raise InputError(f'{path}: "check_counts" is {brief(found)}; it can be {allowed}')
-    if not 1 <= stated.get("speakers", 1) < 2**31:
-        raise InputError(f"{path}: speakers is {stated['speakers']}: one is the least")
-
-
 def read_stated(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is no file. Raises InputError."""
+    """Reads the object in a file; empty where there is no file. Raises InputError."""
     if not path.exists():
         return {}
     try:
@@ -50,7 +31,7 @@ def read_stated(path: Path) -> dict[str, Any]:
 
 
 def _labelled(places: Sequence[str], transcripts: Sequence[Transcript]) -> Iterator[tuple[str, str]]:
-    """The place and the label of every utterance that has one."""
+    """Yields the place and the label of every utterance that has one."""
     for place, transcript in zip(places, transcripts, strict=True):
         for i, utterance in enumerate(transcript.utterances):
             if utterance.label is not None:
@@ -58,23 +39,23 @@ def _labelled(places: Sequence[str], transcripts: Sequence[Transcript]) -> Itera
 
 
 def label_indices(transcript: Transcript, classes: Sequence[str]) -> np.ndarray:
-    """int32 [n]: the labels of a conversation as indices into the classes; `UNLABELLED` where there is none."""
+    """Returns the labels of a conversation as indices into the classes, int32 [n]; `UNLABELLED` where there is none."""
     index = {name: i for i, name in enumerate(classes)}
     labels = [UNLABELLED if u.label is None else index[u.label] for u in transcript.utterances]
     return np.array(labels, np.int32)
 
 
 def classes_of(
-    stated: list[Any] | None, path: Path, places: Sequence[str], transcripts: Sequence[Transcript]
+    stated: Sequence[Any], path: Path, places: Sequence[str], transcripts: Sequence[Transcript]
 ) -> tuple[str, ...]:
-    """Those that corpus.json names, or else the labels that there are, sorted."""
+    """Returns the classes that corpus.json names, or else (none) the labels that there are, sorted."""
     for where, label in _labelled(places, transcripts):
         if not label:
             raise InputError(f"{where}: label is empty; leave it out where there is none")
-        if stated is not None and label not in stated:
+        if stated and label not in stated:
             hint = suggestion(label, [str(name) for name in stated], otherwise=f"{path.name} has")
             raise InputError(f"{where}: label {brief(label)} is none of the classes; {hint}")
-    if stated is not None:
+    if stated:
         check_classes(stated, str(path))
         return tuple(stated)
     found = sorted({label for _, label in _labelled(places, transcripts)})
@@ -94,9 +75,9 @@ def check_classes(classes: Sequence[Any], where: str) -> None:
         raise InputError(f"{where}: classes are {', '.join(classes)}: they must be two at least, and all different")
 
 
-def speakers_of(stated: int | None, path: Path, places: Sequence[str], transcripts: Sequence[Transcript]) -> int:
-    """How many speaker indices there are: as corpus.json says, or else as are found, two at least."""
-    limit = _INDICES if stated is None else stated
+def speakers_of(stated: int, path: Path, places: Sequence[str], transcripts: Sequence[Transcript]) -> int:
+    """Returns how many speaker indices there are: as corpus.json says, or else (0) as are found, two at least."""
+    limit = stated or _INDICES
     most = 2
     for place, transcript in zip(places, transcripts, strict=True):
         speaker_n = transcript.speaker_indices()
@@ -105,10 +86,10 @@ def speakers_of(stated: int | None, path: Path, places: Sequence[str], transcrip
             speaker = transcript.utterances[i].speaker
             reason = (
                 f"{path.name} says that there are {stated}"
-                if stated is not None
+                if stated
                 else f"a number is an index; write a name as text, or how many speakers there are in {path.name}"
             )
             where = f"{place}, conversation {brief(transcript.id)}, utterance {i}"
             raise InputError(f"{where}: speaker {brief(speaker)} has the index {speaker_n[i]}; {reason}")
         most = max(most, int(speaker_n.max()) + 1)
-    return most if stated is None else stated
+    return stated or most

@@ -1,4 +1,4 @@
-"""What a feature file holds for one conversation -> ids, words and arrays; a defect is an error that names its place.
+"""Values that a feature file holds for one conversation -> ids, words and arrays; an error names the place of a defect.
 
 Everywhere `where` is that place, with which the message of an `InputError` begins.
 """
@@ -17,7 +17,7 @@ def is_sequence(value: object) -> bool:
 
 
 def conversation_id(id: object, where: str) -> int | str:
-    """The id of a conversation as int or str, whatever type it has in the file; a string of digits is a number."""
+    """Returns the id of a conversation as int or str, whatever its type in the file; a string of digits is a number."""
     if isinstance(id, str | bytes):
         text = _text(id)
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else text
@@ -27,7 +27,7 @@ def conversation_id(id: object, where: str) -> int | str:
 
 
 def words(item: object, where: str, name: str) -> tuple[str, ...]:
-    """A string per utterance; `InputError` for anything else."""
+    """Returns a string per utterance. Raises InputError for anything else."""
     rows = _utterances(item, where, name)
     for utterance, row in enumerate(rows):
         if not isinstance(row, str | bytes):
@@ -36,7 +36,7 @@ def words(item: object, where: str, name: str) -> tuple[str, ...]:
 
 
 def labels(item: object, where: str) -> list[int]:
-    """An integer per utterance, of any size; `InputError` for anything else."""
+    """Returns an integer per utterance, of any size. Raises InputError for anything else."""
     rows = _utterances(item, where, "labels")
     for utterance, label in enumerate(rows):
         if not isinstance(label, int | np.integer) or isinstance(label, bool):
@@ -45,27 +45,29 @@ def labels(item: object, where: str) -> list[int]:
 
 
 def letters(item: object, where: str) -> np.ndarray:
-    """int32 [n]: 0 for M, 1 for anything else, as in every loader of IEMOCAP; `InputError` for what is no text."""
+    """Returns 0 for M, 1 for anything else, int32 [n], as every loader of IEMOCAP does. Raises InputError for what is
+    no text.
+    """
     return np.array([word != "M" for word in words(item, where, "speakers")], np.int32)
 
 
 def one_hot(item: object, where: str, speakers: int) -> np.ndarray:
-    """int32 [n] from n one-hot vectors of length `speakers`; `InputError` for anything else."""
-    rows_ns = features(item, where, "speakers")
-    if not len(rows_ns):
+    """Converts n one-hot vectors of length `speakers` to int32 [n]. Raises InputError for anything else."""
+    rows_nv = features(item, where, "speakers")
+    if not len(rows_nv):
         return np.zeros(0, np.int32)
-    if rows_ns.shape[1] != speakers:
-        found = f"{rows_ns.shape[1]} numbers, in the conversations before {speakers}"
+    if rows_nv.shape[1] != speakers:
+        found = f"{rows_nv.shape[1]} numbers, in the conversations before {speakers}"
         raise InputError(f"{where}: speakers has vectors of {found}")
-    wrong = np.flatnonzero(((rows_ns != 0) != (rows_ns == 1)).any(1) | ((rows_ns == 1).sum(1) != 1))
+    wrong = np.flatnonzero(((rows_nv != 0) != (rows_nv == 1)).any(1) | ((rows_nv == 1).sum(1) != 1))
     if wrong.size:
-        found = brief(rows_ns[wrong[0]].tolist())
+        found = brief(rows_nv[wrong[0]].tolist())
         raise InputError(f"{where}, utterance {wrong[0]}: speakers has {found}, which is not one-hot")
-    return rows_ns.argmax(1).astype(np.int32)
+    return rows_nv.argmax(1).astype(np.int32)
 
 
 def features(item: object, where: str, name: str) -> np.ndarray:
-    """float32 [n, d] from a list or an array of n vectors of length d; `InputError` for anything else."""
+    """Converts a list or an array of n vectors of length d to float32 [n, d]. Raises InputError for anything else."""
     rows = [_vector(row, f"{where}, utterance {k}: {name}") for k, row in enumerate(_utterances(item, where, name))]
     for utterance, row in enumerate(rows):
         if len(row) != len(rows[0]):
@@ -75,7 +77,7 @@ def features(item: object, where: str, name: str) -> np.ndarray:
 
 
 def _vector(row: Any, where: str) -> np.ndarray:
-    """float32 [d] from a list or an array of d numbers."""
+    """Converts a list or an array of d numbers to float32 [d]."""
     if isinstance(row, list | tuple):
         strange = [t.__name__ for t in set(map(type, row)) if not issubclass(t, int | float | np.integer | np.floating)]
         if strange:
@@ -97,7 +99,7 @@ def _utterances(item: Any, where: str, name: str) -> Any:
 
 
 def _text(value: str | bytes) -> str:
-    """A string that UTF-8 can hold: half a surrogate pair, which a pickle admits, becomes a question mark."""
+    """Returns a string that UTF-8 can hold: half a surrogate pair, which a pickle admits, becomes a question mark."""
     text = text_of(value) if isinstance(value, bytes) else value
     return text.encode(errors="replace").decode()
 

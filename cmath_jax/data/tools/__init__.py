@@ -1,1 +1,1 @@
-"""What the command line of the data does: check, convert, publish."""
+"""The actions of the command line of the data: check, convert, publish."""

@@ -1,4 +1,4 @@
-"""What is in a folder of conversations or in a published file, once all of it is found to be sound."""
+"""A summary of a folder of conversations or of a published file, once all of it is found to be sound."""
 
 import contextlib
 import itertools
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.corpus import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, there
+from cmath_jax.data.corpus import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, is_present
 from cmath_jax.data.sources.class_names import doubtful_classes
 from cmath_jax.data.sources.own import OwnFolder, feature_paths, read_folder, read_own
 from cmath_jax.data.sources.published import draw_validation, read_published
@@ -33,7 +33,7 @@ class _Checked:
 
 
 def check(path: Path, text_layer: int = 1, check_counts: str = "error") -> str:
-    """A summary, in lines. Raises InputError, as `read_own` and `read_published`, for what is not sound."""
+    """Checks a folder or a file and returns a summary, in lines. Raises InputError for what is not sound."""
     if path.is_file() or (path.suffix == ".pkl" and not path.is_dir()):
         corpus = read_published(path, text_layer=text_layer, check_counts=check_counts)
         return _summary(_checked(corpus))
@@ -91,7 +91,7 @@ def _not_yet(checked: _Checked) -> Iterator[str]:
 
 
 def _lacking_for_training(checked: _Checked) -> Iterator[str]:
-    """What training would refuse, with the default options of the data."""
+    """Yields what training would refuse, with the default options of the data."""
     corpus = Corpus(checked.name, checked.classes, checked.splits, checked.speakers, lazy=True)  # is checked already
     if not corpus.splits["validation"]:
         # Nothing is drawn of too few; then it is empty below.
@@ -113,20 +113,22 @@ def _rows(checked: _Checked) -> Iterator[list[str]]:
     def row(name: str, value: Callable[[Sequence[Conversation]], object]) -> list[str]:
         return [name, *(str(value(checked.splits[split])) if checked.splits[split] else "-" for split in SPLITS)]
 
-    def labels(talks: Sequence[Conversation]) -> np.ndarray:
-        label_n = np.concatenate([c.labels for c in talks])
+    def labels(conversations: Sequence[Conversation]) -> np.ndarray:
+        label_n = np.concatenate([c.labels for c in conversations])
         return label_n[label_n != UNLABELLED]
 
     def share(i: int) -> Callable[[Sequence[Conversation]], str]:
-        return lambda talks: _share(int((labels(talks) == i).sum()), len(labels(talks)))
+        return lambda conversations: _share(int((labels(conversations) == i).sum()), len(labels(conversations)))
 
     yield row("conversations", len)
-    yield row("utterances", lambda talks: sum(map(len, talks)))
-    yield row("labelled", lambda talks: len(labels(talks)))
-    yield row("length, least", lambda talks: min(map(len, talks)))
-    yield row("length, median", lambda talks: f"{np.median([len(c) for c in talks]):g}")
-    yield row("length, most", lambda talks: max(map(len, talks)))
-    yield row("speakers of a conversation, most", lambda talks: max(len(np.unique(c.speakers)) for c in talks))
+    yield row("utterances", lambda conversations: sum(map(len, conversations)))
+    yield row("labelled", lambda conversations: len(labels(conversations)))
+    yield row("length, least", lambda conversations: min(map(len, conversations)))
+    yield row("length, median", lambda conversations: f"{np.median([len(c) for c in conversations]):g}")
+    yield row("length, most", lambda conversations: max(map(len, conversations)))
+    yield row(
+        "speakers of a conversation, most", lambda conversations: max(len(np.unique(c.speakers)) for c in conversations)
+    )
     for i, name in enumerate(checked.classes):
         yield row(f"class {name}", share(i))
     for m in next(c.features for split in SPLITS for c in checked.splits[split]):
@@ -135,9 +137,9 @@ def _rows(checked: _Checked) -> Iterator[list[str]]:
         yield row(f"conversations without {name}", partial(_lacking, m=m, whole=True))
 
 
-def _lacking(talks: Sequence[Conversation], m: str, whole: bool) -> int:
-    """How many utterances, or whole conversations, lack a modality."""
-    missing = [~there(c.features[m]) for c in talks]
+def _lacking(conversations: Sequence[Conversation], m: str, whole: bool) -> int:
+    """Counts the utterances, or the whole conversations, that lack a modality."""
+    missing = [~is_present(c.features[m]) for c in conversations]
     return sum(int(missing_n.all() if whole else missing_n.sum()) for missing_n in missing)
 
 
@@ -154,7 +156,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _repeated(splits: Mapping[str, Sequence[Conversation]]) -> Iterator[str]:
-    """Texts that would tell a model of one split about another."""
+    """Counts texts that would tell a model of one split about another."""
     texts = {
         split: {text for c in splits[split] for text in c.sentences if len(text.split()) >= LONG} for split in SPLITS
     }

@@ -1,4 +1,4 @@
-"""From one form of a data set to another: published pickle, MELD's CSV files, folder of one's own conversations."""
+"""Conversion of a data set from one form to another: published pickle, MELD's CSV files, folder of conversations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,8 @@ from cmath_jax.data.sources.meld_csv import CLIPS, STATED, is_meld, read_meld_cs
 from cmath_jax.data.sources.own import CONVERSATIONS, read_own, write_own, write_transcripts
 from cmath_jax.data.sources.published import read_published
 from cmath_jax.data.sources.recordings import recordings_line
+from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.data.sources.stated import label_indices
-from cmath_jax.data.sources.transcripts import Transcript
 from cmath_jax.data.tools.publish import write_published
 from cmath_jax.errors import InputError
 
@@ -64,7 +64,7 @@ def _convert_meld_csv(source: Path, target: Path, clips: Path | None, to_file: b
 
 
 def _clips(transcripts: Sequence[Transcript], target: Path, clips: Path | None) -> list[str]:
-    """What is to say of the clips: how many are named, and how many of them are not there."""
+    """Returns what is to say of the clips: how many are named, and how many of them are not there."""
     if clips is None:
         return []
     line, gone = recordings_line(transcripts, target)

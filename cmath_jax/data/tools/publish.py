@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cmath_jax.data.corpus import CLASSES, MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, there
+from cmath_jax.data.corpus import CLASSES, MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, is_present
 from cmath_jax.data.sources import counts
 from cmath_jax.data.sources.published import MELD_DEVELOPMENT, read_published
 from cmath_jax.errors import InputError, reason
@@ -74,8 +74,8 @@ def _check(corpus: Corpus, dataset: str) -> None:
                 utterance = (c.labels == UNLABELLED).argmax()
                 raise InputError(f"{where}, utterance {utterance}: it has no label, but {layout} needs one")
             for m, x_nd in c.features.items():
-                if not there(x_nd).all():
-                    at = f"{where}, utterance {there(x_nd).argmin()}"
+                if not is_present(x_nd).all():
+                    at = f"{where}, utterance {is_present(x_nd).argmin()}"
                     raise InputError(f"{at}: its {MODALITIES[m]} is missing, for which {layout} has no place")
 
 
@@ -123,7 +123,7 @@ def _content(corpus: Corpus, dataset: str) -> tuple[Any, ...]:
 
 
 def _for_every_numpy(content: tuple[Any, ...]) -> bytes:
-    """A pickle that versions 1 and 2 of numpy read: it names a function by its place in 1, where 2 finds it too."""
+    """Pickles for versions 1 and 2 of numpy: a function is named by its place in 1, where 2 finds it too."""
     # Protocol 3 names it once, as text, before the first array.
     new, old = (f"cnumpy{core}.multiarray\n_reconstruct\n".encode() for core in ("._core", ".core"))
     return pickle.dumps(content, protocol=3).replace(new, old, 1)

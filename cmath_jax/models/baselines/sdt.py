@@ -1,15 +1,14 @@
 """SDT: a transformer-based model with self-distillation (Ma et al., 2024), in its equations; see docs/baselines.md.
 
-Shapes and letters as in `models.cmath`; m the target modality, s the source that it attends to, k their fusion.
+Shapes and letters as in `models.cmath`; m the target modality, then the source that it attends to; k their fusion.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES, Sizes
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.attention import MASKED, Attention
 from cmath_jax.models.layers import (
     Context,
@@ -18,20 +17,20 @@ from cmath_jax.models.layers import (
     Dropout,
     LayerNorm,
     SpeakerEmbedding,
+    repeat_along,
     sinusoids,
     softmax_gate,
-    spread,
 )
 from cmath_jax.models.outputs import Outputs
 
 
 class GatedBlocks(nn.Module):
-    """What every target modality hears from every source (itself too): attention, feed-forward layer, unimodal gate.
+    """The blocks by which every modality attends to each (itself too): attention, feed-forward layer, unimodal gate.
 
     Only the feed-forward layer is normalized, and before it (pre-norm). The dropout of the attention's output is the
     one that `Attention` ends with. Its queries, keys and values have no bias. Of the three biases of the original only
     that of the queries matters, and a query can read it off P, whose slowest cosine is 1 up to 1e-4 all along.
-    The stack of all layers is [m, s].
+    The stack of all layers is [m, m].
 
     Attributes:
       heads: attention heads; they divide the width.
@@ -43,7 +42,7 @@ class GatedBlocks(nn.Module):
 
     @nn.compact
     def __call__(self, x_mrld: jax.Array, context: Context) -> jax.Array:
-        """[m, s, r, l, d]."""
+        """Computes [m, m, r, l, d]: what each target modality hears from each source."""
         modalities, *_, width = x_mrld.shape
         stack = (modalities, modalities)
 
@@ -51,7 +50,7 @@ class GatedBlocks(nn.Module):
             return Dense((width,), stack, use_bias, self.dtype, name=name)
 
         heard = Attention(self.heads, self.dtype, name="attention")(x_mrld, x_mrld, context)
-        y = spread(x_mrld, 1, modalities) + heard
+        y = repeat_along(x_mrld, 1, modalities) + heard
         f = LayerNorm(stack, self.dtype, name="norm")(y)
         f = nn.gelu(dense("hidden")(f), approximate=True)
         f = dense("project")(Dropout()(f, context))
@@ -64,7 +63,7 @@ class SDT(nn.Module):
 
     Its fusion has no noise: mean and sample are H_k, the deviation is 0. `augmented` holds the H_m, so that
     `loss.gamma1` means what it means elsewhere; SDT itself is trained with 0. `gates` holds the weights under "k".
-    Training draws from the stream `dropout`.
+    Training draws from the rng key `dropout`.
 
     Attributes:
       classes: number of emotions C.
@@ -86,23 +85,9 @@ class SDT(nn.Module):
     causal: bool = False
     dtype: jnp.dtype = jnp.float32
 
-    @classmethod
-    def of(cls, config: Config, sizes: Sizes) -> "SDT":
-        """As the config has it; the options of `model` that are not attributes here are CMATH's alone."""
-        return cls(
-            classes=len(sizes.classes),
-            speakers=sizes.speakers,
-            width=config.model.width,
-            heads=config.model.heads,
-            dropout=config.model.dropout,
-            modalities=config.data.modalities,
-            causal=config.model.causal,
-            dtype=jnp.dtype(config.precision),
-        )
-
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
-        """With `dropout` as the rate of this call, which may be traced; None takes the attribute."""
+        """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
         present = [m for m in MODALITIES if m in self.modalities]
         rate = self.dropout if dropout is None else dropout
         context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
@@ -114,13 +99,13 @@ class SDT(nn.Module):
         for m in present:
             convolution = Convolution(self.width, 1, False, self.dtype, name=f"convolution_{m}")
             u.append(convolution(batch.features[m], context))
-        x_mrld = Dropout()(jnp.stack(u) + spread(speaker_rld + position_rld, 0, len(present)), context)
+        x_mrld = Dropout()(jnp.stack(u) + repeat_along(speaker_rld + position_rld, 0, len(present)), context)
 
         # H_m: what each modality hears from all of them, itself included.
-        heard_msrld = GatedBlocks(self.heads, self.dtype, name="blocks")(x_mrld, context)
+        heard_mmrld = GatedBlocks(self.heads, self.dtype, name="blocks")(x_mrld, context)
         if context.present_mrl is not None:
-            heard_msrld = jnp.where(context.heard_mrl[None, ..., None], heard_msrld, jnp.zeros((), self.dtype))
-        heard_mrlx = jnp.concatenate([heard_msrld[:, s] for s in range(len(present))], axis=-1)
+            heard_mmrld = jnp.where(context.heard_mrl[None, ..., None], heard_mmrld, jnp.zeros((), self.dtype))
+        heard_mrlx = jnp.concatenate([heard_mmrld[:, s] for s in range(len(present))], axis=-1)
         h_mrld = Dense((self.width,), (len(present),), dtype=self.dtype, name="merge")(heard_mrlx)
 
         # H_k: the sum of the H_m weighted feature by feature, by a softmax over m of W H_m; and the classifiers.
