@@ -165,8 +165,7 @@ class Config:
     seeds: int = option(1, FREE | Role.RESULT)  # seeds 0 .. seeds-1 are run and aggregated
     precision: str = "float32"  # of the computation; parameters and losses are always float32
     profile: str = option("", FREE)  # steps: a trace of a few training steps in the folder of the run
-    # a linear model of so many of data.modalities beside the result; "" for none
-    linear_reference: str = option("", FREE | Role.RESULT)
+    linear_reference: str = option("", FREE | Role.RESULT)  # the letters that a linear model beside the result sees
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelOptions = field(default_factory=CMATHOptions)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -235,8 +234,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     Raises:
       InputError: as `override`.
     """
-    model = values.get("model")
-    if isinstance(model, Mapping) and "name" in model:
+    if isinstance(model := values.get("model"), Mapping) and "name" in model:
         values = {**values, "model": models.without_foreign(model)}
     return _merge(Config(), values, "")
 
@@ -295,13 +293,9 @@ def _numbers(values: Mapping[str, Any]) -> Role:
 
 def _deciding(values: Mapping[str, Any], role: Role) -> dict[str, Any]:
     """Returns the options that decide any of this, by dotted names; unknown ones may. One of another model does not."""
-    options, known = flat(values), roles()
-    foreign = _foreign(options)
-    return {
-        name: value
-        for name, value in options.items()
-        if name not in foreign and (name not in known or known[name] & role)
-    }
+    options, known, foreign = flat(values), roles(), _foreign(flat(values))
+    deciding = [name for name in options if name not in foreign and (name not in known or known[name] & role)]
+    return {name: options[name] for name in deciding}
 
 
 def _foreign(options: Mapping[str, Any]) -> list[str]:

@@ -27,3 +27,15 @@ def chromium() -> Iterator[Any]:
         browser = running.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
         yield browser
         browser.close()
+
+
+def opened(browser: Any, url: str, width: int = 1440, scheme: str = "light") -> tuple[Any, list[str]]:
+    """The page, and what goes wrong or goes out to others from now on."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce")
+    page.set_default_timeout(10_000)
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda sent: None if sent.url.startswith((url, EMPTY_ICON)) else wrong.append(sent.url))
+    page.goto(url)
+    return page, wrong

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmath_jax.config import Config, DataConfig, OptimConfig, TrainConfig, override
+from cmath_jax.config import Config, DataConfig, LossConfig, OptimConfig, TrainConfig, override
 from cmath_jax.data.batches import Batch, Table
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.packing import Shape
 from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.models.cmath import CMATH
 from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.outputs import Outputs
 from cmath_jax.training.checkpoint import Checkpoints
 from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.losses import LossWeights, loss_terms, total_loss
 from cmath_jax.training.trainer import Trainer
 
 DIMS = {"t": 5, "a": 4, "v": 3}
@@ -96,3 +99,12 @@ def final_arrays(folder: Path, config: Config) -> tuple[Any, Any]:
     like = {"state": jax.eval_shape(trainer.initialize, 0), "scaling": trainer.standardizer.tree()}
     with Checkpoints(folder / "checkpoints" / "seed_0") as checkpoints:
         return checkpoints.latest(like), checkpoints.best(like)
+
+
+def losses_of(outputs: Outputs, batch: Any, loss: LossConfig, class_weight_c: Any = None) -> dict[str, jax.Array]:
+    """Returns the value of each loss, and of their weighted sum, on one device."""
+    weighted = class_weight_c is not None
+    loss = replace(loss, class_weights=weighted)
+    weights = LossWeights.of(loss, class_weight_c if weighted else np.ones(CLASSES, np.float32))
+    terms = {name: term.value() for name, term in loss_terms(outputs, batch, weights).items()}
+    return {**terms, "total": total_loss(terms, weights)}

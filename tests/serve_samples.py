@@ -25,6 +25,16 @@ from cmath_jax.serve.limits import Limits
 
 CLASSES = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 WORDS = {"happy": "joy", "scared": "fear", "awful": "sadness", "way": "surprise", "could": "anger", "ugh": "disgust"}
+LIMITS = Limits(
+    body_bytes=4000,
+    conversations=3,
+    utterances=5,
+    characters=100,
+    upload_bytes=200_000,
+    audio_seconds=2.0,
+    requests=4,
+    seconds=2.0,
+)
 
 
 @dataclass

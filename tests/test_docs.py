@@ -20,6 +20,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from cmath_jax.__main__ import COMMANDS
 from cmath_jax.commands import train
 from cmath_jax.config import roles
 from cmath_jax.data.sources.transcripts import decoded, transcript_of
@@ -33,10 +34,7 @@ PROGRAMS = [
     *(path for folder in ("experiments", "benchmarks", "examples", "docs") for path in (ROOT / folder).glob("*.py")),
     ROOT / "launch.py",
 ]
-MAINS = {
-    name: f"cmath_jax.{name}" if name in ("predict", "export") else f"cmath_jax.{name}.__main__"
-    for name in ("data", "extract", "predict", "export", "report", "serve")
-}
+MAINS = {name: module for name, (module, _) in COMMANDS.items() if name != "train"}
 OPTIONS = roles()
 OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", "2>&1"}
 ids = [str(path.relative_to(ROOT)) for path in PAGES]
@@ -98,6 +96,8 @@ def check_command(words: list[str], used: list[argparse.ArgumentParser]) -> None
         arguments = [*takewhile(lambda word: word not in OPERATORS, words[i + 1 :])]
         if word.endswith("launch.py") and arguments != ["..."]:
             check_launch(arguments)
+        elif word == "cmath-jax" and arguments:
+            assert arguments[0] in COMMANDS
         elif word == "-m" and arguments[0].startswith("cmath_jax."):
             name, *rest = arguments
             with pytest.raises(Parsed):

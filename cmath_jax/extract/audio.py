@@ -14,8 +14,8 @@ import numpy as np
 
 from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError, InputWarning
-from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache
+from cmath_jax.extract.interface import Execution, Extracted
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.recordings import Read, Span, SpanContent, UnreadableError, extract
 from cmath_jax.extract.settings import check, check_hash, located, read_settings, stored_path

@@ -20,8 +20,8 @@ import numpy as np
 
 from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError, reason
-from cmath_jax.extract import Execution, Extracted, Problem
 from cmath_jax.extract.cache import Cache, Found, Missing, Result
+from cmath_jax.extract.interface import Execution, Extracted, Problem
 from cmath_jax.extract.progress import Counter
 from cmath_jax.extract.weights import hash_of
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.sources.schema import Transcript
-from cmath_jax.extract import Execution, Extracted, Problem
 from cmath_jax.extract.cache import Cache, Found
 from cmath_jax.extract.encoders import Encoder
+from cmath_jax.extract.interface import Execution, Extracted, Problem
 from cmath_jax.extract.language import foreign, language_of_text, name_of
 from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter

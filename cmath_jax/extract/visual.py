@@ -11,9 +11,9 @@ import numpy as np
 
 from cmath_jax.data.sources.schema import Transcript, Utterance
 from cmath_jax.errors import InputError
-from cmath_jax.extract import Execution, Extracted
 from cmath_jax.extract.cache import Cache
 from cmath_jax.extract.frames import finder, pictures, read_frames
+from cmath_jax.extract.interface import Execution, Extracted
 from cmath_jax.extract.packages import device, package, torchvision
 from cmath_jax.extract.recordings import Read, Span, SpanContent, extract
 from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read_settings, stored_path

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Role(Flag):
-    """What an option decides, in parts that are put together.
+    """Parts of what an option decides; a role is put together of them.
 
     Attributes:
       NUMBERS: the numbers of a run; two runs of one folder agree in it.

@@ -16,7 +16,7 @@ INJECTIONS = ("attention", "block", "nothing")
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What every model has. The options of a model, but for its name, are the attributes of its module.
+    """Options of every model. The options of a model, but for its name, are the attributes of its module.
 
     Attributes:
       module: of the Flax module, `package.file:Class`. Its other attributes are `classes`, `speakers`, `modalities` and
@@ -37,7 +37,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class TransformerOptions(ModelOptions):
-    """What every model with attention has."""
+    """Options of every model with attention."""
 
     heads: int = 10  # of attention; they divide the width
 

@@ -1,4 +1,4 @@
-"""From the options of a model to its Flax module."""
+"""Makes the Flax module of a model from its options."""
 
 import importlib
 from dataclasses import fields

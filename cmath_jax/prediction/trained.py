@@ -103,7 +103,7 @@ class TrainedModel:
         return "".join(m for m in MODALITIES if m in self.config.data.modalities)
 
     def module(self) -> nn.Module:
-        """The model without its parameters."""
+        """Returns the model without its parameters."""
         return make_model(self.config.model, self, self.config.data.modalities, self.config.precision)
 
     def save(self, folder: Path, card: str) -> None:

@@ -9,6 +9,7 @@ the values of `--config.dataset` and `--config.quick`.
 import inspect
 import re
 import runpy
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -119,7 +120,7 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
     _check_is_file(path)
     if path.suffix == ".json":
         return _from_json(path, options)
-    namespace = _blamed(path, lambda: runpy.run_path(str(path)))
+    namespace = _run(path)
     if not callable(namespace.get("get_config")):
         raise InputError(f"{path}: an experiment file defines get_config()")
     arguments = _arguments(namespace, options)
@@ -154,7 +155,15 @@ def parameters(path: str | Path) -> dict[str, Any]:
     """Returns the parameters of an experiment file that are options of the command line, with their defaults."""
     path = Path(path)
     _check_is_file(path)
-    return {} if path.suffix == ".json" else _parameters(_blamed(path, lambda: runpy.run_path(str(path))))
+    return {} if path.suffix == ".json" else _parameters(_run(path))
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """Runs an experiment file and returns its names. It can import its neighbours: `from experiments import width`."""
+    above = str(path.resolve().parent.parent)
+    if above not in sys.path:
+        sys.path.append(above)
+    return _blamed(path, lambda: runpy.run_path(str(path)))
 
 
 def _check_is_file(path: Path) -> None:
