@@ -18,10 +18,7 @@ MOST_LINES = 360
 
 UPWARDS: set[tuple[str, str]] = set()  # (a file, the room or file above it that it imports)
 UNTESTED = {"losses", "outcome", "progress"}  # files of training/ that have no test of their name
-LONG = {
-    "cmath_jax/evaluation/statistics.py",
-    "cmath_jax/report/load.py",
-}
+LONG: set[str] = set()
 
 
 def rooms(folder: Path) -> set[str]:

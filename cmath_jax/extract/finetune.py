@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.corpus import SPLITS
-from cmath_jax.data.sources.own import CONVERSATIONS, OwnFolder, read_folder
+from cmath_jax.data.sources.own import CONVERSATIONS, OwnTranscripts, read_folder
 from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError, doing
 from cmath_jax.evaluation.metrics import Scores
@@ -126,7 +126,7 @@ def finetune(
 
 
 def _trained(
-    source: OwnFolder,
+    source: OwnTranscripts,
     folder: Path,
     settings: dict[str, Any],
     training: Training,

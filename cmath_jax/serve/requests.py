@@ -126,7 +126,7 @@ def _uploads(form: Form) -> str:
 
 
 def _conversation(value: Any, where: str, default_id: str, limits: Limits, refused: Mapping[str, str]) -> Transcript:
-    """`refused` are the fields of an utterance that it may not have, and why."""
+    """Reads a conversation; `refused` are the fields of an utterance that it may not have, and why."""
     # What is too much is refused before time is spent on each of it.
     given = value.get("utterances") if isinstance(value, dict) else None
     if isinstance(given, list) and len(given) > limits.utterances:

@@ -33,7 +33,7 @@ EXTRACTION = "features.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnFolder(Stated):
+class OwnTranscripts(Stated):
     """A folder of conversations without their features: what it says, and what is found where it says nothing.
 
     Attributes:
@@ -73,7 +73,7 @@ class OwnFolder(Stated):
 class OwnSplit(Sequence[Conversation]):
     """The conversations of a split, read from the folder when they are asked for."""
 
-    folder: OwnFolder
+    folder: OwnTranscripts
     tables: Mapping[str, FeatureTable] = field(repr=False)
     lines: tuple[int, ...]
 
@@ -119,7 +119,7 @@ def read_own(folder: str | os.PathLike[str], lazy: bool = False, check_counts: s
     return Corpus(own.name, own.classes, splits, own.speakers, own.source, own.license, extraction, lazy)
 
 
-def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> OwnFolder:
+def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> OwnTranscripts:
     """Reads a folder without its features.
 
     Args:
@@ -145,7 +145,7 @@ def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> 
         "classes": classes_of(stated.classes, folder / CORPUS, places, transcripts),
         "speakers": speakers_of(stated.speakers, folder / CORPUS, places, transcripts),
     }
-    own = OwnFolder(**vars(stated) | found, path=folder, places=places, transcripts=transcripts)
+    own = OwnTranscripts(**vars(stated) | found, path=folder, places=places, transcripts=transcripts)
     accepted = stated.check_counts if check_counts == "error" else check_counts
     counts.check_counts(folder, own.name, own.classes, own.labels(), accepted, own=True)
     return own

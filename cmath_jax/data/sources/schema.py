@@ -19,7 +19,7 @@ from cmath_jax.io.places import placed
 
 
 class Rules:
-    """What pydantic asks of a value beyond its type, in the words of its core schema: `"1"` is never a number."""
+    """Rules for a value beyond its type, in the words of pydantic's core schema: `"1"` is never a number."""
 
     def __init__(self, **rules: Any) -> None:
         self.rules = {"strict": True} | rules
@@ -71,7 +71,7 @@ class Transcript:
         return len(self.utterances)
 
     def speaker_indices(self) -> np.ndarray:
-        """int32 [n]: names are numbered by their first appearance in the conversation, numbers are indices already."""
+        """Returns int32 [n]: names are numbered by their first appearance, numbers are indices already."""
         order: dict[str | int, int] = {}
         for utterance in self.utterances:
             order.setdefault(utterance.speaker, len(order))
