@@ -124,7 +124,7 @@ def _partial(path: Path, parents: bool) -> Iterator[Path]:
     empty. An error does not tell the name, which nobody has given.
     """
     partial = _partial_of(path)
-    made = made_folders(path.parent) if parents else []
+    made = made_folders(path.parent) if parents and not path.parent.exists() else []
     try:
         yield partial
     except OSError as error:

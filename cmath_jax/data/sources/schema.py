@@ -37,7 +37,7 @@ NO_OTHERS = {"extra": "forbid"}  # a field of another name is most likely misspe
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one speaker says in one go. What is not known is null, or left out."""
+    """An utterance: what one speaker says in one go. What is not known is null, or left out."""
 
     speaker: Index | Text = field(metadata={"description": "A name; or an index from 0, as all in the conversation."})
     text: Text | None = field(default=None, metadata={"description": "The words."})
@@ -81,7 +81,7 @@ class Transcript:
 
 @dataclass(frozen=True)
 class Stated:
-    """What corpus.json says of a folder; what is empty, or 0, it does not say."""
+    """The content of a corpus.json: what it says of a folder; what is empty, or 0, it does not say."""
 
     name: Text = ""
     classes: Annotated[tuple[Any, ...], Rules(strict=False, min_length=1)] = ()  # names, as `check_classes` finds out
