@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmath_jax.evaluation.statistics import SCORES, compare_models, compare_seeds, compare_utterances
+from cmath_jax.evaluation.joint_test import compare_models
+from cmath_jax.evaluation.statistics import SCORES, Utterances, compare_seeds, compare_utterances
 
 SHARES = (0.48, 0.11, 0.02, 0.08, 0.15, 0.03, 0.13)  # of the emotions, about those of MELD
 CLASSES = len(SHARES)
@@ -72,9 +73,9 @@ def rejected(setting: Setting, trials: int, others: bool = False, seed: int = 0)
     p_values: dict[str, list[float]] = {"joint": [], "utterances": [], "seeds": []}
     for _ in range(trials):
         label_n, a_sn, b_sn, k_n = draw(setting, rng)
-        compared = {"joint": compare_models(label_n, a_sn, b_sn, k_n, CLASSES)}
+        compared = {"joint": compare_models(Utterances(label_n, k_n, CLASSES), a_sn, b_sn)}
         if others:
-            compared["utterances"] = compare_utterances(label_n, a_sn, b_sn, k_n, CLASSES, draws=199)
+            compared["utterances"] = compare_utterances(Utterances(label_n, k_n, CLASSES), a_sn, b_sn, draws=199)
             if len(a_sn) == len(b_sn):
                 compared["seeds"] = compare_seeds(_scores(label_n, a_sn), _scores(label_n, b_sn))
         for name, comparison in compared.items():

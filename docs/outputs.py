@@ -48,7 +48,7 @@ SERVER = "cmath_jax.serve"
 PORT = 8000
 NOT_COPIED = {".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__"}
 NOT_COPIED_AT_THE_TOP = {"runs", "data", "exported", "encoders"}
-FEATURES = {"text.npz", "audio.npz", "visual.npz", "features.json", ".features.lock"}
+FEATURES = {"text.npz", "audio.npz", "visual.npz", "features.json", ".lock"}
 
 PROGRESS = re.compile(r"\w+  (\d+)/(\d+)  .* left")
 # Times, the best epoch, and hashes of numbers may be anything. Other numbers with a point are measured: they differ

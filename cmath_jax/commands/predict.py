@@ -1,7 +1,6 @@
 """The command `python -m cmath_jax.predict`: conversations in, a JSON line per utterance out."""
 
 import io
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,8 @@ from cmath_jax.data.sources.schema import Transcript, Utterance, decode
 from cmath_jax.data.sources.transcripts import decoded, from_lines_with_numbers, numbered_transcripts
 from cmath_jax.errors import InputError, doing
 from cmath_jax.io.command import Parser, answer
-from cmath_jax.io.files import whole
+from cmath_jax.io.json_files import to_line
+from cmath_jax.io.whole import whole_file
 
 ONE_SIDED = (
     "note: this model was trained to look at both sides of an utterance, and now sees only what came before it; one "
@@ -145,13 +145,13 @@ def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> N
         return
     if not output.name or output.is_dir():
         raise InputError(f"-o {output}: it is a folder; name a file")
-    with doing("writing -o", output), whole(output) as file:
+    with doing("writing -o", output), whole_file(output) as file:
         _write(_told(rows), file)
 
 
 def _write(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
     for row in rows:
-        print(json.dumps(row, ensure_ascii=False, allow_nan=False), file=file, flush=True)
+        print(to_line(row), end="", file=file, flush=True)
 
 
 def _rows(predictor: Any, given: Input, streamed: bool) -> Iterator[tuple[str, dict[str, Any]]]:

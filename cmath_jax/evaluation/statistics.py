@@ -2,7 +2,7 @@
 
 There are two kinds of chance. `t_interval` and `compare_seeds` ask what other seeds would give on the same test split.
 `bootstrap_interval` and `compare_utterances` ask what other conversations would give to the same trained models; they
-say nothing of whether another training would come out alike. `compare_models` asks what other seeds on other
+say nothing of whether another training would come out alike. `joint_test.compare_models` asks what other seeds on other
 conversations would give, and is the test of whether one model is better than another. The utterances of a conversation
 are not independent, so a conversation is always drawn, left out or swapped as a whole.
 
@@ -11,19 +11,16 @@ Scores and their differences are in percent.
 Shapes: n utterances, b conversations, t trials (seeds), c classes, z draws.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.errors import InputError
 
 DECIMALS = 9  # of a score in percent that mean something; what comes after them is float64 rounding
-NOTHING = 10.0 ** (-2 * DECIMALS)  # a variance below this is rounding
-SMALLEST_P = 1e-30  # a smaller one is given as this
 DRAWS_AT_ONCE = 256  # bounds the memory of many draws of many conversations
 
 
@@ -46,6 +43,46 @@ class Comparison:
     difference: float
     interval: Interval | None
     p_value: float | None
+
+
+@dataclass(frozen=True)
+class Utterances:
+    """Test utterances, all of one split, on which models are scored; those without a label are left out.
+
+    Attributes:
+      label_n: int [n], classes; `UNLABELLED` where there is no label.
+      conversation_n: int [n], which utterances belong together; any numbers.
+      classes: how many there are.
+    """
+
+    label_n: np.ndarray
+    conversation_n: np.ndarray
+    classes: int
+
+    def confusions(self, prediction_tn: np.ndarray) -> np.ndarray:
+        """Counts the confusions of each conversation that has a label, for each seed: float64 [b, t, c, c].
+
+        Args:
+          prediction_tn: int [t, n], classes.
+
+        Raises:
+          InputError: there are no labels, or the predictions are not of these utterances.
+        """
+        n = len(self.label_n)
+        if prediction_tn.shape[1] != n or len(self.conversation_n) != n:
+            raise InputError(
+                f"there are {n} labels, but predictions for {prediction_tn.shape[1]} utterances and conversations for "
+                f"{len(self.conversation_n)}: compare runs on the same test split"
+            )
+        labelled_n = self.label_n != UNLABELLED
+        if not labelled_n.any():
+            raise InputError("no utterance has a label: there is nothing to score")
+        ids_b, index_n = np.unique(self.conversation_n[labelled_n], return_inverse=True)
+        seed_t1 = np.arange(len(prediction_tn))[:, np.newaxis]
+        # float64 holds such counts exactly, and BLAS adds them up: the same result on any machine.
+        count_btcc = np.zeros((len(ids_b), len(prediction_tn), self.classes, self.classes))
+        np.add.at(count_btcc, (index_n, seed_t1, self.label_n[labelled_n], prediction_tn[:, labelled_n]), 1)
+        return count_btcc
 
 
 def accuracy(confusion_cc: np.ndarray) -> np.ndarray:
@@ -74,10 +111,8 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
 
 
 def bootstrap_interval(
-    label_n: np.ndarray,
+    utterances: Utterances,
     prediction_n: np.ndarray,
-    conversation_n: np.ndarray,
-    classes: int,
     score: str = "weighted_f1",
     level: float = 0.95,
     draws: int = 2000,
@@ -85,17 +120,16 @@ def bootstrap_interval(
 ) -> Interval:
     """Computes the percentile interval of one run's score by a bootstrap that draws conversations with replacement.
 
-    Unlabelled utterances are left out. A single conversation gives an interval without width.
+    A single conversation gives an interval without width.
 
     Args:
-      label_n, prediction_n: int [n], classes; `UNLABELLED` where there is no label.
-      conversation_n: int [n], which utterances belong together; any numbers.
+      prediction_n: int [n], classes.
       score: one of `SCORES`.
 
     Raises:
-      InputError: without labels, or where not all are of the same utterances.
+      InputError: as `Utterances.confusions`.
     """
-    count_btcc = _counts(label_n, prediction_n[np.newaxis], conversation_n, classes)
+    count_btcc = utterances.confusions(prediction_n[np.newaxis])
     rng = np.random.default_rng(seed)
     score_z = [SCORES[score](_total(times_zb, count_btcc))[:, 0] for times_zb in _times(len(count_btcc), draws, rng)]
     return _percentiles(np.concatenate(score_z), level)
@@ -125,11 +159,9 @@ def compare_seeds(a: Sequence[float], b: Sequence[float], level: float = 0.95) -
 
 
 def compare_utterances(
-    label_n: np.ndarray,
+    utterances: Utterances,
     a_tn: np.ndarray,
     b_tn: np.ndarray,
-    conversation_n: np.ndarray,
-    classes: int,
     score: str = "weighted_f1",
     draws: int = 2000,
     seed: int = 0,
@@ -144,19 +176,16 @@ def compare_utterances(
     and every seed counts. For accuracy this is the sign-flip test of the conversations' differences. It is exact where
     the seeds are as many, and close to it with tens of conversations where they are not.
 
-    Unlabelled utterances are left out. A single conversation says nothing of others: no interval and no p-value.
+    A single conversation says nothing of others: no interval and no p-value.
 
     Args:
-      label_n: int [n], classes; `UNLABELLED` where there is no label.
       a_tn, b_tn: int [t, n], predictions; t may differ.
-      conversation_n: int [n], which utterances belong together; any numbers.
       score: one of `SCORES`.
 
     Raises:
-      InputError: without labels, or where not all are of the same utterances.
+      InputError: as `Utterances.confusions`.
     """
-    a_btcc = _counts(label_n, a_tn, conversation_n, classes)
-    b_btcc = _counts(label_n, b_tn, conversation_n, classes)
+    a_btcc, b_btcc = map(utterances.confusions, (a_tn, b_tn))
 
     def difference(a_tcc: np.ndarray, b_tcc: np.ndarray) -> np.ndarray:
         return SCORES[score](a_tcc).mean(-1) - SCORES[score](b_tcc).mean(-1)
@@ -166,12 +195,8 @@ def compare_utterances(
     if conversations < 2:
         return Comparison(observed, None, None)
     rng = np.random.default_rng(seed)
-    bootstrap_z = np.concatenate(
-        [
-            difference(_total(times_zb, a_btcc), _total(times_zb, b_btcc))
-            for times_zb in _times(conversations, draws, rng)
-        ]
-    )
+    times = _times(conversations, draws, rng)
+    bootstrap_z = np.concatenate([difference(_total(times_zb, a_btcc), _total(times_zb, b_btcc)) for times_zb in times])
     if len(a_tn) != len(b_tn):
         a_btcc, b_btcc = np.repeat(a_btcc, len(b_tn), axis=1), np.tile(b_btcc, (1, len(a_tn), 1, 1))
     a_tcc, b_tcc, change_btcc = a_btcc.sum(0), b_btcc.sum(0), b_btcc - a_btcc
@@ -181,142 +206,6 @@ def compare_utterances(
         swapped_z = difference(a_tcc + change_ztcc, b_tcc - change_ztcc)
         hits += int((np.abs(swapped_z) >= abs(observed) - 10**-DECIMALS).sum())
     return Comparison(observed, _percentiles(bootstrap_z, level), (1 + hits) / (1 + draws))
-
-
-def compare_models(
-    label_n: np.ndarray,
-    a_tn: np.ndarray,
-    b_tn: np.ndarray,
-    conversation_n: np.ndarray,
-    classes: int,
-    score: str = "weighted_f1",
-    level: float = 0.95,
-    fixed: str = "",
-) -> Comparison:
-    """Compares two models over seeds and conversations together: the mean score over seeds of a minus that of b.
-
-    Both are resampled. What the conversations add to the variance of the difference is its jackknife variance: each
-    conversation is left out in turn, for all seeds of both models. What the seeds add is the sample variance of each
-    model's scores over their number, with Welch's degrees of freedom; where the numbers differ, the pooled variance if
-    that is larger. Both parts hold the interaction, seeds that err on different conversations, and so its mean square
-    is taken out of the first, but never more than the second: their sum is at least the jackknife's variance. The
-    half-width of the interval is that of Banerjee,
-
-        sqrt(t_seeds^2 * V_seeds + t_conversations^2 * V_conversations),
-
-    with a quantile of Student's t for each part, and the p-value is the level at which it ends at zero. A common t with
-    Satterthwaite's degrees of freedom would reject in 8 % at 5 % with three seeds, when those of one model differ more.
-    No random number is drawn.
-
-    The seeds are not paired: that runs of two models have the number of their seed in common makes them no more alike
-    than two runs of one model, once the shapes or the order of the parameters differ. Where they are alike all the same
-    the test is careful, not bold. The numbers of seeds may differ.
-
-    On equal recipes `benchmarks/joint_test.py` finds at most 6 % of rejections at 5 %, for 3 to 10 seeds, 30 to 280
-    conversations, and seeds that deviate by up to 2 points.
-
-    Unlabelled utterances are left out. With a single conversation, or a single seed of a model that could have had
-    others, the noise cannot be known: no interval and no p-value.
-
-    Args:
-      label_n: int [n], classes; `UNLABELLED` where there is no label.
-      a_tn, b_tn: int [t, n], predictions; t may differ.
-      conversation_n: int [n], which utterances belong together; any numbers.
-      score: one of `SCORES`.
-      fixed: "a", "b" or "ab": which of the models has no seeds, as a linear model has none. Such a model has one row.
-
-    Raises:
-      InputError: without labels, or where not all are of the same utterances.
-
-    Sources: Banerjee, On confidence interval for two-means problem based on separate estimates of variances and
-    tabulated values of t-table, Sankhya A 23, 1961. Welch, The generalization of Student's problem when several
-    different population variances are involved, Biometrika 34, 1947. Owen, The pigeonhole bootstrap, Annals of Applied
-    Statistics 1, 2007, on two crossed factors. Cameron, Gelbach and Miller, Robust inference with multiway clustering,
-    Journal of Business and Economic Statistics 29, 2011, on what both factors hold.
-    """
-    a = _variation(_counts(label_n, a_tn, conversation_n, classes), score, "a" in fixed)
-    b = _variation(_counts(label_n, b_tn, conversation_n, classes), score, "b" in fixed)
-    observed = round(a.mean - b.mean, DECIMALS)
-    conversations = len(a.influence_b)
-    if conversations < 2 or 1 in (a.seeds, b.seeds):
-        return Comparison(observed, None, None)
-    seeds = _seed_part(a, b)
-    jackknife = float(np.var(a.influence_b - b.influence_b, ddof=1)) / conversations
-    shared = min(a.interaction + b.interaction, seeds.variance)
-    parts = [seeds, _Variance(max(0.0, jackknife - shared), conversations - 1)]
-    return Comparison(observed, *_interval_and_p(observed, [p for p in parts if p.variance > NOTHING], level))
-
-
-@dataclass(frozen=True)
-class _Variance:
-    """A part of the variance of a difference, and its degrees of freedom."""
-
-    variance: float
-    freedom: float
-
-
-def _interval_and_p(observed: float, parts: Sequence[_Variance], level: float) -> tuple[Interval, float]:
-    """Returns the interval and the two-sided p-value of a difference whose variance has these parts, by Banerjee."""
-
-    def half_width(p: float) -> float:
-        return math.sqrt(sum(float(stats.t.isf(p / 2, part.freedom)) ** 2 * part.variance for part in parts))
-
-    reach = half_width(1 - level)
-    interval = Interval(observed - reach, observed + reach)
-    if not parts or observed == 0:
-        return interval, float(observed == 0)
-    if half_width(SMALLEST_P) <= abs(observed):
-        return interval, SMALLEST_P
-    log_p = optimize.brentq(lambda x: half_width(math.exp(x)) - abs(observed), math.log(SMALLEST_P), 0.0)
-    return interval, math.exp(log_p)
-
-
-def _seed_part(a: "_Variation", b: "_Variation") -> _Variance:
-    """Returns what the seeds of both models add to the variance of the difference of their means."""
-    drawn = [model for model in (a, b) if model.seeds]
-    each = [model.variance / model.seeds for model in drawn]
-    total = sum(each)
-    if total <= NOTHING:
-        return _Variance(0.0, 1.0)
-    freedom = total**2 / sum(part**2 / (model.seeds - 1) for part, model in zip(each, drawn, strict=True))
-    if len(drawn) == 2 and a.seeds != b.seeds:
-        pooled = sum(model.variance * (model.seeds - 1) for model in drawn) / (a.seeds + b.seeds - 2)
-        total = max(total, pooled / a.seeds + pooled / b.seeds)
-    return _Variance(total, freedom)
-
-
-@dataclass(frozen=True)
-class _Variation:
-    """The ways in which the mean score of a model over its seeds could have come out otherwise.
-
-    Attributes:
-      influence_b: float64 [b]: b - 1 times what the mean score loses when a conversation is left out.
-      seeds: how many there are; 0 for a model that has none.
-      variance: of the scores of single seeds.
-      interaction: the variance of the mean score that is due to seeds that err on different conversations.
-    """
-
-    mean: float
-    influence_b: np.ndarray
-    seeds: int
-    variance: float = 0.0
-    interaction: float = 0.0
-
-
-def _variation(count_btcc: np.ndarray, score: str, fixed: bool) -> _Variation:
-    total_tcc = count_btcc.sum(0)
-    score_t = SCORES[score](total_tcc)
-    conversations, seeds = len(count_btcc), len(score_t)
-    mean = float(score_t.mean())
-    if conversations < 2:
-        return _Variation(mean, np.zeros(conversations), 0 if fixed else seeds)
-    influence_bt = (conversations - 1) * (score_t - SCORES[score](total_tcc - count_btcc))
-    influence_b = influence_bt.mean(1)
-    if fixed or seeds < 2:
-        return _Variation(mean, influence_b, 0 if fixed else seeds)
-    apart_bt = influence_bt - influence_bt.mean(0) - influence_b[:, np.newaxis] + influence_b.mean()
-    square = float((apart_bt**2).sum()) / ((seeds - 1) * (conversations - 1))
-    return _Variation(mean, influence_b, seeds, float(score_t.var(ddof=1)), square / (seeds * conversations))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -331,29 +220,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         largest = max(largest, min(1.0, (len(known) - rank) * p))
         adjusted[i] = largest
     return adjusted
-
-
-def _counts(label_n: np.ndarray, prediction_tn: np.ndarray, conversation_n: np.ndarray, classes: int) -> np.ndarray:
-    """Counts the confusions of each conversation that has a label, for each seed: float64 [b, t, c, c]."""
-    n = len(label_n)
-    if prediction_tn.shape[1] != n or len(conversation_n) != n:
-        raise InputError(
-            f"there are {n} labels, but predictions for {prediction_tn.shape[1]} utterances and conversations for "
-            f"{len(conversation_n)}: compare runs on the same test split"
-        )
-    labelled_n = label_n != UNLABELLED
-    if not labelled_n.any():
-        raise InputError("no utterance has a label: there is nothing to score")
-    ids_b, index_n = np.unique(conversation_n[labelled_n], return_inverse=True)
-    seeds = len(prediction_tn)
-    # float64 holds such counts exactly, and BLAS adds them up: the same result on any machine.
-    count_btcc = np.zeros((len(ids_b), seeds, classes, classes))
-    np.add.at(
-        count_btcc,
-        (index_n, np.arange(seeds)[:, np.newaxis], label_n[labelled_n], prediction_tn[:, labelled_n]),
-        1,
-    )
-    return count_btcc
 
 
 def _chunks(draws: int) -> Iterator[int]:

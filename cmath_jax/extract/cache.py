@@ -5,9 +5,7 @@ An entry is whole or not there, so that an interrupted extraction goes on where 
 
 import json
 import logging
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +15,8 @@ import numpy as np
 
 from cmath_jax.errors import reason
 from cmath_jax.extract.weights import hash_of
+from cmath_jax.io.json_files import read_json
+from cmath_jax.io.whole import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -100,20 +100,12 @@ class Cache:
     def _write(self, name: str, content: bytes | np.ndarray) -> None:
         if not self._writes or self._folder is None or self._root is None:
             return
-        partial = self._folder / f"{name}.{os.getpid()}.partial"
         try:
-            partial.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(partial, "wb") as file:
-                    if isinstance(content, bytes):
-                        file.write(content)
-                    else:
-                        np.save(file, content, allow_pickle=False)
-                partial.replace(self._folder / name)
-            except BaseException:
-                with suppress(OSError):
-                    partial.unlink(missing_ok=True)
-                raise
+            with whole_file(self._folder / name, "wb", parents=True, durable=False) as file:
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    np.save(file, content, allow_pickle=False)
         except OSError as error:
             self._writes = False
             _tell(self._root, reason(error))
@@ -121,7 +113,7 @@ class Cache:
 
 def _notes(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(json.loads(path.read_text(encoding="utf-8")))
+        return tuple(read_json(path))
     except FileNotFoundError:
         return ()
 

@@ -17,6 +17,7 @@ from cmath_jax.extract.packages import device as device_of
 from cmath_jax.extract.packages import package, transformers
 from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.weights import hash_of_tensors
+from cmath_jax.io.json_files import read_object
 
 POOLINGS = ("first", "mean", "own")
 MAX_TOKENS = 512  # where an encoder does not say how many it can read
@@ -174,10 +175,9 @@ def _with_defaults(settings: TextSettings, source: str) -> TextSettings:
     Defaults are those of the fine-tuning, else what the encoder says itself, else those of the paper.
     """
     trained = Path(source) / FINETUNING
-    try:
-        known = dict(json.loads(trained.read_text(encoding="utf-8"))["settings"]) if trained.is_file() else {}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"text: {trained} is damaged ({type(error).__name__}: {error})") from error
+    known = read_object(trained).get("settings") if trained.is_file() else {}
+    if not isinstance(known, Mapping):
+        raise InputError(f"text: {trained} is damaged: it has no settings")
     own = _is_sentence_transformer(source)
     default: dict[str, Any] = {"pooling": "own" if own else "first", "layer": -1, "context": 0, "max_tokens": None}
     default["language"] = language_of_encoder(settings.encoder, source)

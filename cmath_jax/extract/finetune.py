@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.corpus import SPLITS
-from cmath_jax.data.sources.own import CONVERSATIONS, OwnFolder, read_folder
+from cmath_jax.data.sources.own import CONVERSATIONS, OwnTranscripts, read_folder
 from cmath_jax.data.sources.schema import Transcript
 from cmath_jax.errors import InputError, doing
 from cmath_jax.evaluation.metrics import Scores
@@ -25,7 +25,8 @@ from cmath_jax.extract.packages import package
 from cmath_jax.extract.progress import Counter
 from cmath_jax.extract.words import texts_with_context
 from cmath_jax.io.command import Parser, tell
-from cmath_jax.io.new_folder import new_folder
+from cmath_jax.io.json_files import to_json
+from cmath_jax.io.whole import new_folder
 
 SORTED_TOGETHER = 50  # batches: within so many texts of like length go together, for little padding
 
@@ -120,12 +121,12 @@ def finetune(
     with new_folder(output) as partial:  # before it is trained: that it cannot be written is not known after hours
         encoder, record = _trained(read_folder(folder), folder, settings, training, device, progress)
         encoder.save(partial)
-        (partial / FINETUNING).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / FINETUNING).write_text(to_json(record), encoding="utf-8")
     return record
 
 
 def _trained(
-    source: OwnFolder,
+    source: OwnTranscripts,
     folder: Path,
     settings: dict[str, Any],
     training: Training,

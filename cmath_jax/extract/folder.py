@@ -3,13 +3,7 @@
 A file is whole or not there. While one is replaced `features.json` says nothing of it: what it says is always true.
 """
 
-import fcntl
-import json
-import logging
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -21,18 +15,14 @@ import numpy as np
 from cmath_jax.data.corpus import MODALITIES, is_present
 from cmath_jax.data.sources.arrays import append_array
 from cmath_jax.data.sources.near_misses import likeness
-from cmath_jax.data.sources.own import CONVERSATIONS, EXTRACTION
+from cmath_jax.data.sources.own import CONVERSATIONS, EXTRACTION, transcripts_by_id
 from cmath_jax.data.sources.schema import Transcript
-from cmath_jax.data.sources.stated import read_json
-from cmath_jax.data.sources.transcripts import read_transcripts
+from cmath_jax.data.sources.stated import read_stated
 from cmath_jax.errors import InputError, reason
 from cmath_jax.extract import Execution, Extractor, make_extractor
-from cmath_jax.io.files import whole, write_whole
-
-log = logging.getLogger(__name__)
-
-LOCK = ".features.lock"
-PATIENCE = 5.0  # seconds, before it is said for what is waited
+from cmath_jax.io.json_files import write_json
+from cmath_jax.io.lock import held
+from cmath_jax.io.whole import whole_file
 
 
 @dataclass(frozen=True)
@@ -66,7 +56,7 @@ def extract_folder(
       InputError: the conversations or the settings cannot be used, or no utterance has the modality.
     """
     transcripts = read_conversations(folder)
-    read_json(folder / EXTRACTION)
+    read_stated(folder / EXTRACTION)
     for m in settings:
         other = folder / f"{MODALITIES[m]}.npy"
         if other.exists():
@@ -82,14 +72,9 @@ def read_conversations(folder: Path) -> list[Transcript]:
     path = folder / CONVERSATIONS
     if not path.is_file():
         raise InputError(f"{path} is not there; docs/data.md says what is in it{likeness(folder)}")
-    transcripts = list(read_transcripts(path))
+    transcripts = [transcript for _, transcript in transcripts_by_id(path)]
     if not transcripts:
         raise InputError(f"{path}: there are no conversations in it")
-    ids: set[str] = set()
-    for transcript in transcripts:
-        if transcript.id in ids:
-            raise InputError(f"{path}: two conversations have the id {transcript.id!r}")
-        ids.add(transcript.id)
     return transcripts
 
 
@@ -106,54 +91,14 @@ def _extract(folder: Path, transcripts: Sequence[Transcript], m: str, extractor:
         raise InputError(f"{folder / CONVERSATIONS}: none of {utterances} utterances has {name}{first}")
     path = folder / f"{name}.npz"
     try:
-        with _lock(folder):
-            with whole(path, "wb") as file:
+        with held(folder):  # two extractions into one folder write one after the other
+            with whole_file(path, "wb") as file:
                 _write_features(file, {t.id: x_nd for t, x_nd in zip(transcripts, found.features, strict=True)})
                 _write_settings(folder, name, None)  # before they get their name: they never are beside old settings
             _write_settings(folder, name, extractor.settings)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {reason(error)}") from error
     return Summary(m, path, utterances, missing, extractor.dim, problems, notes)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lets two extractions into one folder write one after the other; leaves nothing behind."""
-    path = folder / LOCK
-    file = _locked(path)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()  # before it is given back: whoever waits for it sees that it is not there any more
-        file.close()
-
-
-def _locked(path: Path) -> IO[str]:
-    begun, told = time.monotonic(), False
-    while True:
-        file = open(path, "w")  # noqa: SIM115 - whoever calls this closes it
-        try:
-            while not _taken(file):
-                if not told and time.monotonic() - begun > PATIENCE:
-                    told = True
-                    log.warning("waiting for another extraction, which is writing into %s", path.parent)
-                time.sleep(0.1)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                    return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _taken(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _check_writable(folder: Path) -> None:
@@ -172,8 +117,8 @@ def _write_features(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
 
 def _write_settings(folder: Path, name: str, settings: Mapping[str, Any] | None) -> None:
     path = folder / EXTRACTION
-    known = read_json(path)
+    known = read_stated(path)
     known.pop(name, None)
     if settings is not None:
         known[name] = dict(settings)
-    write_whole(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    write_json(path, known)

@@ -1,30 +1,12 @@
-"""Files of every kind: text that is read with the true reason where it cannot be, files that are whole or not there."""
+"""Files of every kind: why one cannot be read, how large it is, the folders above it."""
 
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
-from cmath_jax.errors import InputError, doing, reason
+from cmath_jax.errors import InputError, reason
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
-
-
-def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """Reads the text of a file.
-
-    Raises:
-      InputError: it is not there, is a folder, may not be read, or is not text in the encoding; the line says which.
-    """
-    try:
-        return path.read_bytes().decode(encoding)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except UnicodeDecodeError as error:
-        name = "UTF-8" if encoding.startswith("utf-8") else encoding
-        byte = error.object[error.start]
-        raise InputError(f"{path}: not {name} text: byte {error.start} is 0x{byte:02x}") from error
 
 
 def unreadable(path: Path | str, error: OSError) -> InputError:
@@ -34,42 +16,6 @@ def unreadable(path: Path | str, error: OSError) -> InputError:
     if isinstance(error, IsADirectoryError):
         return InputError(f"{path}: it is a folder, not a file")
     return InputError(f"{path}: cannot be read: {reason(error)}")
-
-
-@contextlib.contextmanager
-def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file to write into, which gets its name once all of it is on the disk, and is not there where that fails.
-
-    A reader never sees half of it, nor does a power cut leave an empty one; what had the name before keeps it until
-    then.
-    """
-    encoding = None if "b" in mode else "utf-8"
-    with doing("writing", path):
-        if path.exists() and not path.is_file():  # a device or a pipe, which nothing may take the place of
-            with open(path, mode, encoding=encoding) as file:
-                yield file
-            return
-        path = path.resolve()  # what a link leads to is replaced, not the link
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, mode, encoding=encoding) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            if error.filename == str(partial):  # a name that nobody has given
-                error.filename = error.filename2 = None
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text as a file that is `whole`."""
-    with whole(path) as file:
-        file.write(text)
 
 
 def size(count: float) -> str:

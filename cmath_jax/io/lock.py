@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -83,6 +83,19 @@ class FolderLock:
                 (self._folder / LOCK).unlink()
                 remove_empty(self._made)
         self.release()
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder for the block, after whoever holds it; of the lock nothing is left. Raises as `FolderLock`."""
+    lock = FolderLock(folder)
+    lock.acquire(wait=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()  # before it is let go: whoever waits for it sees that it is not there any more
+        lock.release()
 
 
 def _is_named(file: IO[str], path: Path) -> bool:

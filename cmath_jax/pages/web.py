@@ -1,14 +1,12 @@
-"""Fills the templates of pages, and writes files beside them."""
+"""Fills the templates of pages, and says how they look."""
 
 from collections.abc import Callable, Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cmath_jax.io.files import write_whole
 from cmath_jax.pages.drawing import css_variables
 
 
@@ -25,8 +23,3 @@ def fill(package: str, filters: Mapping[str, Callable[..., str]], **values: Any)
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
     colours = {"light": Markup(css_variables(dark=False)), "dark": Markup(css_variables(dark=True))}
     return environment.get_template("page.html.j2").render(style=Markup(style), colours=colours, **values)
-
-
-def put(path: Path, text: str) -> None:
-    """Writes a file, which is whole or not there under its name: a reader never sees half of one. Raises OSError."""
-    write_whole(path, text)

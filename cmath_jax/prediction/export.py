@@ -6,7 +6,6 @@ parameters is inside it: standardization, calibration, the draws of the uncertai
 Shapes: b conversations, l utterances of the longest, d features, c classes.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +20,8 @@ import numpy as np
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import UNLABELLED, Conversation
 from cmath_jax.data.standardize import Standardizer
-from cmath_jax.io.new_folder import new_folder
+from cmath_jax.io.json_files import to_json
+from cmath_jax.io.whole import new_folder
 from cmath_jax.models.layers import LONGEST_SYMBOL
 from cmath_jax.prediction.predictor import Predictor, predict_step
 from cmath_jax.results.circumstances import public
@@ -111,7 +111,7 @@ def export(checkpoint: str | Path | Predictor, folder: str | Path) -> Path:
     example = resources.files(__package__).joinpath("run_exported.py").read_text(encoding="utf-8")
     with new_folder(folder) as partial_folder:
         (partial_folder / PROGRAM).write_bytes(exported.serialize())
-        (partial_folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial_folder / RECORD).write_text(to_json(record), encoding="utf-8")
         (partial_folder / EXAMPLE).write_text(example, encoding="utf-8")
     return folder
 

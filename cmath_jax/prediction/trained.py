@@ -4,14 +4,11 @@
 needs neither the data nor the checkpoints that it came from, and can be moved and given away.
 """
 
-import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import jax
@@ -23,7 +20,9 @@ from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.data.standardize import Standardizer
-from cmath_jax.errors import InputError, doing, reason
+from cmath_jax.errors import InputError, reason
+from cmath_jax.io.json_files import read_object, to_json
+from cmath_jax.io.whole import whole_folder
 from cmath_jax.models.registry import make_model
 
 FORMAT = 1
@@ -108,25 +107,9 @@ class TrainedModel:
         return make_model(self.config.model, self, self.config.data.modalities, self.config.precision)
 
     def save(self, folder: Path, card: str) -> None:
-        """Writes the folder, with this card, in place of one that is there; under its name it is whole or not there."""
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            with doing("writing", folder):
-                self._write(partial, card)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-
-    def _write(self, partial: Path, card: str) -> None:
-        partial.mkdir(parents=True)
+        """Writes the folder, with this card, whole or not at all, in place of one that is there. Raises OSError."""
         tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.standardizer.tree().items()}}
         arrays = {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
-        with open(partial / ARRAYS, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            _to_disk(file)
         record = {
             "format": FORMAT,
             "config": to_dict(self.config),
@@ -137,11 +120,10 @@ class TrainedModel:
             "temperature": self.temperature,
             "facts": asdict(self.facts),
         }
-        texts = {RECORD: json.dumps(record, indent=2, ensure_ascii=False) + "\n", CARD: card}
-        for name, text in texts.items():
-            with open(partial / name, "w", encoding="utf-8") as file:
-                file.write(text)
-                _to_disk(file)
+        with whole_folder(folder) as partial:
+            np.savez(partial / ARRAYS, allow_pickle=False, **arrays)
+            (partial / RECORD).write_text(to_json(record), encoding="utf-8")
+            (partial / CARD).write_text(card, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainedModel":
@@ -152,7 +134,7 @@ class TrainedModel:
         """
         folder = _folder(Path(path))
         try:
-            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            record = read_object(folder / RECORD)
             if "calling_convention" in record:
                 raise InputError("it is an exported model, which its example.py runs; name the folder of the run")
             if record["format"] != FORMAT:
@@ -173,7 +155,8 @@ class TrainedModel:
             )
             trained._check()
         except InputError as error:
-            raise InputError(f"{folder}: {error}") from error
+            told = str(error)
+            raise InputError(told if told.startswith(str(folder)) else f"{folder}: {told}") from error
         except FileNotFoundError as error:
             raise InputError(f"{folder}: the model is not whole: there is no {ARRAYS}") from error
         except OSError as error:
@@ -196,12 +179,6 @@ class TrainedModel:
             for x_d in (self.standardizer.mean[m], self.standardizer.deviation[m]):
                 if x_d.shape != (self.dims[m],):
                     raise InputError(f"the standardization of {MODALITIES[m]} is not that of {self.dims[m]} features")
-
-
-def _to_disk(file: IO[Any]) -> None:
-    # A run with its result has its model, also after a power cut.
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _folder(path: Path) -> Path:

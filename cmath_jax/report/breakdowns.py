@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED
+from cmath_jax.evaluation.joint_test import compare_models
 from cmath_jax.evaluation.metrics import Scores, over_seeds
-from cmath_jax.evaluation.statistics import Comparison, Interval, compare_models, compare_utterances, holm
+from cmath_jax.evaluation.statistics import Comparison, Interval, Utterances, compare_utterances, holm
 from cmath_jax.report import paper
-from cmath_jax.report.load import Predictions, Run, Score
+from cmath_jax.report.load import Run, Score
 from cmath_jax.report.studies import SectionResults, Study
 from cmath_jax.report.tables import label_of
 
@@ -98,19 +99,18 @@ def _group(
     utterances = int(chosen_n.sum())
     if not utterances:
         return LengthGroup(name, lengths, conversations, 0, {}, {}, None)
-    classes = len(next(iter(runs.values())).classes)
-    chosen = {label: _Chosen.of(run.predictions, chosen_n) for label, run in runs.items()}
+    chosen = {label: _Chosen.of(run, chosen_n) for label, run in runs.items()}
     comparison = None
     if len(chosen) == 2:
         a, b = chosen.values()
-        comparison = compare_models(a.label_n, a.prediction_tn, b.prediction_tn, a.conversation_n, classes)
+        comparison = compare_models(a.utterances, a.prediction_tn, b.prediction_tn)
     return LengthGroup(
         name=name,
         lengths=lengths,
         conversations=conversations,
         utterances=utterances,
-        scores={label: each.score(classes) for label, each in chosen.items()},
-        intervals={label: each.interval(classes) for label, each in chosen.items()},
+        scores={label: each.score() for label, each in chosen.items()},
+        intervals={label: each.interval() for label, each in chosen.items()},
         comparison=comparison,
     )
 
@@ -119,20 +119,22 @@ def _group(
 class _Chosen:
     """The predictions of some utterances."""
 
-    label_n: np.ndarray
+    utterances: Utterances
     prediction_tn: np.ndarray
-    conversation_n: np.ndarray
 
     @classmethod
-    def of(cls, p: Predictions, chosen_n: np.ndarray) -> "_Chosen":
-        return cls(p.label_n[chosen_n], p.prediction_tn[:, chosen_n], p.conversation_n[chosen_n])
+    def of(cls, run: Run, chosen_n: np.ndarray) -> "_Chosen":
+        p = run.predictions
+        utterances = Utterances(p.label_n[chosen_n], p.conversation_n[chosen_n], len(run.classes))
+        return cls(utterances, p.prediction_tn[:, chosen_n])
 
-    def score(self, classes: int) -> Score:
-        values: Sequence[float] = [Scores.of(self.label_n, n, classes).weighted_f1 for n in self.prediction_tn]
+    def score(self) -> Score:
+        label_n, classes = self.utterances.label_n, self.utterances.classes
+        values: Sequence[float] = [Scores.of(label_n, n, classes).weighted_f1 for n in self.prediction_tn]
         return Score.of(over_seeds(values))
 
-    def interval(self, classes: int) -> Interval | None:
+    def interval(self) -> Interval | None:
         # Against predictions without an error, whose score is 100 in every resample.
-        perfect_1n = self.label_n[np.newaxis]
-        gap = compare_utterances(self.label_n, self.prediction_tn, perfect_1n, self.conversation_n, classes).interval
+        perfect_1n = self.utterances.label_n[np.newaxis]
+        gap = compare_utterances(self.utterances, self.prediction_tn, perfect_1n).interval
         return Interval(100 + gap.low, 100 + gap.high) if gap else None

@@ -4,11 +4,11 @@ What is in the files was written by others: names and texts are made printable h
 report relies on is checked.
 """
 
-import json
 import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED
-from cmath_jax.errors import InputError, reason
+from cmath_jax.errors import InputError
 from cmath_jax.evaluation.calibration import BOUNDS
 from cmath_jax.evaluation.metrics import Scores
+from cmath_jax.io.files import unreadable
+from cmath_jax.io.json_files import read_json, read_lines, read_object
 from cmath_jax.results.circumstances import Circumstances
 
 
@@ -198,23 +200,13 @@ def _all_printable(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def read_json(path: Path) -> Any:
-    """Raises InputError if there is no such file, or no JSON in it."""
+@contextmanager
+def reading() -> Iterator[None]:
+    """Makes an InputError of a file that the system does not give."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
+        yield
     except OSError as error:
-        raise InputError(f"{path}: {reason(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: not a JSON object")
-    return value
+        raise unreadable(error.filename, error) from error
 
 
 def load_run(folder: Path, name: str) -> Run:
@@ -223,24 +215,25 @@ def load_run(folder: Path, name: str) -> Run:
     Raises:
       InputError: naming the file that is not there, or not as a run writes it.
     """
-    result = read_json(folder / "result.json")
     try:
-        return _run(folder, name, result)
+        with reading():
+            return _run(folder, name)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: not as a run writes it: {type(error).__name__}: {error}") from error
 
 
-def _run(folder: Path, name: str, result: Mapping[str, Any]) -> Run:
+def _run(folder: Path, name: str) -> Run:
+    result = read_json(folder / "result.json")
     classes, seeds = tuple(result["classes"]), tuple(int(seed) for seed in result["seeds"])
     test, diagnostics = result["test"], result["diagnostics"]
-    environment = _read_object(folder / "environment.json")
+    environment = read_object(folder / "environment.json")
     predictions = _predictions(folder / "predictions.jsonl", classes, seeds)
-    rows = list(_rows(folder / "metrics.jsonl"))
+    rows = list(read_lines(folder / "metrics.jsonl"))
     arrays = _representations(folder / "representations.npz")
     usable = {name: array for name, array in arrays.items() if _is_usable(name, array, len(predictions.label_n))}
-    config = _read_object(folder / "config.json")
+    config = read_object(folder / "config.json")
     run = Run(
         name=printable(name),
         experiment=printable(result["experiment"]),
@@ -275,28 +268,9 @@ def _run(folder: Path, name: str, result: Mapping[str, Any]) -> Run:
     return run
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        # Not splitlines(), which also breaks at separators that a text may hold.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: {reason(error)}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not text: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not JSON: {error}") from error
-
-
 def _predictions(path: Path, classes: Sequence[str], seeds: Sequence[int]) -> Predictions:
     by_seed: dict[int, list[Mapping[str, Any]]] = {seed: [] for seed in seeds}
-    for row in _rows(path):
+    for row in read_lines(path):
         by_seed[row["seed"]].append(row)
     index = {name: c for c, name in enumerate(classes)}
 

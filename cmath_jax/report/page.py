@@ -12,8 +12,9 @@ from typing import Any
 from cmath_jax.errors import InputError, readable
 from cmath_jax.evaluation.statistics import Comparison, Interval
 from cmath_jax.io.files import made_folders, remove_empty
+from cmath_jax.io.whole import write_whole
 from cmath_jax.pages.drawing import Graphic, css_variable, emotion_colours
-from cmath_jax.pages.web import fill, put
+from cmath_jax.pages.web import fill
 from cmath_jax.report import paper
 from cmath_jax.report.load import Reference, Run, printable
 from cmath_jax.report.studies import SectionResults, Study, load_studies
@@ -82,11 +83,11 @@ def write(folders: Sequence[Path], output: Path | None) -> Path:
         chapters = [_chapter(study, _prefix(study, i, len(studies))) for i, study in enumerate(studies)]
         for chapter in chapters:
             for graphic in chapter.graphics:
-                put(figures / f"{graphic.name}.svg", graphic.svg)
-                put(figures / f"{graphic.name}.csv", _csv(graphic.data))
+                write_whole(figures / f"{graphic.name}.svg", graphic.svg)
+                write_whole(figures / f"{graphic.name}.csv", _csv(graphic.data))
             for name, rows in (file for view in chapter.views for file in view.files()):
-                put(figures / f"{name}.csv", _csv(rows))
-        put(output, render(chapters))
+                write_whole(figures / f"{name}.csv", _csv(rows))
+        write_whole(output, render(chapters))
     except OSError as error:
         if made:
             shutil.rmtree(figures, ignore_errors=True)

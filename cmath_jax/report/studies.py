@@ -10,7 +10,8 @@ from typing import Any
 
 from cmath_jax.config import binding
 from cmath_jax.errors import InputError
-from cmath_jax.report.load import Run, load_run, printable, read_json
+from cmath_jax.io.json_files import read_json, read_object
+from cmath_jax.report.load import Run, load_run, printable, reading
 
 KINDS = ("runs", "main_results", "ablations", "modalities", "width", "lengths", "gammas")  # in the order of the page
 FULL_MODEL = "cmath"
@@ -166,7 +167,8 @@ def _parts(folder: Path) -> list[_FolderSection]:
     if not folder.is_dir():
         what = "it is a file; name the folder of a run or a sweep" if folder.exists() else "there is no such folder"
         raise InputError(f"{folder}: {what}")
-    result = read_json(folder / "result.json")
+    with reading():
+        result = read_json(folder / "result.json")
     if not isinstance(result, dict):
         raise InputError(f"{folder / 'result.json'}: not the result of a run or a sweep")
     if "sections" in result:
@@ -199,8 +201,8 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_FolderSection]:
         failure = printable(result["failed"].get(run, ""))
         return Point(printable(name), printable(run), entry["options"], runs.get(run), failure, damage.get(run, ""))
 
-    environment = read_json(folder / "environment.json")
-    config = read_json(folder / "config.json")
+    with reading():
+        environment, config = (read_object(folder / f"{name}.json") for name in ("environment", "config"))
     settings = _settings(config["config"])
     fingerprints = [environment.get("data", {}).get("fingerprint"), *(run.fingerprint for run in runs.values())]
     return [

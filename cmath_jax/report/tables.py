@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from cmath_jax.evaluation.joint_test import compare_models
 from cmath_jax.evaluation.statistics import (
     Comparison,
     Interval,
+    Utterances,
     bootstrap_interval,
-    compare_models,
     compare_seeds,
     compare_utterances,
     holm,
@@ -182,11 +183,10 @@ def intervals(run: Run) -> dict[str, Interval]:
     beyond what a score can be; it is cut there.
     """
     over_seeds = {"accuracy": t_interval(run.accuracy.values), "weighted_f1": t_interval(run.weighted_f1.values)}
-    p = run.predictions
     return {
         name: Interval(max(interval.low, 0.0), min(interval.high, 100.0))
         if interval
-        else bootstrap_interval(p.label_n, p.prediction_tn[0], p.conversation_n, len(run.classes), score=name)
+        else bootstrap_interval(_utterances(run), run.predictions.prediction_tn[0], score=name)
         for name, interval in over_seeds.items()
     }
 
@@ -294,7 +294,7 @@ def _compared(row: Row, run: Run | None, full: Run | None) -> Row:
     a, b = run.predictions, full.predictions
     if run.classes != full.classes or not a.same_utterances(b):
         return replace(row, over_seeds=over_seeds)
-    both = (a.label_n, a.prediction_tn, b.prediction_tn, a.conversation_n, len(run.classes))
+    both = (_utterances(run), a.prediction_tn, b.prediction_tn)
     return replace(row, joint=compare_models(*both), over_seeds=over_seeds, over_utterances=compare_utterances(*both))
 
 
@@ -303,9 +303,11 @@ def against_linear(run: Run) -> Comparison | None:
     p = run.predictions
     if p.linear_n is None:
         return None
-    return compare_models(
-        p.label_n, p.prediction_tn, p.linear_n[np.newaxis], p.conversation_n, len(run.classes), fixed="b"
-    )
+    return compare_models(_utterances(run), p.prediction_tn, p.linear_n[np.newaxis], fixed="b")
+
+
+def _utterances(run: Run) -> Utterances:
+    return Utterances(run.predictions.label_n, run.predictions.conversation_n, len(run.classes))
 
 
 def _quoted(
@@ -332,9 +334,8 @@ def _references(section: SectionResults, full: Run | None) -> Iterator[Row]:
         row = Row(label, "reference", measures, {})
         linear_n = run.predictions.linear_n
         if reference.modalities and linear_n is not None and full and full.predictions.same_utterances(run.predictions):
-            p = full.predictions
-            both = (p.label_n, linear_n[np.newaxis], p.prediction_tn, p.conversation_n, len(full.classes))
-            row = replace(row, joint=compare_models(*both, fixed="a"))
+            both = (linear_n[np.newaxis], full.predictions.prediction_tn)
+            row = replace(row, joint=compare_models(_utterances(full), *both, fixed="a"))
         yield row
 
 

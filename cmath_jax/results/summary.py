@@ -1,6 +1,5 @@
 """Makes `result.json` and `predictions.jsonl` from the results of the seeds of a run."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from cmath_jax.config import Config
 from cmath_jax.data.corpus import UNLABELLED, Corpus
 from cmath_jax.evaluation import reference_points
 from cmath_jax.evaluation.calibration import Calibration
+from cmath_jax.evaluation.joint_test import compare_models
 from cmath_jax.evaluation.metrics import Scores, over_seeds
-from cmath_jax.evaluation.statistics import compare_models
+from cmath_jax.evaluation.statistics import Utterances
+from cmath_jax.io.json_files import read_object
 from cmath_jax.models.outputs import Evaluation
 from cmath_jax.results.circumstances import Circumstances, record
 
@@ -144,11 +145,9 @@ def _compared(corpus: Corpus, seeds: Sequence[SeedResult], linear: Linear) -> di
     conversation_n = np.repeat(np.arange(len(corpus.splits["test"])), [len(c) for c in corpus.splits["test"]])
     prediction_tn = np.stack([seed.evaluation.probability.argmax(-1) for seed in seeds])
     found = compare_models(
-        corpus.labels("test"),
+        Utterances(corpus.labels("test"), conversation_n, len(corpus.classes)),
         prediction_tn,
         linear.prediction_n[np.newaxis],
-        conversation_n,
-        len(corpus.classes),
         fixed="b",
     )
     interval = [found.interval.low, found.interval.high] if found.interval else None
@@ -194,7 +193,7 @@ def readable_sweep(result: Mapping[str, Any], folder: Path) -> str:
                 lines.append(f"  {point:<36}  failed: {result['failed'].get(place['run'], 'not run yet')}")
                 continue
             run, config = (
-                json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+                read_object(path) if path.exists() else {}
                 for path in (run_folder / "result.json", run_folder / "config.json")
             )
             circumstances = Circumstances.read(run, config)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.errors import doing
+from cmath_jax.io.whole import write_whole
 from cmath_jax.pages.drawing import Graphic
-from cmath_jax.pages.web import fill, put
+from cmath_jax.pages.web import fill
 from cmath_jax.scaling.figures import si, study_figure
 
 # Kind of a study -> its title, its axis, and what a reader has to know.
@@ -66,10 +67,10 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
         figures.mkdir(parents=True, exist_ok=True)
     for view in shown:
         if view.graphic:
-            put(figures / f"{view.graphic.name}.svg", view.graphic.svg)
-    put(folder / "scaling.csv", table(result))
+            write_whole(figures / f"{view.graphic.name}.svg", view.graphic.svg)
+    write_whole(folder / "scaling.csv", table(result))
     page = folder / "report.html"
-    put(page, render(result, shown))
+    write_whole(page, render(result, shown))
     return page
 
 

@@ -27,6 +27,7 @@ from jax.experimental import multihost_utils
 from cmath_jax.config import Config, source_of, to_dict
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
+from cmath_jax.io.json_files import append_line, read_whole_lines
 from cmath_jax.io.termination import Termination
 from cmath_jax.scaling.measurement import check_counted, measure
 from cmath_jax.scaling.roofline import processor
@@ -92,20 +93,11 @@ class MeasurementLog:
 
     def find(self, stamp: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns the latest outcome that was measured with the same; None where there is none."""
-        if not self._path.exists():
-            return None
-        for line in reversed(self._path.read_text(encoding="utf-8").split("\n")):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # the process was killed while it wrote this line
-            if row.get("stamp") == stamp:
-                return row["outcome"]
-        return None
+        rows = (row for row in reversed(read_whole_lines(self._path)) if row.get("stamp") == stamp)
+        return next((row["outcome"] for row in rows), None)
 
     def write(self, stamp: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"stamp": stamp, "outcome": outcome}, allow_nan=False) + "\n")
+        append_line(self._path, {"stamp": stamp, "outcome": outcome})
 
 
 def environment() -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any
 from starlette.requests import Request
 
 from cmath_jax.data.sources.schema import Transcript
-from cmath_jax.data.sources.transcripts import no_constant, transcript_of
+from cmath_jax.data.sources.transcripts import transcript_of
 from cmath_jax.errors import InputError
+from cmath_jax.io.json_files import no_constant
 from cmath_jax.io.places import placed
 from cmath_jax.serve import forms
 from cmath_jax.serve.forms import CONVERSATION, Form, key

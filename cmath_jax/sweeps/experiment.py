@@ -7,7 +7,6 @@ the values of `--config.dataset` and `--config.quick`.
 """
 
 import inspect
-import json
 import re
 import runpy
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 
 from cmath_jax.config import Config, convert, from_dict, override, to_dict
 from cmath_jax.errors import InputError
-from cmath_jax.io.files import read_text
+from cmath_jax.io.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -187,12 +186,7 @@ def _arguments(namespace: Mapping[str, Any], options: Mapping[str, Any]) -> dict
 
 
 def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
-    try:
-        values = json.loads(read_text(path))
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from error
+    values = read_json(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: holds no config")
     if "sections" not in values:

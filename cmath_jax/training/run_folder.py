@@ -1,11 +1,11 @@
 """The folder of a run: what is in it, and under which names. README.md lists the files for their readers."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,11 +15,12 @@ import numpy as np
 
 from cmath_jax.config import Config, differences, to_dict
 from cmath_jax.data.corpus import Corpus
-from cmath_jax.errors import InputError, doing, reason
+from cmath_jax.errors import InputError, reason
 from cmath_jax.io.events import Events
-from cmath_jax.io.files import read_text, whole, write_whole
+from cmath_jax.io.json_files import append_line, read_object, read_whole_lines, write_json, write_lines
 from cmath_jax.io.lock import FolderLock
 from cmath_jax.io.roles import Role
+from cmath_jax.io.whole import is_partial, remove_partials, whole_file
 from cmath_jax.prediction.card import card
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.training import multihost
@@ -160,15 +161,15 @@ class RunFolder:
         shutil.rmtree(self.path / MODEL, ignore_errors=True)
         for name in (*RESULTS, "report.html"):
             (self.path / name).unlink(missing_ok=True)
+        for name in (MODEL, *RESULTS):
+            remove_partials(self.path / name)
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         self._write_json("result.json", result)
 
     def write_predictions(self, predictions: Iterable[Mapping[str, Any]]) -> None:
-        self._write(
-            "predictions.jsonl",
-            "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions),
-        )
+        if self._writes:
+            write_lines(self.path / "predictions.jsonl", predictions)
 
     def write_model(self, model: TrainedModel) -> None:
         if self._writes:
@@ -177,7 +178,7 @@ class RunFolder:
     def write_representations(self, arrays: Mapping[str, np.ndarray]) -> None:
         if not self._writes:
             return
-        with whole(self.path / "representations.npz", "wb") as file:
+        with whole_file(self.path / "representations.npz", "wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog":
@@ -185,9 +186,7 @@ class RunFolder:
         if not self._writes:
             return NoLog()
         path = self.path / "metrics.jsonl"
-        rows = [json.loads(line) for line in read_text(path).split("\n") if _whole(line)] if path.exists() else []
-        rows = [row for row in rows if row["seed"] != seed] + history
-        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_lines(path, [row for row in read_whole_lines(path) if row["seed"] != seed] + history)
         step = history[-1]["step"] if history else 0
         return MetricsLog(path, self.path / "tensorboard" / f"seed_{seed}", step)
 
@@ -195,16 +194,12 @@ class RunFolder:
         """Rows by seed and epoch, however they were interrupted."""
         if not self._writes:
             return
-        rows = [json.loads(line) for line in read_text(self.path / "metrics.jsonl").split("\n") if _whole(line)]
-        rows.sort(key=lambda row: (row["seed"], row["epoch"]))
-        self._write("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        path = self.path / "metrics.jsonl"
+        write_lines(path, sorted(read_whole_lines(path), key=lambda row: (row["seed"], row["epoch"])))
 
     def _write_json(self, name: str, value: Any) -> None:
-        self._write(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-    def _write(self, name: str, text: str) -> None:
         if self._writes:
-            write_whole(self.path / name, text)
+            write_json(self.path / name, value)
 
 
 class MetricsLog:
@@ -216,8 +211,7 @@ class MetricsLog:
         self._events = Events(events, step + 1)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        with doing("writing", self._path), open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
+        append_line(self._path, row)
         parts = ("train", "validation", "test")
         self._events.scalars({f"{part}/{name}": x for part in parts for name, x in row[part].items()}, row["step"])
 
@@ -254,21 +248,11 @@ def _is_trace(path: Path) -> bool:
             return not any(path.iterdir())
         case "result.json":  # of a sweep that has no run yet, and none that failed
             return _read_json(path).get("failed", {"": ""}) == {}
-    return path.name.startswith(".") and path.name.endswith(".partial")
+    return is_partial(path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """Empty where there is no file, or none that holds a JSON object. Raises OSError for one that may not be read."""
-    try:
-        with doing("reading", path):
-            value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _whole(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False  # the process was killed while it wrote this line
+    with suppress(FileNotFoundError, NotADirectoryError, InputError):
+        return read_object(path)
+    return {}

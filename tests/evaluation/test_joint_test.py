@@ -11,7 +11,8 @@ from test_statistics import CLASSES, corpus, ends, model, plain_score
 from benchmarks.joint_test import Setting, rejected
 from cmath_jax.errors import InputError
 from cmath_jax.evaluation import statistics
-from cmath_jax.evaluation.statistics import Comparison, Interval, compare_models, compare_utterances
+from cmath_jax.evaluation.joint_test import compare_models
+from cmath_jax.evaluation.statistics import Comparison, Interval, Utterances, compare_utterances
 
 TRIALS = 400
 
@@ -44,7 +45,7 @@ def test_it_is_a_plain_loop_over_seeds_and_conversations(score: str) -> None:
     welch = seeds**2 / (of_seeds["a"] ** 2 / 2 + of_seeds["b"] ** 2 / 2)
     jackknife = np.var(influence["a"].mean(1) - influence["b"].mean(1), ddof=1) / k
     parts = [(seeds, welch), (jackknife - min(interaction, seeds), k - 1)]
-    result = compare_models(label_n, a_sn, b_sn, conversation_n, CLASSES, score, level=0.9)
+    result = compare_models(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn, score, level=0.9)
     difference = scores(score, label_n, a_sn).mean() - scores(score, label_n, b_sn).mean()
     assert result.difference == pytest.approx(difference)
     np.testing.assert_allclose(
@@ -59,7 +60,7 @@ def test_without_seeds_it_is_the_jackknife_over_conversations() -> None:
     label_n = np.random.default_rng(0).integers(CLASSES, size=120)
     conversation_n = np.repeat(np.arange(20), 6)
     a_sn, b_sn = model(label_n, 0.7, 1, 1), model(label_n, 0.6, 1, 2)
-    result = compare_models(label_n, a_sn, b_sn, conversation_n, CLASSES, "accuracy", fixed="ab")
+    result = compare_models(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn, "accuracy", fixed="ab")
     right_k = [100 * (sn[0] == label_n).reshape(20, 6).mean(1) for sn in (a_sn, b_sn)]
     expected = stats.ttest_rel(*right_k)
     assert result.p_value == pytest.approx(expected.pvalue)
@@ -70,7 +71,7 @@ def test_one_conversation_of_each_seed_and_no_noise_of_conversations_is_welch() 
     """Where all conversations are the same, only the seeds are left."""
     a_sn, b_sn = (np.tile(np.random.default_rng(seed).integers(2, size=(4, 8)), 30) for seed in (1, 5))
     label_n, conversation_n = np.zeros(240, int), np.repeat(np.arange(30), 8)
-    result = compare_models(label_n, a_sn, b_sn, conversation_n, 2, "accuracy")
+    result = compare_models(Utterances(label_n, conversation_n, 2), a_sn, b_sn, "accuracy")
     expected = stats.ttest_ind(*(100 * (sn == 0).mean(1) for sn in (a_sn, b_sn)), equal_var=False)
     assert result.p_value == pytest.approx(expected.pvalue)
 
@@ -105,11 +106,11 @@ def test_what_is_there_is_found() -> None:
 def test_a_clear_difference_and_its_mirror_image() -> None:
     label_n, conversation_n = corpus(60)
     a_sn, b_sn = model(label_n, 0.8, 3, 1), model(label_n, 0.5, 4, 2)
-    result = compare_models(label_n, a_sn, b_sn, conversation_n, CLASSES)
+    result = compare_models(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn)
     assert result.p_value is not None and result.p_value < 0.01
     low, high = ends(result.interval)
     assert 0 < low < result.difference < high
-    other_way = compare_models(label_n, b_sn, a_sn, conversation_n, CLASSES)
+    other_way = compare_models(Utterances(label_n, conversation_n, CLASSES), b_sn, a_sn)
     assert (other_way.difference, other_way.p_value) == (-result.difference, pytest.approx(result.p_value))
     np.testing.assert_allclose(ends(other_way.interval), [-high, -low])
 
@@ -118,30 +119,30 @@ def test_the_noise_of_one_seed_cannot_be_known() -> None:
     label_n, conversation_n = corpus(20)
     a_sn, b_sn = model(label_n, 0.7, 3, 1), model(label_n, 0.5, 1, 2)
     for one, other in ((a_sn, b_sn), (b_sn, a_sn), (b_sn, b_sn)):
-        result = compare_models(label_n, one, other, conversation_n, CLASSES)
+        result = compare_models(Utterances(label_n, conversation_n, CLASSES), one, other)
         assert (result.interval, result.p_value) == (None, None)
-    known = compare_models(label_n, a_sn, b_sn, conversation_n, CLASSES, fixed="b")
+    known = compare_models(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn, fixed="b")
     assert known.interval is not None and known.p_value is not None
-    assert compare_models(label_n, b_sn, a_sn, conversation_n, CLASSES, fixed="a").p_value == known.p_value
-    assert compare_models(label_n, b_sn, a_sn, conversation_n, CLASSES, fixed="b").p_value is None
+    assert compare_models(Utterances(label_n, conversation_n, CLASSES), b_sn, a_sn, fixed="a").p_value == known.p_value
+    assert compare_models(Utterances(label_n, conversation_n, CLASSES), b_sn, a_sn, fixed="b").p_value is None
 
 
 def test_one_conversation_says_nothing_of_others() -> None:
     label_n, conversation_n = corpus(1, length=40)
     a_sn, b_sn = model(label_n, 0.8, 2, 1), model(label_n, 0.4, 2, 2)
-    result = compare_models(label_n, a_sn, b_sn, conversation_n, CLASSES)
+    result = compare_models(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn)
     assert result.difference > 0 and (result.interval, result.p_value) == (None, None)
 
 
 def test_models_that_say_the_same() -> None:
     label_n, conversation_n = corpus(20)
     one_sn = model(label_n, 0.6, 1, 1)
-    same = compare_models(label_n, one_sn.repeat(3, axis=0), one_sn, conversation_n, CLASSES, fixed="b")
+    same = compare_models(Utterances(label_n, conversation_n, CLASSES), one_sn.repeat(3, axis=0), one_sn, fixed="b")
     assert same == Comparison(0.0, Interval(0.0, 0.0), 1.0)
     seeds_sn = model(label_n, 0.6, 3, 1)
-    assert compare_models(label_n, seeds_sn, seeds_sn, conversation_n, CLASSES).p_value == 1
+    assert compare_models(Utterances(label_n, conversation_n, CLASSES), seeds_sn, seeds_sn).p_value == 1
     always, never = np.zeros((2, 40), int), np.ones((2, 40), int)
-    sure = compare_models(np.zeros(40, int), always, never, np.repeat(np.arange(8), 5), 2, "accuracy")
+    sure = compare_models(Utterances(np.zeros(40, int), np.repeat(np.arange(8), 5), 2), always, never, "accuracy")
     assert (sure.difference, sure.interval, sure.p_value) == (100.0, Interval(100.0, 100.0), 0.0)
 
 
@@ -149,12 +150,12 @@ def test_unlabelled_utterances_and_the_order_of_conversations_do_not_count() -> 
     label_n, conversation_n = corpus(15)
     label_n[np.isin(conversation_n, np.unique(conversation_n)[:5])] = -1
     a_sn, b_sn = model(label_n, 0.7, 2, 1), model(label_n, 0.5, 3, 2)
-    whole = compare_models(label_n, a_sn, b_sn, conversation_n, CLASSES)
+    whole = compare_models(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn)
     n = np.random.default_rng(0).permutation(np.flatnonzero(label_n >= 0))
-    part = compare_models(label_n[n], a_sn[:, n], b_sn[:, n], conversation_n[n], CLASSES)
+    part = compare_models(Utterances(label_n[n], conversation_n[n], CLASSES), a_sn[:, n], b_sn[:, n])
     assert part.difference == whole.difference
     assert part.p_value == pytest.approx(whole.p_value)
-    assert compare_models(label_n, a_sn, b_sn, conversation_n, CLASSES) == whole
+    assert compare_models(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn) == whole
 
 
 def test_it_is_not_the_test_over_utterances() -> None:
@@ -165,7 +166,7 @@ def test_it_is_not_the_test_over_utterances() -> None:
         np.concatenate([model(label_n, right, 1, 10 * m + s) for s, right in enumerate(r)])
         for m, r in enumerate(rates.values())
     )
-    args: Any = (label_n, a_sn, b_sn, conversation_n, CLASSES)
+    args: Any = (Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn)
     alone, joint = compare_utterances(*args).p_value, compare_models(*args).p_value
     assert alone is not None and joint is not None and alone < 0.05 < 0.2 < joint
 
@@ -177,4 +178,4 @@ def test_it_is_not_the_test_over_utterances() -> None:
 def test_what_cannot_be_scored(labels: list[int], conversations: list[int], message: str) -> None:
     prediction_sn = np.zeros((2, 2), int)
     with pytest.raises(InputError, match=message):
-        compare_models(np.array(labels), prediction_sn, prediction_sn, np.array(conversations), 2)
+        compare_models(Utterances(np.array(labels), np.array(conversations), 2), prediction_sn, prediction_sn)

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from cmath_jax.evaluation.metrics import Scores
 from cmath_jax.evaluation.statistics import (
     Comparison,
     Interval,
+    Utterances,
     bootstrap_interval,
     compare_seeds,
     compare_utterances,
@@ -127,7 +127,7 @@ def test_the_bootstrap_is_a_plain_loop_over_resampled_conversations(score: str) 
     label_n, conversation_n = corpus(12)
     prediction_n = model(label_n, 0.5, 1, 1)[0]
     plain = [plain_score(score, label_n[n], prediction_n[n]) for n in resamples(conversation_n, 300, 5)]
-    interval = bootstrap_interval(label_n, prediction_n, conversation_n, CLASSES, score, 0.8, 300, 5)
+    interval = bootstrap_interval(Utterances(label_n, conversation_n, CLASSES), prediction_n, score, 0.8, 300, 5)
     np.testing.assert_allclose(ends(interval), percentiles(plain, 0.8))
 
 
@@ -140,8 +140,10 @@ def test_the_bootstrap_covers_the_score_of_all_conversations() -> None:
     for trial in range(150):
         right_n = rng.random(480) < rng.choice([0.9, 0.4], size=60)[k_n]
         prediction_n = np.where(right_n, 0, 1)
-        clustered = ends(bootstrap_interval(label_n, prediction_n, k_n, 2, "accuracy", 0.9, 300, trial))
-        naive = ends(bootstrap_interval(label_n, prediction_n, np.arange(480), 2, "accuracy", 0.9, 100, trial))
+        clustered = ends(bootstrap_interval(Utterances(label_n, k_n, 2), prediction_n, "accuracy", 0.9, 300, trial))
+        naive = ends(
+            bootstrap_interval(Utterances(label_n, np.arange(480), 2), prediction_n, "accuracy", 0.9, 100, trial)
+        )
         by_conversation += clustered[0] <= 65 <= clustered[1]
         by_utterance += naive[0] <= 65 <= naive[1]
         widths.append((clustered[1] - clustered[0]) / (naive[1] - naive[0]))
@@ -163,7 +165,7 @@ def test_the_interval_of_a_difference_is_a_plain_loop(score: str, seeds: tuple[i
             - np.mean([plain_score(score, label_n[n], b_n[n]) for b_n in b_sn])
         )
 
-    result = compare_utterances(label_n, a_sn, b_sn, conversation_n, CLASSES, score, 150, 5, 0.8)
+    result = compare_utterances(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn, score, 150, 5, 0.8)
     assert result.difference == pytest.approx(difference(np.arange(len(label_n))))
     plain = [difference(n) for n in resamples(conversation_n, 150, 5)]
     np.testing.assert_allclose(ends(result.interval), percentiles(plain, 0.8))
@@ -191,7 +193,7 @@ def test_the_p_value_is_that_of_all_swaps(score: str, seeds: tuple[int, int]) ->
     share = np.mean([difference(swapped) >= difference(()) - 1e-9 for swapped in subsets])
     assert 0.05 < share < 0.95  # a p-value that could be anything
     draws = 20_000
-    result = compare_utterances(label_n, a_sn, b_sn, conversation_n, CLASSES, score, draws)
+    result = compare_utterances(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn, score, draws)
     assert result.p_value == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / draws) + 1 / draws)
 
 
@@ -206,7 +208,7 @@ def test_the_p_value_of_like_models_is_uniform(seeds: tuple[int, int]) -> None:
         a_sn, b_sn = (
             np.where(rng.random((s, 180)) < right_n, label_n, rng.integers(CLASSES, size=(s, 180))) for s in seeds
         )
-        p_values.append(compare_utterances(label_n, a_sn, b_sn, conversation_n, CLASSES, draws=99).p_value)
+        p_values.append(compare_utterances(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn, draws=99).p_value)
     assert stats.kstest(np.array(p_values, float), "uniform").pvalue > 0.01
     rejected = np.mean(np.array(p_values) <= 0.05)
     assert rejected < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
@@ -215,11 +217,11 @@ def test_the_p_value_of_like_models_is_uniform(seeds: tuple[int, int]) -> None:
 def test_a_clear_difference_is_found() -> None:
     label_n, conversation_n = corpus(60)
     a_sn, b_sn = model(label_n, 0.8, 3, 1), model(label_n, 0.5, 3, 2)
-    result = compare_utterances(label_n, a_sn, b_sn, conversation_n, CLASSES)
+    result = compare_utterances(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn)
     assert result.p_value == 1 / 2001  # none of 2000 swaps comes near: the smallest that there can be
     low, high = ends(result.interval)
     assert 0 < low < result.difference < high
-    other_way = compare_utterances(label_n, b_sn, a_sn, conversation_n, CLASSES)
+    other_way = compare_utterances(Utterances(label_n, conversation_n, CLASSES), b_sn, a_sn)
     assert (other_way.difference, other_way.p_value) == (-result.difference, result.p_value)
     np.testing.assert_allclose(ends(other_way.interval), [-high, -low])
 
@@ -227,9 +229,9 @@ def test_a_clear_difference_is_found() -> None:
 def test_identical_predictions_do_not_differ() -> None:
     label_n, conversation_n = corpus(20)
     a_sn = model(label_n, 0.6, 3, 1)
-    result = compare_utterances(label_n, a_sn, a_sn.copy(), conversation_n, CLASSES)
+    result = compare_utterances(Utterances(label_n, conversation_n, CLASSES), a_sn, a_sn.copy())
     assert result == Comparison(0.0, Interval(0.0, 0.0), 1.0)
-    one = compare_utterances(label_n, a_sn[:1].repeat(3, axis=0), a_sn[:1], conversation_n, CLASSES)
+    one = compare_utterances(Utterances(label_n, conversation_n, CLASSES), a_sn[:1].repeat(3, axis=0), a_sn[:1])
     assert (one.difference, one.p_value) == (pytest.approx(0), 1.0)
 
 
@@ -240,7 +242,9 @@ def test_swaps_that_differ_by_rounding_alone_are_hits() -> None:
         a_sn, b_sn = rng.integers(2, size=(2, 3, 7))
         b_sn[:, :3] = np.roll(a_sn[:, :3], 1, axis=0)
         conversation_n = np.repeat([0, 1], [3, 4])
-        assert compare_utterances(np.zeros(7, int), a_sn, b_sn, conversation_n, 2, "accuracy", 60).p_value == 1
+        assert (
+            compare_utterances(Utterances(np.zeros(7, int), conversation_n, 2), a_sn, b_sn, "accuracy", 60).p_value == 1
+        )
 
 
 def test_the_same_seed_draws_the_same() -> None:
@@ -249,8 +253,8 @@ def test_the_same_seed_draws_the_same() -> None:
 
     def intervals(seed: int) -> tuple[Interval, Comparison]:
         return (
-            bootstrap_interval(label_n, a_sn[0], conversation_n, CLASSES, draws=100, seed=seed),
-            compare_utterances(label_n, a_sn, b_sn, conversation_n, CLASSES, draws=100, seed=seed),
+            bootstrap_interval(Utterances(label_n, conversation_n, CLASSES), a_sn[0], draws=100, seed=seed),
+            compare_utterances(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn, draws=100, seed=seed),
         )
 
     assert intervals(1) == intervals(1)
@@ -261,8 +265,10 @@ def test_one_conversation_says_nothing_of_others() -> None:
     label_n, conversation_n = corpus(1, length=40)
     a_sn, b_sn = model(label_n, 0.8, 2, 1), model(label_n, 0.4, 2, 2)
     expected = plain_score("weighted_f1", label_n, a_sn[0])
-    np.testing.assert_allclose(ends(bootstrap_interval(label_n, a_sn[0], conversation_n, CLASSES)), [expected] * 2)
-    result = compare_utterances(label_n, a_sn, b_sn, conversation_n, CLASSES)
+    np.testing.assert_allclose(
+        ends(bootstrap_interval(Utterances(label_n, conversation_n, CLASSES), a_sn[0])), [expected] * 2
+    )
+    result = compare_utterances(Utterances(label_n, conversation_n, CLASSES), a_sn, b_sn)
     assert result.difference > 0
     assert (result.interval, result.p_value) == (None, None)
 
@@ -272,12 +278,11 @@ def test_unlabelled_utterances_and_conversations_do_not_count() -> None:
     label_n[np.isin(conversation_n, np.unique(conversation_n)[:5])] = -1
     a_sn, b_sn = model(label_n, 0.7, 2, 1), model(label_n, 0.5, 2, 2)
     kept_n = label_n >= 0
-    args: dict[str, Any] = {"classes": CLASSES, "draws": 200}
-    assert bootstrap_interval(label_n, a_sn[0], conversation_n, **args) == bootstrap_interval(
-        label_n[kept_n], a_sn[0, kept_n], conversation_n[kept_n], **args
-    )
-    assert compare_utterances(label_n, a_sn, b_sn, conversation_n, **args) == compare_utterances(
-        label_n[kept_n], a_sn[:, kept_n], b_sn[:, kept_n], conversation_n[kept_n], **args
+    every = Utterances(label_n, conversation_n, CLASSES)
+    kept = Utterances(label_n[kept_n], conversation_n[kept_n], CLASSES)
+    assert bootstrap_interval(every, a_sn[0], draws=200) == bootstrap_interval(kept, a_sn[0, kept_n], draws=200)
+    assert compare_utterances(every, a_sn, b_sn, draws=200) == compare_utterances(
+        kept, a_sn[:, kept_n], b_sn[:, kept_n], draws=200
     )
 
 
@@ -288,8 +293,8 @@ def test_unlabelled_utterances_and_conversations_do_not_count() -> None:
 def test_what_cannot_be_scored(labels: list[int], conversations: list[int], message: str) -> None:
     label_n, conversation_n, prediction_sn = np.array(labels), np.array(conversations), np.zeros((1, 2), int)
     calls: list[Callable[[], object]] = [
-        lambda: bootstrap_interval(label_n, prediction_sn[0], conversation_n, 2),
-        lambda: compare_utterances(label_n, prediction_sn, prediction_sn, conversation_n, 2),
+        lambda: bootstrap_interval(Utterances(label_n, conversation_n, 2), prediction_sn[0]),
+        lambda: compare_utterances(Utterances(label_n, conversation_n, 2), prediction_sn, prediction_sn),
     ]
     for call in calls:
         with pytest.raises(InputError, match=message):

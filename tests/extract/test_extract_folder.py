@@ -23,10 +23,11 @@ pytest.importorskip("opensmile", reason=REASON)
 
 from cmath_jax.data.sources.schema import Utterance  # noqa: E402
 from cmath_jax.errors import InputError  # noqa: E402
-from cmath_jax.extract import folder as extraction_folder  # noqa: E402
 from cmath_jax.extract.__main__ import main  # noqa: E402
 from cmath_jax.extract.encoders import Encoder  # noqa: E402
 from cmath_jax.extract.folder import extract_folder  # noqa: E402
+from cmath_jax.io import waiting  # noqa: E402
+from cmath_jax.io.lock import held  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -192,35 +193,36 @@ def test_that_a_folder_cannot_be_written_is_known_before_anything_is_computed(
 
 
 def test_who_waits_for_another_extraction_says_so(
-    folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path, tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(extraction_folder, "PATIENCE", 0.05)
+    monkeypatch.setattr(waiting, "FIRST", 0.05)
     order: list[str] = []
+    said = ""
     with ThreadPoolExecutor(1) as pool:
-        with extraction_folder._lock(folder):
-            waiting = pool.submit(lambda: (run(folder, f"--text={tiny}"), order.append("second")))
+        with held(folder):
+            second = pool.submit(lambda: (run(folder, f"--text={tiny}"), order.append("second")))
             deadline = time.monotonic() + 60
-            while not caplog.messages and time.monotonic() < deadline:
+            while "waiting" not in said and time.monotonic() < deadline:
                 time.sleep(0.01)
+                said += capsys.readouterr().err
             order.append("first")
-        waiting.result(timeout=60)
-    assert order == ["first", "second"] and not (folder / ".features.lock").exists()
-    (line,) = caplog.messages
-    assert "waiting for another extraction" in line and str(folder) in line
+        second.result(timeout=60)
+    assert order == ["first", "second"] and not (folder / ".lock").exists()
+    assert said.count("waiting for another process that is at work in") == 1 and str(folder) in said
 
 
 def test_many_that_wait_write_one_after_the_other(folder: Path) -> None:
     inside: list[int] = []
 
     def once(i: int) -> None:
-        with extraction_folder._lock(folder):
+        with held(folder):
             inside.append(i)
             time.sleep(0.01)
             assert inside.pop() == i and not inside
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(once, range(24)))
-    assert not (folder / ".features.lock").exists()
+    assert not (folder / ".lock").exists()
 
 
 def test_what_is_used_and_should_be_known_is_a_note(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,7 +298,8 @@ def test_folders_that_cannot_be_used_are_explained(
     cases += [(folder, "--audio", "none of 5 utterances has audio; the first of 2 problems")]
     cases += [(write_conversations(tmp_path / "empty", []), "--text=" + tiny, "no conversations")]
     twice = [conversation(Utterance("Ann", "no"))] * 2
-    cases += [(write_conversations(tmp_path / "twice", twice), "--text=" + tiny, "two conversations have the id 'c'")]
+    same = "line 2, conversation 'c': the same id is also in line 1"
+    cases += [(write_conversations(tmp_path / "twice", twice), "--text=" + tiny, same)]
     old = write_conversations(tmp_path / "old", twice[:1])
     np.save(old / "text.npy", np.zeros((1, 2)))
     cases += [(old, "--text=" + tiny, "text.npy is there already")]

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, text that is read with the true reason, sizes, locks, and who waits."""
+"""Sizes, locks, and who waits."""
 
 import contextlib
 import fcntl
@@ -14,11 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmath_jax.errors import InputError, readable
 from cmath_jax.io import waiting
-from cmath_jax.io.files import UNITS, read_text, size, sizes, whole, write_whole
+from cmath_jax.io.files import UNITS, size, sizes
 from cmath_jax.io.lock import FolderLock
-from cmath_jax.io.new_folder import new_folder
 from cmath_jax.io.waiting import announced, duration
 from cmath_jax.training.run_folder import RunFolder
 
@@ -43,45 +41,6 @@ def test_unequal_sizes_do_not_look_alike(one: int, other: int) -> None:
 )
 def test_durations(seconds: float, told: str) -> None:
     assert duration(seconds) == told
-
-
-def test_text_that_cannot_be_read_has_the_true_reason(tmp_path: Path) -> None:
-    (tmp_path / "latin1").write_bytes("caf\xe9".encode("latin1"))
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "loop").symlink_to("loop")
-    reasons = {"none": "there is no such file", "folder": "it is a folder", "latin1": "not UTF-8 text: byte 3 is 0xe9"}
-    for name, words in {**reasons, "loop": "Too many levels", "x" * 300: "File name too long"}.items():
-        with pytest.raises(InputError, match=words) as refused:
-            read_text(tmp_path / name)
-        assert name in str(refused.value)
-    (tmp_path / "good").write_text("\ufeffé\r\n", encoding="utf-8", newline="")
-    assert read_text(tmp_path / "good", "utf-8-sig") == "é\r\n"
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    write_whole(path, "one")
-    with pytest.raises(RuntimeError), whole(path) as file:
-        file.write("two")
-        raise RuntimeError
-    assert [p.name for p in tmp_path.iterdir()] == ["f"] and path.read_text() == "one"
-    (tmp_path / "link").symlink_to(path)
-    write_whole(tmp_path / "link", "three")
-    assert (tmp_path / "link").is_symlink() and path.read_text() == "three"
-
-
-def test_a_message_names_the_file_that_was_given(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file") as refused:
-        write_whole(tmp_path / "none" / "f", "x")
-    assert readable(refused.value) == f"writing {tmp_path}/none/f: No such file or directory"
-
-
-def test_a_device_is_written_to_and_not_replaced() -> None:
-    write_whole(Path("/dev/null"), "x")
-    assert not Path("/dev/null").is_file()
-    with pytest.raises(OSError, match="No space left") as full:
-        write_whole(Path("/dev/full"), "x")
-    assert full.value.__notes__ == ["writing /dev/full"]
 
 
 def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
@@ -177,20 +136,6 @@ def test_a_run_that_fails_leaves_what_it_has_saved_and_nothing_else(kept: str | 
     assert folder.exists() == bool(kept)
     assert (tmp_path / "runs").exists() == bool(kept)
     assert not kept or ((folder / kept).exists() and (folder / "config.json").exists())
-
-
-def test_a_new_folder_leaves_nothing_above_it_either(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), new_folder(tmp_path / "a" / "b" / "c"):
-        raise KeyError
-    assert not [*tmp_path.iterdir()]
-
-
-def test_a_new_folder_behind_a_link(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "link").symlink_to("empty")
-    with new_folder(tmp_path / "link") as partial:
-        (partial / "x").touch()
-    assert (tmp_path / "link").is_symlink() and os.listdir(tmp_path / "empty") == ["x"]
 
 
 def test_whoever_waits_says_so(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

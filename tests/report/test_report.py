@@ -14,7 +14,8 @@ import report_samples as samples
 from scipy import stats
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from cmath_jax.evaluation.statistics import compare_models, compare_utterances, holm
+from cmath_jax.evaluation.joint_test import compare_models
+from cmath_jax.evaluation.statistics import Utterances, compare_utterances, holm
 from cmath_jax.report import paper, write_report
 from cmath_jax.report.conversations import worst
 from cmath_jax.report.load import load_run
@@ -162,7 +163,7 @@ def test_rows_are_compared_with_the_full_model(sweep: Path, split: samples.Split
     assert rows["CMATH"]["p_seeds_holm"] == "" and rows["majority"]["p_seeds_holm"] == ""
 
     predictions = [load_run(runs / name, name).predictions.prediction_tn for name in ("sdt", "cmath")]
-    args = (split.label_n, *predictions, split.conversation_n, len(split.classes))
+    args = (Utterances(split.label_n, split.conversation_n, len(split.classes)), *predictions)
     row = table(sweep, "main-results")["SDT"]
     assert float(row["p_utterances_holm"]) == compare_utterances(*args).p_value
 
@@ -170,7 +171,7 @@ def test_rows_are_compared_with_the_full_model(sweep: Path, split: samples.Split
     joint = compare_models(*args)
     linear_n = load_run(runs / "cmath", "cmath").predictions.linear_n
     assert linear_n is not None and joint.interval is not None
-    linear = compare_models(args[0], linear_n[None], predictions[1], *args[3:], fixed="a")
+    linear = compare_models(args[0], linear_n[None], predictions[1], fixed="a")
     corrected = holm([joint.p_value, linear.p_value])
     assert [float(row["difference low"]), float(row["difference high"])] == [joint.interval.low, joint.interval.high]
     rows = [row, table(sweep, "main-results")["linear, text + audio + video"]]
@@ -246,7 +247,7 @@ def test_p_values_by_length_are_corrected_for_all_groups(tmp_path: Path) -> None
     for group, (shortest, longest) in {"C1": (1, 9), "C2": (10, 20), "C3": (21, 1000)}.items():
         chosen_n = (length_n >= shortest) & (length_n <= longest) & (split.label_n >= 0)
         ours, theirs = (p.prediction_tn[:, chosen_n] for p in runs.values())
-        compared = compare_models(split.label_n[chosen_n], ours, theirs, split.conversation_n[chosen_n], 7)
+        compared = compare_models(Utterances(split.label_n[chosen_n], split.conversation_n[chosen_n], 7), ours, theirs)
         assert compared.p_value is not None
         p_values[group] = compared.p_value
     page = write_report([tmp_path])

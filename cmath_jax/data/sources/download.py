@@ -1,6 +1,5 @@
 """The published feature files: their names, and how those with a public address are fetched and checked."""
 
-import contextlib
 import hashlib
 import http.client
 import logging
@@ -8,13 +7,14 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from cmath_jax.errors import InputError, reason
-from cmath_jax.io.files import made_folders, remove_empty, size, unreadable
+from cmath_jax.io.files import size, unreadable
 from cmath_jax.io.waiting import announced
+from cmath_jax.io.whole import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def blob_hash(path: str | Path) -> str:
 def download(url: str, blob: str, destination: str | Path) -> Path:
     """Fetches `url` to the file `destination`, unless the right content is there already.
 
-    The content goes to a temporary file beside `destination` and takes its name only when it is whole and right.
+    The file gets its name only when it is whole and right.
 
     Raises:
       DownloadError: no server, an HTTP error, a connection that was cut, other content than `blob` says, or a
@@ -103,19 +103,16 @@ def download(url: str, blob: str, destination: str | Path) -> Path:
         if blob_hash(destination) == blob:
             return destination
         log.warning("%s is not the published file (its git blob hash is not %s): fetching it again", destination, blob)
-    part = destination.with_name(f"{destination.name}.{uuid.uuid4().hex[:8]}.part")
-    made: list[Path] = []
     by_hand = f"save it by other means as {destination}"
     try:
-        made = made_folders(destination.parent)
-        _fetch(url, part)
-        found = blob_hash(part)
-        if found != blob:
-            raise DownloadError(
-                f"download of {url}: wrong content, git blob hash {found} instead of {blob}. The file there has "
-                f"changed, or something between here and there answers in its place: {by_hand}"
-            )
-        part.replace(destination)
+        with whole_file(destination, "wb", parents=True) as file:
+            _fetch(url, file)
+            found = blob_hash(file.name)
+            if found != blob:
+                raise DownloadError(
+                    f"download of {url}: wrong content, git blob hash {found} instead of {blob}. The file there has "
+                    f"changed, or something between here and there answers in its place: {by_hand}"
+                )
     except urllib.error.HTTPError as error:
         error.close()
         raise DownloadError(
@@ -131,22 +128,19 @@ def download(url: str, blob: str, destination: str | Path) -> Path:
         raise DownloadError(
             f"download of {url} to {destination.parent}: {reason(error)}. Try again, or {by_hand}"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # not there after success, or never made
-            part.unlink()
-        remove_empty(made)
     log.info("fetched %s", destination)
     return destination
 
 
-def _fetch(url: str, path: Path) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(path, "wb") as file:
+def _fetch(url: str, file: IO[bytes]) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
         header = response.headers.get("Content-Length", "")
         length = int(header) if header.isdecimal() else None
         whole = "size unknown" if length is None else size(length)
         log.info("downloading %s (%s)", url, whole)
         with announced(lambda _: f"downloading {url}: {size(file.tell())} so far ({whole})"):
             shutil.copyfileobj(response, file, _CHUNK)
+            file.flush()
         # Read in pieces, a connection that was cut looks like the end of the file.
         if length is not None and file.tell() < length:
             raise DownloadError(f"download of {url}: cut off after {size(file.tell())} of {whole}. Try again")

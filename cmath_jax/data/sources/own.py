@@ -1,4 +1,4 @@
-"""A folder of one's own conversations <-> a `Corpus`. docs/data.md describes the folder.
+"""Reads a folder of one's own conversations as a `Corpus`, and writes it. docs/data.md describes the folder.
 
 Shapes: n utterances of a conversation, d features.
 """
@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as brief
@@ -21,10 +21,11 @@ from cmath_jax.data.sources import counts
 from cmath_jax.data.sources.arrays import FeatureTable, append_array
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.schema import Stated, Transcript, Utterance, decode
-from cmath_jax.data.sources.stated import check_classes, classes_of, label_indices, read_json, speakers_of
+from cmath_jax.data.sources.stated import check_classes, classes_of, label_indices, read_stated, speakers_of
 from cmath_jax.data.sources.transcripts import numbered_transcripts, to_json, transcript_of
 from cmath_jax.errors import InputError, InputWarning
-from cmath_jax.io.new_folder import new_folder
+from cmath_jax.io.json_files import write_json
+from cmath_jax.io.whole import new_folder
 
 CONVERSATIONS = "conversations.jsonl"
 CORPUS = "corpus.json"
@@ -32,8 +33,8 @@ EXTRACTION = "features.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnFolder(Stated):
-    """What a folder says about its conversations, without their features, and what is found where it says nothing.
+class OwnTranscripts(Stated):
+    """A folder of conversations without their features: what it says, and what is found where it says nothing.
 
     Attributes:
       path: the folder.
@@ -45,8 +46,8 @@ class OwnFolder(Stated):
     places: tuple[str, ...]
     transcripts: tuple[Transcript, ...]
 
-    def conversation(self, c: int, features: Mapping[str, np.ndarray]) -> Conversation:
-        transcript = self.transcripts[c]
+    def conversation(self, b: int, features: Mapping[str, np.ndarray]) -> Conversation:
+        transcript = self.transcripts[b]
         ids, texts = ([getattr(u, name) for u in transcript.utterances] for name in ("id", "text"))
         return Conversation(
             transcript.id,
@@ -58,21 +59,21 @@ class OwnFolder(Stated):
         )
 
     def labels(self) -> counts.Labels:
-        """Split -> for each of its conversations int32 [n], as in `Conversation`."""
+        """Returns the labels of each conversation of each split: int32 [n], as in `Conversation`."""
         return {
-            split: [label_indices(self.transcripts[c], self.classes) for c in self.lines(split)] for split in SPLITS
+            split: [label_indices(self.transcripts[b], self.classes) for b in self.lines(split)] for split in SPLITS
         }
 
     def lines(self, split: str) -> tuple[int, ...]:
-        """Which of the transcripts are of a split."""
-        return tuple(c for c, transcript in enumerate(self.transcripts) if transcript.split == split)
+        """Returns which of the transcripts are of a split."""
+        return tuple(b for b, transcript in enumerate(self.transcripts) if transcript.split == split)
 
 
 @dataclass(frozen=True)
 class OwnSplit(Sequence[Conversation]):
     """The conversations of a split, read from the folder when they are asked for."""
 
-    folder: OwnFolder
+    folder: OwnTranscripts
     tables: Mapping[str, FeatureTable] = field(repr=False)
     lines: tuple[int, ...]
 
@@ -86,12 +87,12 @@ class OwnSplit(Sequence[Conversation]):
     def __getitem__(self, i: int | slice) -> Conversation | list[Conversation]:
         if isinstance(i, slice):
             return [self[k] for k in range(len(self))[i]]
-        c = self.lines[i]
-        return self.folder.conversation(c, {m: table[c] for m, table in self.tables.items()})
+        b = self.lines[i]
+        return self.folder.conversation(b, {m: table[b] for m, table in self.tables.items()})
 
 
 def read_own(folder: str | os.PathLike[str], lazy: bool = False, check_counts: str = "error") -> Corpus:
-    """The corpus in a folder.
+    """Reads the corpus in a folder.
 
     Args:
       lazy: features are read when they are asked for, and are checked then.
@@ -118,8 +119,8 @@ def read_own(folder: str | os.PathLike[str], lazy: bool = False, check_counts: s
     return Corpus(own.name, own.classes, splits, own.speakers, own.source, own.license, extraction, lazy)
 
 
-def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> OwnFolder:
-    """What a folder says without its features.
+def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> OwnTranscripts:
+    """Reads a folder without its features.
 
     Args:
       check_counts: `error` or `warn`: what to do when it bears the name of a known data set, and conversations,
@@ -137,33 +138,33 @@ def read_folder(folder: str | os.PathLike[str], check_counts: str = "error") -> 
             f"{folder} {what} {CONVERSATIONS}, in which each line is a conversation; see docs/data.md{near}"
         )
     default = {"source": f"conversations of {folder.resolve().name}"}
-    stated = decode(Stated, default | read_json(folder / CORPUS), str(folder / CORPUS))
+    stated = decode(Stated, default | read_stated(folder / CORPUS), str(folder / CORPUS))
     places, transcripts = _read_conversations(path)
     found = {
         "name": stated.name or folder.resolve().name,
         "classes": classes_of(stated.classes, folder / CORPUS, places, transcripts),
         "speakers": speakers_of(stated.speakers, folder / CORPUS, places, transcripts),
     }
-    own = OwnFolder(**vars(stated) | found, path=folder, places=places, transcripts=transcripts)
+    own = OwnTranscripts(**vars(stated) | found, path=folder, places=places, transcripts=transcripts)
     accepted = stated.check_counts if check_counts == "error" else check_counts
     counts.check_counts(folder, own.name, own.classes, own.labels(), accepted, own=True)
     return own
 
 
 def feature_paths(folder: Path) -> dict[str, Path]:
-    """Modality letter -> the file of its features, for those that are there. Raises InputError where two are."""
+    """Returns the files of features by modality letter, of those that are there. Raises InputError where two are."""
     paths: dict[str, Path] = {}
     for m, name in MODALITIES.items():
-        there = [path for path in (folder / f"{name}.npz", folder / f"{name}.npy") if path.exists()]
-        if len(there) > 1:
+        found = [path for path in (folder / f"{name}.npz", folder / f"{name}.npy") if path.exists()]
+        if len(found) > 1:
             raise InputError(f"{folder} holds both {name}.npz and {name}.npy: remove one")
-        if there:
-            paths[m] = there[0]
+        if found:
+            paths[m] = found[0]
     return paths
 
 
 def content_paths(folder: Path) -> list[Path]:
-    """The files of a folder that are read, of those that are there."""
+    """Lists the files of a folder that are read, of those that are there."""
     paths = [folder / name for name in (CONVERSATIONS, CORPUS, EXTRACTION)]
     return [path for path in paths if path.exists()] + [*feature_paths(folder).values()]
 
@@ -195,7 +196,7 @@ def write_own(corpus: Corpus, folder: str | os.PathLike[str], check_counts: str 
             for m, archive in archives.items():
                 append_array(archive, conversation.id, conversation.features[m].astype(np.float32))
         if corpus.extraction:
-            _write_json(partial / EXTRACTION, {MODALITIES[m]: corpus.extraction[m] for m in corpus.extraction})
+            write_json(partial / EXTRACTION, {MODALITIES[m]: corpus.extraction[m] for m in corpus.extraction})
         for archive in archives.values():
             archive.close()
         lines.close()
@@ -220,12 +221,12 @@ def write_transcripts(
 def _finish(partial: Path, folder: Path, stated: Mapping[str, Any], check_counts: str) -> None:
     """Writes corpus.json and reads all of the folder again, so that nothing is left behind which `check` refuses."""
     try:
-        _write_json(partial / CORPUS, stated)
+        write_json(partial / CORPUS, stated)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InputWarning)  # whoever made the corpus was warned
             own = read_folder(partial, check_counts)
             if counts.count_differences(own.name, own.classes, own.labels()):
-                _write_json(partial / CORPUS, {**stated, "check_counts": "warn"})
+                write_json(partial / CORPUS, {**stated, "check_counts": "warn"})
             if feature_paths(partial):
                 for _ in read_own(partial, lazy=True).checked():
                     pass
@@ -236,16 +237,23 @@ def _finish(partial: Path, folder: Path, stated: Mapping[str, Any], check_counts
 # Reading.
 
 
-def _read_conversations(path: Path) -> tuple[tuple[str, ...], tuple[Transcript, ...]]:
+def transcripts_by_id(path: Path) -> Iterator[tuple[int, Transcript]]:
+    """Yields what `numbered_transcripts` does. Raises InputError for an id that two of them have, too."""
     lines: dict[str, int] = {}
-    places, transcripts = [], []
     for line, transcript in numbered_transcripts(path):
-        where = f"{path}, line {line}, conversation {brief(transcript.id)}"
         if transcript.id in lines:
+            where = f"{path}, line {line}, conversation {brief(transcript.id)}"
             raise InputError(f"{where}: the same id is also in line {lines[transcript.id]}")
-        if transcript.split is None:
-            raise InputError(f"{where}: its split is missing; it is one of {', '.join(SPLITS)}")
         lines[transcript.id] = line
+        yield line, transcript
+
+
+def _read_conversations(path: Path) -> tuple[tuple[str, ...], tuple[Transcript, ...]]:
+    places, transcripts = [], []
+    for line, transcript in transcripts_by_id(path):
+        if transcript.split is None:
+            where = f"{path}, line {line}, conversation {brief(transcript.id)}"
+            raise InputError(f"{where}: its split is missing; it is one of {', '.join(SPLITS)}")
         places.append(f"{path}, line {line}")
         transcripts.append(transcript)
     if not transcripts:
@@ -254,8 +262,8 @@ def _read_conversations(path: Path) -> tuple[tuple[str, ...], tuple[Transcript, 
 
 
 def extraction_of(folder: Path, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Modality letter -> settings, for the modalities whose features are there."""
-    stated = read_json(folder / EXTRACTION)
+    """Reads the settings of extraction by modality letter, for the modalities whose features are there."""
+    stated = read_stated(folder / EXTRACTION)
     for name, settings in stated.items():
         if name not in MODALITIES.values() or not isinstance(settings, dict):
             raise InputError(
@@ -278,7 +286,3 @@ def _line(transcript: Transcript) -> str:
     line = to_json(transcript)
     transcript_of(json.loads(line), "the corpus")  # an id that is empty, or text that no file can hold
     return line + "\n"
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
-"""What the corpus.json of a folder of conversations states, and what is found where it states nothing."""
+"""Reads what the corpus.json of a folder of conversations states, and finds what it does not state."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from reprlib import repr as brief
@@ -10,31 +9,29 @@ import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.data.sources.schema import Transcript
-from cmath_jax.data.sources.transcripts import no_constant
 from cmath_jax.errors import InputError, suggestion
 from cmath_jax.io.files import unreadable
+from cmath_jax.io.json_files import read_object, to_json
 
 _INDICES = 1000  # a number as a speaker is an index; one as large as this is more likely a name
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; empty where there is no file. Raises InputError."""
+def read_stated(path: Path) -> dict[str, Any]:
+    """Reads the object in a file; empty where there is no file. Raises InputError."""
     if not path.exists():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=no_constant)
-        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair, which no file can hold
+        value = read_object(path)
+        to_json(value).encode()
     except OSError as error:
         raise unreadable(path, error) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: it holds {brief(value)}, not an object")
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which no file can hold
+        raise InputError(f"{path}: not Unicode text: {error}") from error
     return value
 
 
 def _labelled(places: Sequence[str], transcripts: Sequence[Transcript]) -> Iterator[tuple[str, str]]:
-    """The place and the label of every utterance that has one."""
+    """Yields the place and the label of every utterance that has one."""
     for place, transcript in zip(places, transcripts, strict=True):
         for i, utterance in enumerate(transcript.utterances):
             if utterance.label is not None:
@@ -42,7 +39,7 @@ def _labelled(places: Sequence[str], transcripts: Sequence[Transcript]) -> Itera
 
 
 def label_indices(transcript: Transcript, classes: Sequence[str]) -> np.ndarray:
-    """int32 [n]: the labels of a conversation as indices into the classes; `UNLABELLED` where there is none."""
+    """Returns the labels of a conversation as indices into the classes, int32 [n]; `UNLABELLED` where there is none."""
     index = {name: i for i, name in enumerate(classes)}
     labels = [UNLABELLED if u.label is None else index[u.label] for u in transcript.utterances]
     return np.array(labels, np.int32)
@@ -51,7 +48,7 @@ def label_indices(transcript: Transcript, classes: Sequence[str]) -> np.ndarray:
 def classes_of(
     stated: Sequence[Any], path: Path, places: Sequence[str], transcripts: Sequence[Transcript]
 ) -> tuple[str, ...]:
-    """Those that corpus.json names, or else (none) the labels that there are, sorted."""
+    """Returns the classes that corpus.json names, or else (none) the labels that there are, sorted."""
     for where, label in _labelled(places, transcripts):
         if not label:
             raise InputError(f"{where}: label is empty; leave it out where there is none")
@@ -79,7 +76,7 @@ def check_classes(classes: Sequence[Any], where: str) -> None:
 
 
 def speakers_of(stated: int, path: Path, places: Sequence[str], transcripts: Sequence[Transcript]) -> int:
-    """How many speaker indices there are: as corpus.json says, or else (0) as are found, two at least."""
+    """Returns how many speaker indices there are: as corpus.json says, or else (0) as are found, two at least."""
     limit = stated or _INDICES
     most = 2
     for place, transcript in zip(places, transcripts, strict=True):

@@ -17,15 +17,16 @@ from cmath_jax.data.sources.near_misses import no_json
 from cmath_jax.data.sources.plain_text import lines_of, numbered_lines
 from cmath_jax.data.sources.schema import Transcript, Utterance, decode
 from cmath_jax.errors import InputError
+from cmath_jax.io.json_files import from_json
 
 
 def read_transcripts(path: Path) -> Iterator[Transcript]:
-    """The conversations of a JSON-lines file. Raises InputError, naming file, line, conversation and utterance."""
+    """Reads the conversations of a JSON-lines file. An InputError names file, line and conversation."""
     return (transcript for _, transcript in numbered_transcripts(path))
 
 
 def numbered_transcripts(path: Path) -> Iterator[tuple[int, Transcript]]:
-    """As `read_transcripts`, each with the number of its line, from 1: lines may be blank."""
+    """Yields what `read_transcripts` reads, each with the number of its line, from 1: lines may be blank."""
     found = False
     try:
         for number, line in numbered_lines(path):
@@ -52,14 +53,14 @@ def transcript_of(value: Any, where: str, default_id: str = "") -> Transcript:
 
 
 def to_json(transcript: Transcript) -> str:
-    """A line of `conversations.jsonl`; what is not known is left out."""
+    """Returns a line of `conversations.jsonl`; what is not known is left out."""
     utterances = [_known(vars(utterance)) for utterance in transcript.utterances]
     values = {"id": transcript.id, "split": transcript.split, "utterances": utterances}
     return json.dumps(_known(values), ensure_ascii=False, allow_nan=False)
 
 
 def from_lines(text: str, id: str) -> Transcript:
-    """A conversation written as lines `speaker: words`; a line without a colon goes on with the one before.
+    """Reads a conversation written as lines `speaker: words`; a line without a colon goes on with the one before.
 
     White space around speakers and words is dropped; what ends a line, `plain_text` says.
 
@@ -90,19 +91,9 @@ def from_lines_with_numbers(text: str, id: str) -> tuple[Transcript, list[int]]:
     return Transcript(id, tuple(utterances)), begins
 
 
-def no_constant(name: str) -> float:
-    """For `json.loads(parse_constant=...)`: NaN and the infinities are no numbers of JSON. Raises ValueError."""
-    raise ValueError(f"{name} is no number of JSON")
-
-
 def decoded(line: str, where: str) -> Any:
-    """What a line of JSON holds. Raises InputError."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        cut = isinstance(error, json.JSONDecodeError) and error.pos >= len(line.rstrip())
-        hint = "; it begins here and goes on: all of it has to be on one line" if cut else ""
-        raise InputError(f"{where}: not JSON: {error}{hint}") from error
+    """Returns the value in a line of JSON. Raises InputError."""
+    return from_json(line, where, cut="; it begins here and goes on: all of it has to be on one line", wrong="")
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cmath_jax.data.corpus import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, is_present
 from cmath_jax.data.sources.class_names import doubtful_classes
-from cmath_jax.data.sources.own import OwnFolder, feature_paths, read_folder, read_own
+from cmath_jax.data.sources.own import OwnTranscripts, feature_paths, read_folder, read_own
 from cmath_jax.data.sources.published import draw_validation, read_published
 from cmath_jax.data.sources.recordings import recordings_line
 from cmath_jax.errors import InputError, InputWarning
@@ -164,7 +164,7 @@ def _repeated(splits: Mapping[str, Sequence[Conversation]]) -> Iterator[str]:
         yield f"texts of {LONG} words or more in both {one} and {other}: {len(texts[one] & texts[other])}"
 
 
-def _doubts(own: OwnFolder) -> Iterator[str]:
+def _doubts(own: OwnTranscripts) -> Iterator[str]:
     yield from (f"warning: {doubt}" for doubt in doubtful_classes(own.classes, own.labels()))
 
 

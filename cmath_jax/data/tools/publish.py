@@ -12,7 +12,7 @@ from cmath_jax.data.corpus import CLASSES, MODALITIES, SPLITS, UNLABELLED, Conve
 from cmath_jax.data.sources import counts
 from cmath_jax.data.sources.published import MELD_DEVELOPMENT, read_published
 from cmath_jax.errors import InputError, reason
-from cmath_jax.io.files import made_folders, remove_empty
+from cmath_jax.io.whole import whole_file
 
 
 def write_published(corpus: Corpus, path: str | os.PathLike[str], check_counts: str = "error") -> Path:
@@ -34,17 +34,11 @@ def write_published(corpus: Corpus, path: str | os.PathLike[str], check_counts: 
     dataset = _dataset(corpus)
     _check(corpus, dataset)
     counts.check_counts(path, dataset, corpus.classes, counts.labels_of(corpus), check_counts, quiet=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    made: list[Path] = []
     try:
-        try:
-            made = made_folders(path.parent)
-            partial.write_bytes(_for_every_numpy(_content(corpus, dataset)))
-            _check_reads_back(corpus, dataset, partial)
-            partial.rename(path)
-        finally:
-            partial.unlink(missing_ok=True)
-            remove_empty(made)
+        with whole_file(path, "wb", parents=True) as file:
+            file.write(_for_every_numpy(_content(corpus, dataset)))
+            file.flush()
+            _check_reads_back(corpus, dataset, Path(file.name))
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {reason(error)}") from error
     return path
