@@ -40,7 +40,7 @@ def make_optimizer(config: OptimConfig, steps_per_epoch: int, epochs: int) -> op
 
 
 def newest_share(decay: float, count: jax.Array) -> jax.Array:
-    """Returns the share of the last of `count` parameters in their average, float32; i steps earlier it is decay^i of it.
+    """Returns the share, float32, of the last of `count` parameters in their average; i steps earlier, decay^i of it.
 
     The weights are divided by their sum, as Adam has it, (1 - decay) / (1 - decay^count): the average never holds
     anything of the initial parameters, is that of all steps while they are few, and reaches about 1 / (1 - decay) of
