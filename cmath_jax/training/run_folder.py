@@ -31,7 +31,9 @@ MODEL = "model"
 
 
 class RunFolder:
-    """Held by one run at a time; `with RunFolder(path) as folder:`. Of the processes of a run only the first writes.
+    """The folder of a run, held by one run at a time: `with RunFolder(path) as folder:`.
+
+    Of the processes of a run only the first writes.
 
     One that was made here goes again where the block fails before there is anything to keep.
 
@@ -69,11 +71,11 @@ class RunFolder:
         self._failed = True
 
     def run(self, name: str) -> "RunFolder":
-        """The folder of a run of a sweep."""
+        """Returns the folder of a run of a sweep."""
         return RunFolder(self.path / "runs" / name)
 
     def read_result(self) -> dict[str, Any]:
-        """The content of `result.json`; empty where there is none, or half of one."""
+        """Returns the content of `result.json`; empty where there is none, or half of one."""
         return _read_json(self.path / "result.json")
 
     def holds_result_of(self, config: Mapping[str, Any], fingerprint: str) -> bool:
@@ -110,8 +112,10 @@ class RunFolder:
             raise InputError(f"--workdir {self.path} holds a sweep; use another --workdir")
 
     def refuse_other_run(self, config: Mapping[str, Any], fingerprint: str) -> None:
-        """Raises InputError if the folder holds a result, or a file of its name, that is not of this run: it would be
-        lost, with or without checkpoints beside it."""
+        """Raises InputError if the folder holds a result, or a file of its name, that is not of this run.
+
+        It would be lost, with or without checkpoints beside it.
+        """
         path = self.path / "config.json"
         saved = _read_json(path)
         present = [name for name in (*RESULTS, MODEL, "report.html") if (self.path / name).exists()]
@@ -135,7 +139,7 @@ class RunFolder:
         return self.path / "checkpoints" / f"seed_{seed}"
 
     def steps_saved(self, seed: int) -> list[int]:
-        """The steps of which there is a whole checkpoint."""
+        """Returns the steps of which there is a whole checkpoint."""
         folder = self.checkpoints(seed)
         return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.exists() else []
 
@@ -148,14 +152,14 @@ class RunFolder:
         self.write_environment({"data": {"source": corpus.source, "fingerprint": fingerprint}})
 
     def write_environment(self, facts: Mapping[str, Any]) -> None:
-        """Versions, devices, and the given facts about the data."""
+        """Writes versions, devices, and the given facts about the data."""
         devices = [f"{device.platform}: {device.device_kind}" for device in jax.devices()]
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
         machine = {"python": platform.python_version(), "platform": platform.platform(), "processors": os.cpu_count()}
         self._write_json("environment.json", {**machine, "devices": devices, "versions": versions, **facts})
 
     def remove_result(self) -> None:
-        """A result beside a run that goes on would be taken for its own."""
+        """Removes a result: beside a run that goes on it would be taken for its own."""
         if not self._writes:
             return
         shutil.rmtree(self.path / MODEL, ignore_errors=True)
@@ -182,7 +186,7 @@ class RunFolder:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     def metrics(self, seed: int, history: list[dict[str, Any]]) -> "MetricsLog":
-        """The log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
+        """Returns the log of a seed that continues after the given rows; rows that no checkpoint holds are dropped."""
         if not self._writes:
             return NoLog()
         path = self.path / "metrics.jsonl"
@@ -191,7 +195,7 @@ class RunFolder:
         return MetricsLog(path, self.path / "tensorboard" / f"seed_{seed}", step)
 
     def sort_metrics(self) -> None:
-        """Rows by seed and epoch, however they were interrupted."""
+        """Sorts the rows by seed and epoch, however they were interrupted."""
         if not self._writes:
             return
         path = self.path / "metrics.jsonl"
@@ -203,7 +207,7 @@ class RunFolder:
 
 
 class MetricsLog:
-    """`metrics.jsonl` and the TensorBoard events of one seed."""
+    """The log of one seed: `metrics.jsonl` and the events of TensorBoard."""
 
     def __init__(self, path: Path, events: Path, step: int) -> None:
         self._path = path
@@ -252,7 +256,7 @@ def _is_trace(path: Path) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no file, or none that holds a JSON object. Raises OSError for one that may not be read."""
+    """Reads a JSON object; empty where there is none, or half of one. Raises OSError for one that may not be read."""
     with suppress(FileNotFoundError, NotADirectoryError, InputError):
         return read_object(path)
     return {}
