@@ -18,6 +18,7 @@ def random_bits(rng_key: jax.Array, *coordinates: jax.Array) -> jax.Array:
 
     Coordinates of small shape come first: all but the last steps are then computed for few addresses.
     """
+    state: jax.Array
     state, salt = jax.random.bits(rng_key, (2,), jnp.uint32)
     for coordinate in coordinates:
         state = _scramble(state + coordinate.astype(jnp.uint32) * jnp.uint32(GOLDEN), salt)
@@ -27,7 +28,8 @@ def random_bits(rng_key: jax.Array, *coordinates: jax.Array) -> jax.Array:
 def standard_normal(bits: jax.Array) -> jax.Array:
     """Turns 32 random bits each into standard normal float32: the quantile of a number in (-1, 1) that has 23 bits."""
     uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-22 - 1.0
-    return jnp.float32(math.sqrt(2.0)) * jax.lax.erf_inv(uniform)
+    normal: jax.Array = jnp.float32(math.sqrt(2.0)) * jax.lax.erf_inv(uniform)
+    return normal
 
 
 def _scramble(x: jax.Array, salt: jax.Array) -> jax.Array:

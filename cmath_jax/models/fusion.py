@@ -50,5 +50,5 @@ def sample(mean_rld: jax.Array, deviation_rld: jax.Array, rng_key: jax.Array, co
     """Draws mu + eps * sigma with eps ~ N(0, I), per utterance and feature (eq. 17)."""
     address = aligned(context.utterance_rl[..., None], jnp.arange(mean_rld.shape[-1]))
     # Drawn once: without a barrier it would be drawn again wherever the sample is used.
-    noise_rld = jax.lax.optimization_barrier(standard_normal(random_bits(rng_key, *address)))
+    noise_rld: jax.Array = jax.lax.optimization_barrier(standard_normal(random_bits(rng_key, *address)))
     return mean_rld + noise_rld * deviation_rld

@@ -18,4 +18,5 @@ def product_precision(dtype: Any) -> str | None:
 
 def products_of(model: nn.Module) -> AbstractContextManager[Any]:
     """Returns the context in which a model is traced, and its gradients with it."""
-    return jax.default_matmul_precision(product_precision(model.dtype))
+    context: AbstractContextManager[Any] = jax.default_matmul_precision(product_precision(model.dtype))
+    return context

@@ -13,7 +13,8 @@ from cmath_jax.models.options import ModelOptions
 def make_model(options: ModelOptions, sizes: Sizes, modalities: str, precision: str) -> nn.Module:
     """Makes the model that the options name, sized by the data."""
     file, _, name = options.module.partition(":")
-    return getattr(importlib.import_module(file), name)(
+    module: type[nn.Module] = getattr(importlib.import_module(file), name)
+    return module(
         classes=len(sizes.classes),
         speakers=sizes.speakers,
         modalities=modalities,

@@ -1,13 +1,10 @@
 """The corpus that a config names, and what training needs of it."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from cmath_jax.config import Config
-from cmath_jax.data.corpus import SPLITS, Corpus, is_present
+from cmath_jax.data.corpus import SPLITS, Corpus
 from cmath_jax.data.load import load_corpus
-from cmath_jax.data.prepared.stored import StoredConversation, StoredSplit
 from cmath_jax.errors import InputError
 from cmath_jax.io.command import respelled
 from cmath_jax.training.devices import make_devices
@@ -36,18 +33,5 @@ def check_usable(config: Config, corpus: Corpus) -> None:
 def class_weights(corpus: Corpus) -> np.ndarray:
     """Returns float32 [c]: inverse frequency in the training split; 1 is the weight of a class of mean size."""
     count_c = corpus.class_counts("train")
-    return (count_c.sum() / (len(count_c) * np.maximum(count_c, 1))).astype(np.float32)
-
-
-def lacks(corpus: Corpus, modalities: str) -> bool:
-    """Returns whether any utterance of the corpus lacks one of these modalities."""
-
-    def present(split: str, m: str) -> Iterator[np.ndarray]:
-        conversations = corpus.splits[split]
-        if isinstance(conversations, StoredSplit):  # whose features need not be read
-            yield conversations.present[m]
-        else:
-            for c in conversations:
-                yield c.present[m] if isinstance(c, StoredConversation) else is_present(c.features[m])
-
-    return not all(present_n.all() for split in SPLITS for m in modalities for present_n in present(split, m))
+    weight_c: np.ndarray = count_c.sum() / (len(count_c) * np.maximum(count_c, 1))
+    return weight_c.astype(np.float32)

@@ -136,9 +136,10 @@ class PmapDevices(Devices):
     def get(self, tree: Any, spec: P) -> Any:
         def join(x: jax.Array) -> np.ndarray:
             if ROWS not in spec:
-                return np.array(x.addressable_data(0))[0]
+                first: np.ndarray = np.array(x.addressable_data(0))[0]
+                return first
             axis = spec.index(ROWS)
-            host = np.moveaxis(_whole(x), 0, axis)
+            host: np.ndarray = np.moveaxis(_whole(x), 0, axis)
             return host.reshape(*host.shape[:axis], -1, *host.shape[axis + 2 :])
 
         with jax.transfer_guard("allow"):

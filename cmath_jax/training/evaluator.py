@@ -65,7 +65,9 @@ class Evaluator:
 
     def evaluate(self, params: Any, split: str) -> Evaluation:
         """Returns all that is kept of an evaluation, arrays [t, n, ...]."""
-        return jax.tree.map(lambda *parts: self._in_order(split, parts), *self._evaluations(params, split))
+        parts = self._evaluations(params, split)
+        whole: Evaluation = jax.tree.map(lambda *x: self._in_order(split, x), *parts)
+        return whole
 
     def _evaluations(self, params: Any, split: str) -> list[Evaluation]:
         return [self.eval_step(params, plan, self.features[split]) for _, plan in self.plans[split]]

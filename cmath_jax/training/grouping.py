@@ -60,7 +60,8 @@ def memory_needed(trainer: Trainer) -> int:
     hyper_params = stacked(HyperParams.of(trainer.config, trainer.class_weight_c))
     _, (plan,) = next(trainer.host_plans([0], [0], 0))
     size = trainer.executable(state, stacked(plan), hyper_params).memory_analysis()
-    return size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes + size.temp_size_in_bytes
+    outside = size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes
+    return int(outside + size.temp_size_in_bytes)
 
 
 def free_memory(devices: Sequence[jax.Device]) -> int:

@@ -81,7 +81,8 @@ def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str
     def teacher(x: jax.Array) -> jax.Array:
         """Returns x, whose gradient is stopped or not."""
         still = jax.lax.stop_gradient(x)
-        return still + (1 - weights.stop_teacher) * (x - still)
+        taught: jax.Array = still + (1 - weights.stop_teacher) * (x - still)
+        return taught
 
     # Eqs 19-21: the fused classifier and every modality's, against the label.
     label_rl = jnp.where(valid_rl, batch.label_rl, 0)

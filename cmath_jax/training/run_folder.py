@@ -251,7 +251,7 @@ def _is_trace(path: Path) -> bool:
         case "runs":
             return not any(path.iterdir())
         case "result.json":  # of a sweep that has no run yet, and none that failed
-            return _read_json(path).get("failed", {"": ""}) == {}
+            return bool(_read_json(path).get("failed", {"": ""}) == {})
     return is_partial(path)
 
 

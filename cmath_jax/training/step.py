@@ -167,7 +167,8 @@ def train_steps(
     _, scalars = jax.eval_shape(step, state, batch_of(0), hyper_params)
     steps = plan.utterance_rl.shape[0]
     nothing = jax.tree.map(lambda x: jnp.zeros(steps, x.dtype), scalars)
-    return jax.lax.fori_loop(first, last, advance, (state, nothing))
+    state, metrics = jax.lax.fori_loop(first, last, advance, (state, nothing))
+    return state, metrics
 
 
 def eval_step(params: Any, plan: Batch, features: Mapping[str, jax.Array], *, model: nn.Module) -> Evaluation:

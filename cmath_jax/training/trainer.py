@@ -13,12 +13,13 @@ import numpy as np
 from cmath_jax.config import Config
 from cmath_jax.data.batches import Batch, Table, TrainingBatches
 from cmath_jax.data.corpus import SPLITS, Corpus
+from cmath_jax.data.prepared.stored import lacks
 from cmath_jax.data.prepared.streaming import StreamedTable, chunk_steps, one_ahead, stream
 from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 from cmath_jax.models.registry import make_model
 from cmath_jax.training.compiler import Compiled
-from cmath_jax.training.corpora import check_usable, class_weights, lacks
+from cmath_jax.training.corpora import check_usable, class_weights
 from cmath_jax.training.devices import EVERYWHERE, TRIAL, TRIAL_STEPS, Devices, host_copy, make_devices
 from cmath_jax.training.evaluator import Evaluator
 from cmath_jax.training.optim import make_optimizer
@@ -93,7 +94,8 @@ class Trainer:
 
     def advance(self, state: Any, plan: Any, hyper_params: Any, first: int, last: int) -> tuple[Any, Any]:
         """Takes the steps `first` to `last - 1` of a plan, all arguments on the devices: see `step.train_steps`."""
-        return self.train_steps(*self._arguments(state, plan, hyper_params, first, last))
+        state, metrics = self.train_steps(*self._arguments(state, plan, hyper_params, first, last))
+        return state, metrics
 
     def executable(self, state: Any, plan: Any, hyper_params: Any) -> Any:
         """Returns the compiled program that `advance` runs; the arguments may be abstract."""

@@ -63,7 +63,8 @@ class Trial:
           InputError: for one that was trained on features that were standardized otherwise.
         """
         if self.checkpoints.empty:
-            return host_copy(trainer.initialize(self.seed))
+            fresh: TrainState = host_copy(trainer.initialize(self.seed))
+            return fresh
         return trainer.checked_state(self.checkpoints.latest(trainer.saved_like()), self.checkpoints.folder)
 
     def best_state(self, trainer: Trainer) -> TrainState:

@@ -17,12 +17,12 @@ from cmath_jax.data.corpus import Conversation, Corpus
 from cmath_jax.data.load import load_corpus
 from cmath_jax.data.moments import Moments
 from cmath_jax.data.packing import Shape
+from cmath_jax.data.prepared.stored import lacks
 from cmath_jax.data.sources.own import write_own
 from cmath_jax.data.standardize import Standardizer
 from cmath_jax.models.baselines.sdt import SDT
 from cmath_jax.models.layers import Context, visible
 from cmath_jax.models.outputs import Outputs
-from cmath_jax.training.corpora import lacks
 from cmath_jax.training.fit import fit
 from cmath_jax.training.losses import LossWeights, loss_terms
 

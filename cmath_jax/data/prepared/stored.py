@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from cmath_jax.data.corpus import Conversation, is_present
+from cmath_jax.data.corpus import SPLITS, Conversation, Corpus, is_present
 from cmath_jax.data.moments import Moments
 
 if TYPE_CHECKING:  # it imports tensorflow-datasets, which takes a while
@@ -152,3 +152,17 @@ class StoredSplit(Sequence[Conversation]):
             stored_digest=self.digest_bx[record].tobytes(),
             present={m: present_n[start : start + length] for m, present_n in self.present.items()},
         )
+
+
+def lacks(corpus: Corpus, modalities: str) -> bool:
+    """Returns whether any utterance of the corpus lacks one of these modalities."""
+
+    def present(split: str, m: str) -> Iterator[np.ndarray]:
+        conversations = corpus.splits[split]
+        if isinstance(conversations, StoredSplit):  # whose features need not be read
+            yield conversations.present[m]
+        else:
+            for c in conversations:
+                yield c.present[m] if isinstance(c, StoredConversation) else is_present(c.features[m])
+
+    return not all(present_n.all() for split in SPLITS for m in modalities for present_n in present(split, m))
