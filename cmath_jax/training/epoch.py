@@ -48,14 +48,14 @@ class Epochs:
         """
         trainer, running = self._trainer, [trial for trial in self._trials if trial.active]
         began, pending = time.monotonic(), None
-        done, stop = running[0].done % trainer.batches.steps, self._stops(running)
+        done, stop = running[0].done % trainer.batches.steps, False
         # It may have been compiled before, to see how much memory it needs.
         earlier, self._began = trainer.train_steps.take_seconds(), time.monotonic()
         epochs = [len(trial.history) for trial in self._trials]
         for block, plan in trainer.plans([trial.seed for trial in self._trials], epochs, done):
             # Between host and device nothing travels but two numbers that go, and those of every step that come.
             with jax.transfer_guard("disallow"):
-                while done < block.stop and not stop:
+                while done < block.stop and not (stop := self._stops(running)):
                     chunk, advance = range(done, min(done + self._chunk, block.stop)), trainer.advance
                     if self._tracer.due and self._measured:
                         chunk, advance = chunk[:TRACED], self._tracer.traced(advance)
@@ -64,7 +64,6 @@ class Epochs:
                     # The host is one chunk behind: it reads numbers while the devices are busy with the next.
                     self._take(pending, epochs)
                     pending, done = (block.start, chunk, metrics), chunk.stop
-                    stop = self._stops(running)
             if stop:
                 break
         self._take(pending, epochs)
