@@ -119,7 +119,7 @@ class TrainConfig:
 class ParallelConfig:
     """The devices and processes on which a step runs."""
 
-    engine: str = "auto"  # pmap or jit; auto: jit on one device, pmap on several
+    engine: str = "auto"  # jit over a mesh of trials and rows, or pmap; auto: jit
     devices: int = 0  # how many of the devices at hand; 0 is all of them
     population: int = 0  # runs trained side by side as one program; 0: all that memory holds, but one on a CPU
     distributed: bool | None = None  # true: several processes; false: this one alone; None: as a launcher says (Slurm,
