@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from cmath_jax.data.corpus import Conversation, Corpus
 from cmath_jax.data.moments import Moments
 from cmath_jax.data.prepared.stored import StoredSplit
+from cmath_jax.errors import InputError
 
 # Deviations from the mean. No value of a training split of fewer than 10^12 utterances is so far off. What is farther
 # elsewhere, in another unit perhaps, is taken to be so far: a model squares it, and float32 ends at 3e38.
@@ -96,3 +98,13 @@ class Standardizer:
                 off_d |= ~(np.abs(saved_deviation_d - deviation_d) <= 1e-3 * deviation_d)
             names += [f"{m}{i}" for i in np.flatnonzero(varies_d & off_d)]
         return names
+
+    def check_saved(self, tree: Mapping[str, Mapping[str, np.ndarray]], folder: Path) -> None:
+        """Raises InputError if the run saved in a folder was standardized otherwise, as an earlier version did."""
+        names = self.differing(tree)
+        if names:
+            raise InputError(
+                f"{folder} holds a run of an earlier version, which standardized {len(names)} of the features "
+                f"otherwise ({', '.join(names[:3])}{', ...' * (len(names) > 3)}): train anew with another --workdir, "
+                "or end that run with the version that began it"
+            )

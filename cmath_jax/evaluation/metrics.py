@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED
+from cmath_jax.errors import TrainingDivergedError
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,23 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     """Returns mean, standard deviation (of a sample: n - 1; 0 for a single run) and the values themselves."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": std, "values": [float(value) for value in values]}
+
+
+def scored(split: str, label_n: np.ndarray, probability_nc: np.ndarray) -> tuple[Scores, dict[str, float]]:
+    """Returns the scores of a split, whole and as a row of `metrics.jsonl` has them.
+
+    Raises:
+      TrainingDivergedError: if they are anything but probabilities.
+    """
+    lost_n = ~np.isfinite(probability_nc).all(-1)
+    if lost_n.any():
+        raise TrainingDivergedError(
+            f"the parameters give no probabilities for {lost_n.sum()} of {len(lost_n)} utterances of the {split} "
+            "split: they are no longer finite. What is saved is kept; try a lower optim.learning_rate, or "
+            "optim.clip_norm"
+        )
+    scores = Scores.of(label_n, probability_nc.argmax(-1), probability_nc.shape[-1])
+    labelled_n = np.flatnonzero(label_n != UNLABELLED)
+    surprise_n = -np.log(np.maximum(probability_nc[labelled_n, label_n[labelled_n]], 1e-12))
+    row = {"loss": float(surprise_n.mean()), "accuracy": scores.accuracy, "weighted_f1": scores.weighted_f1}
+    return scores, row

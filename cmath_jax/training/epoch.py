@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from cmath_jax.errors import TrainingDivergedError
+from cmath_jax.evaluation.metrics import scored
 from cmath_jax.io.termination import Termination
 from cmath_jax.training.devices import TRIAL
 from cmath_jax.training.evaluator import EVALUATED
@@ -109,7 +110,8 @@ class Epochs:
         for t in active:
             trial, epoch = self._trials[t], len(self._trials[t].history) + 1
             try:
-                scores = {split: evaluator.score(split, x_tnc[t])[1] for split, x_tnc in probability.items()}
+                labels = trainer.corpus.labels
+                scores = {split: scored(split, labels(split), x_tnc[t])[1] for split, x_tnc in probability.items()}
             except TrainingDivergedError as error:
                 trial.failure = TrainingDivergedError(f"{trial.name}, epoch {epoch}: {error}")
                 continue

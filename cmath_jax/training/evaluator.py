@@ -13,9 +13,7 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import PADDING, Batch, Table, evaluation_plans, evaluation_shape
-from cmath_jax.data.corpus import UNLABELLED, Corpus
-from cmath_jax.errors import TrainingDivergedError
-from cmath_jax.evaluation.metrics import Scores
+from cmath_jax.data.corpus import Corpus
 from cmath_jax.models.outputs import Evaluation
 from cmath_jax.training.compiler import Compiled
 from cmath_jax.training.devices import BATCH, EVERYWHERE, TRIAL, TRIAL_BATCH, Devices
@@ -79,23 +77,3 @@ class Evaluator:
         hosts = [self.devices.get(part, TRIAL_BATCH) for part in parts]
         value_tn = np.concatenate([x_trl[:, filled_rl] for x_trl, (_, filled_rl) in zip(hosts, filled, strict=True)], 1)
         return value_tn[:, np.argsort(utterance_n)]
-
-    def score(self, split: str, probability_nc: np.ndarray) -> tuple[Scores, dict[str, float]]:
-        """Returns the scores of a trial on a split, whole and as a row of `metrics.jsonl` has them.
-
-        Raises:
-          TrainingDivergedError: if they are anything but probabilities.
-        """
-        lost_n = ~np.isfinite(probability_nc).all(-1)
-        if lost_n.any():
-            raise TrainingDivergedError(
-                f"the parameters give no probabilities for {lost_n.sum()} of {len(lost_n)} utterances of the {split} "
-                "split: they are no longer finite. What is saved is kept; try a lower optim.learning_rate, "
-                "or optim.clip_norm"
-            )
-        label_n = self.corpus.labels(split)
-        scores = Scores.of(label_n, probability_nc.argmax(-1), len(self.corpus.classes))
-        labelled_n = np.flatnonzero(label_n != UNLABELLED)
-        surprise_n = -np.log(np.maximum(probability_nc[labelled_n, label_n[labelled_n]], 1e-12))
-        row = {"loss": float(surprise_n.mean()), "accuracy": scores.accuracy, "weighted_f1": scores.weighted_f1}
-        return scores, row

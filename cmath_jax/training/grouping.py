@@ -15,6 +15,7 @@ import psutil
 
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import Corpus
+from cmath_jax.data.prepared.streaming import epoch_plans
 from cmath_jax.errors import InputError
 from cmath_jax.io.files import sizes
 from cmath_jax.training.multihost import agree, writes
@@ -58,7 +59,7 @@ def memory_needed(trainer: Trainer) -> int:
 
     state = stacked(jax.eval_shape(trainer.initialize, 0))
     hyper_params = stacked(HyperParams.of(trainer.config, trainer.class_weight_c))
-    _, (plan,) = next(trainer.host_plans([0], [0], 0))
+    _, (plan,) = next(epoch_plans(trainer.batches, [0], [0], 0))
     size = trainer.executable(state, stacked(plan), hyper_params).memory_analysis()
     outside = size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes
     return int(outside + size.temp_size_in_bytes)

@@ -8,6 +8,7 @@ import jax
 
 from cmath_jax.errors import TrainingDivergedError
 from cmath_jax.evaluation.calibration import Calibration
+from cmath_jax.evaluation.metrics import scored
 from cmath_jax.prediction.selection import trained_model
 from cmath_jax.results import summary
 from cmath_jax.results.representations import representations
@@ -18,18 +19,18 @@ from cmath_jax.training.trial import Trial
 Outcome = dict[str, Any] | TrainingDivergedError
 
 
-def test_trials(trainer: Trainer, trials: Sequence[Trial]) -> list[summary.SeedResult]:
+def seed_results(trainer: Trainer, trials: Sequence[Trial]) -> list[summary.SeedResult]:
     """Returns what the best epoch of each trial is worth, as many at once as the trainer has places for."""
     if len(trials) > trainer.devices.trials:
         first, rest = trials[: trainer.devices.trials], trials[trainer.devices.trials :]
-        return test_trials(trainer, first) + test_trials(trainer, rest)
+        return seed_results(trainer, first) + seed_results(trainer, rest)
     best = [trial.best_state(trainer).evaluated for trial in trials]
     params, evaluator, labels = trainer.devices.put_trials(best), trainer.evaluator, trainer.corpus.labels
     validation_tnc, test = evaluator.probabilities(params, "validation"), evaluator.evaluate(params, "test")
     results = []
     for t, trial in enumerate(trials):
         probability = {"validation": validation_tnc[t], "test": test.probability[t]}
-        scores = {split: evaluator.score(split, probability_nc)[0] for split, probability_nc in probability.items()}
+        scores = {split: scored(split, labels(split), x_nc)[0] for split, x_nc in probability.items()}
         results.append(
             summary.SeedResult(
                 seed=trial.seed,
@@ -54,7 +55,7 @@ def write_outcome(trainer: Trainer, trials: Sequence[Trial], references: summary
         return failures[0]
     config, folder, corpus = trials[0].config, trials[0].folder, trainer.corpus
     reference = references.of(config)
-    seeds = test_trials(trainer, trials)
+    seeds = seed_results(trainer, trials)
     result = summary.summarize(config, corpus, seeds, reference)
     folder.sort_metrics()
     folder.write_predictions(summary.predictions(corpus, seeds, reference[1]))

@@ -1,7 +1,6 @@
 """The trainer: a model, its batches, and its compiled steps, for a number of trials that are trained side by side."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,10 @@ import jax
 import numpy as np
 
 from cmath_jax.config import Config
-from cmath_jax.data.batches import Batch, Table, TrainingBatches
-from cmath_jax.data.corpus import SPLITS, Corpus
-from cmath_jax.data.prepared.stored import lacks
-from cmath_jax.data.prepared.streaming import StreamedTable, chunk_steps, one_ahead, stream
+from cmath_jax.data.batches import TrainingBatches
+from cmath_jax.data.corpus import Corpus
+from cmath_jax.data.prepared.streaming import epoch_plans, one_ahead, tables_of
 from cmath_jax.data.standardize import Standardizer
-from cmath_jax.errors import InputError
 from cmath_jax.models.registry import make_model
 from cmath_jax.training.compiler import Compiled
 from cmath_jax.training.corpora import check_usable, class_weights
@@ -54,8 +51,7 @@ class Trainer:
         check_usable(config, corpus)
         devices = make_devices(config.parallel, config.train.batch_size, trials)
         standardizer = Standardizer.of(corpus, config.data.standardize)
-        masked = lacks(corpus, config.data.modalities)
-        tables = {split: _table(config, corpus, split, standardizer, masked) for split in SPLITS}
+        tables = tables_of(corpus, config.data.modalities, standardizer, config.data.stream)
         batches = TrainingBatches(tables["train"], config.train.batch_size, 0, devices.rows)
         model = make_model(config.model, corpus, config.data.modalities, config.precision)
         tx = make_optimizer(config.optim, batches.steps, config.train.epochs)
@@ -111,26 +107,9 @@ class Trainer:
         Those of the whole epoch at once; or, if features are streamed, a block of batches after the other, of which the
         next is on its way while one is in use.
         """
-        blocks = self.host_plans(seeds, epochs, first)
+        share = self.devices.share(self.batches.shape.rows)
+        blocks = epoch_plans(self.batches, seeds, epochs, first, share)
         return one_ahead((steps, self.devices.put_trials(plans, TRIAL_STEPS)) for steps, plans in blocks)
-
-    def host_plans(
-        self, seeds: Sequence[int], epochs: Sequence[int], first: int
-    ) -> Iterator[tuple[range, list[Batch]]]:
-        """Yields what `plans` does, on the host: a plan, or batches, for each trial."""
-        orders = [(replace(self.batches, seed=seed), epoch) for seed, epoch in zip(seeds, epochs, strict=True)]
-        slots = max(order.slots(epoch) for order, epoch in orders)
-        if self.features:
-            yield range(self.batches.steps), [order.plan(epoch, slots) for order, epoch in orders]
-            return
-        count, share = chunk_steps(self.batches), self.devices.share(self.batches.shape.rows)
-        with ExitStack() as stack:
-            streams = [
-                stack.enter_context(closing(stream(order, epoch, first, slots, count, share)))
-                for order, epoch in orders
-            ]
-            for start, batches in zip(range(first, self.batches.steps, count), zip(*streams, strict=True), strict=True):
-                yield range(start, min(start + count, self.batches.steps)), list(batches)
 
     def saved_like(self) -> dict[str, Any]:
         """Returns what a checkpoint holds, as shapes."""
@@ -140,28 +119,12 @@ class Trainer:
         """Returns what a checkpoint holds, of a state on the host."""
         return {"state": state, "scaling": self.standardizer.tree()}
 
-    def checked_state(self, saved: Mapping[str, Any], folder: Path) -> TrainState:
-        """Returns the state of a checkpoint.
-
-        Raises:
-          InputError: for one that was trained on features that were standardized otherwise, as an earlier version did.
-        """
-        differing = self.standardizer.differing(saved["scaling"])
-        if differing:
-            raise InputError(
-                f"{folder} holds a run of an earlier version, which standardized {len(differing)} of the features "
-                f"otherwise ({', '.join(differing[:3])}{', ...' * (len(differing) > 3)}): train anew with another "
-                "--workdir, or end that run with the version that began it"
-            )
+    def state_of(self, saved: Mapping[str, Any], folder: Path) -> TrainState:
+        """Returns the state of a checkpoint. Raises InputError as `Standardizer.check_saved`."""
+        self.standardizer.check_saved(saved["scaling"], folder)
         state: TrainState = saved["state"]
         return state
 
     def conversations(self, seed: int, epoch: int, step: int) -> list[str]:
         """Returns the ids of the conversations of a training step, for messages."""
         return replace(self.batches, seed=seed).conversations(epoch, step)
-
-
-def _table(config: Config, corpus: Corpus, split: str, standardizer: Standardizer, masked: bool) -> Table:
-    if split == "train" and config.data.stream:
-        return StreamedTable.stored(corpus.splits[split], config.data.modalities, standardizer, masked)
-    return Table.of(standardizer.apply(corpus.splits[split]), config.data.modalities, masked)

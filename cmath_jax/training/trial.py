@@ -65,12 +65,12 @@ class Trial:
         if self.checkpoints.empty:
             fresh: TrainState = host_copy(trainer.initialize(self.seed))
             return fresh
-        return trainer.checked_state(self.checkpoints.latest(trainer.saved_like()), self.checkpoints.folder)
+        return trainer.state_of(self.checkpoints.latest(trainer.saved_like()), self.checkpoints.folder)
 
     def best_state(self, trainer: Trainer) -> TrainState:
         """Returns the state with the best validation score, in the memory of the host; raises as `latest_state`."""
         with self.opened_checkpoints() as checkpoints:
-            return trainer.checked_state(checkpoints.best(trainer.saved_like()), checkpoints.folder)
+            return trainer.state_of(checkpoints.best(trainer.saved_like()), checkpoints.folder)
 
     @property
     def active(self) -> bool:

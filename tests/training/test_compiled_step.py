@@ -38,6 +38,7 @@ COMPILES = """
 import json, sys
 import jax
 from samples import tiny
+from cmath_jax.data.prepared.streaming import epoch_plans
 from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.trainer import Trainer
 steps_of, slots, rows_each, steps = json.loads(sys.argv[1])
@@ -47,7 +48,7 @@ for name, options in steps_of.items():
     config = tiny(train__batch_size=16, **options)
     trainer = Trainer.of(config, load_configured(config), trials)
     state = trainer.fresh_states(range(trials))
-    _, (plan, *_) = next(trainer.host_plans([0], [0], 0))
+    _, (plan, *_) = next(epoch_plans(trainer.batches, [0], [0], 0))
     shape = (trainer.devices.places, steps, rows_each * trainer.devices.rows, slots)
     plan = jax.tree.map(lambda x: jax.ShapeDtypeStruct(shape, x.dtype), plan)
     executable = trainer.executable(state, plan, trainer.hyper_params([config] * trials))

@@ -9,6 +9,7 @@ import optax
 import pytest
 from samples import tiny
 
+from cmath_jax.evaluation.metrics import scored
 from cmath_jax.models.registry import make_model
 from cmath_jax.training import step
 from cmath_jax.training.corpora import class_weights, load_configured
@@ -33,7 +34,7 @@ def test_a_step_on_many_devices_is_a_step_on_one(engine: str, average: float) ->
             state, metrics = made.advance(state, plan, hyper_params, 1, 3)
             losses = made.devices.get(metrics, TRIAL)
         probability_nc = made.evaluator.probabilities(state.evaluated, "test")[0]
-        _, scores = made.evaluator.score("test", probability_nc)
+        _, scores = scored("test", corpus.labels("test"), probability_nc)
         results[devices] = losses, made.devices.get_trials(state)[0], probability_nc, scores["loss"]
     for devices in (2, 4, 8):
         for ours, theirs in zip(results[devices], results[1], strict=True):

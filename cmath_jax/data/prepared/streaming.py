@@ -8,7 +8,7 @@ Shapes: n utterances of a split, b its conversations; s steps, r rows of a batch
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -16,9 +16,9 @@ import jax
 import numpy as np
 
 from cmath_jax.data.batches import Batch, Table, TrainingBatches
-from cmath_jax.data.corpus import Conversation
+from cmath_jax.data.corpus import Conversation, Corpus
 from cmath_jax.data.packing import Shape, rows_of_group
-from cmath_jax.data.prepared.stored import StoredConversation, StoredFeatures
+from cmath_jax.data.prepared.stored import StoredConversation, StoredFeatures, lacks
 from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError
 
@@ -142,6 +142,44 @@ def stream(
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
     with closing(iter(numbers.map(chunk).to_iter_dataset(options))) as chunks:
         yield from chunks
+
+
+def tables_of(corpus: Corpus, modalities: str, standardizer: Standardizer, streamed: bool) -> dict[str, Table]:
+    """Returns the table of each split; that of training is a `StreamedTable` if its features are streamed."""
+    masked = lacks(corpus, modalities)
+    tables: dict[str, Table] = {}
+    for split, conversations in corpus.splits.items():
+        if split == "train" and streamed:
+            tables[split] = StreamedTable.stored(conversations, modalities, standardizer, masked)
+        else:
+            tables[split] = Table.of(standardizer.apply(conversations), modalities, masked)
+    return tables
+
+
+def epoch_plans(
+    batches: TrainingBatches, seeds: Sequence[int], epochs: Sequence[int], first: int, share: slice = slice(None)
+) -> Iterator[tuple[range, list[Batch]]]:
+    """Yields the steps of an epoch in the order of each seed: their numbers, and arrays [s, r, l] for each.
+
+    Those of the whole epoch at once, as plans; or, if features are streamed, a chunk of batches after the other, from
+    step `first` on.
+
+    Args:
+      epochs: of each seed.
+      share: as for `stream`.
+    """
+    orders = [(replace(batches, seed=seed), epoch) for seed, epoch in zip(seeds, epochs, strict=True)]
+    slots = max(order.slots(epoch) for order, epoch in orders)
+    if not isinstance(batches.table, StreamedTable):
+        yield range(batches.steps), [order.plan(epoch, slots) for order, epoch in orders]
+        return
+    steps = chunk_steps(batches)
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(closing(stream(order, epoch, first, slots, steps, share))) for order, epoch in orders
+        ]
+        for start, chunks in zip(range(first, batches.steps, steps), zip(*streams, strict=True), strict=True):
+            yield range(start, min(start + steps, batches.steps)), list(chunks)
 
 
 def one_ahead(items: Iterator[Item]) -> Generator[Item]:
