@@ -18,7 +18,7 @@ from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
 from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.epoch import Epochs
-from cmath_jax.training.grouping import check_disk, group_of, make_trainer
+from cmath_jax.training.grouping import check_disk, make_trainer, next_group
 from cmath_jax.training.multihost import agree, require_same
 from cmath_jax.training.outcome import Outcome, write_outcome
 from cmath_jax.training.progress import Progress
@@ -58,16 +58,16 @@ def fit_runs(
     trials = resume(runs, corpus)
     waiting = [trial for trial in trials if trial.active]
     trainer = make_trainer(runs[0][0], corpus, len(waiting) or len(trials))
+    most = trainer.devices.trials
     check_disk(trainer, waiting)
     for config, folder in runs:
         folder.begin(config, corpus)
     with termination.deferred():
         while waiting:
-            group = group_of(trainer, waiting)
-            if len(group) < trainer.devices.trials:
+            group = next_group(waiting, trainer.batches.steps, most)
+            if len(group) != trainer.devices.trials:
                 trainer = make_trainer(runs[0][0], corpus, len(group))
-                group = group_of(trainer, waiting)
-            train(trainer, group, termination)
+            train(trainer, group[: trainer.devices.trials], termination)
             waiting = [trial for trial in waiting if trial.active]
     of_runs = [[trial for trial in trials if trial.folder is folder] for _, folder in runs]
     return [write_outcome(trainer, of_run, references) for of_run in of_runs]

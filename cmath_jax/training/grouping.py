@@ -44,11 +44,12 @@ def make_trainer(config: Config, corpus: Corpus, trials: int) -> Trainer:
         trials = _even(trials, max(1, min(trials * free * KB // needed, trials - 1)))
 
 
-def group_of(trainer: Trainer, waiting: Sequence[Trial]) -> Sequence[Trial]:
-    """Returns the trials to train next. They are at one step of an epoch: an interruption may have scattered them."""
-    steps = trainer.batches.steps
-    together = [trial for trial in waiting if trial.done % steps == waiting[0].done % steps]
-    return together[: trainer.devices.trials]
+def next_group(waiting: Sequence[Trial], steps: int, most: int) -> Sequence[Trial]:
+    """Returns at most so many trials to be trained next, all at one step of the epoch, which has so many steps.
+
+    An interruption may have scattered them.
+    """
+    return [trial for trial in waiting if trial.done % steps == waiting[0].done % steps][:most]
 
 
 def memory_needed(trainer: Trainer) -> int:

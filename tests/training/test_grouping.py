@@ -81,7 +81,7 @@ def assert_same_runs(ours: Path, theirs: Path, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_a_member_is_the_run_alone(devices: int, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_is_the_run_alone(devices: int, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds, rates, dropout and losses of every kind in one trainer, on one device and spread over four."""
     made: list[Trainer] = []
     real = Trainer.of.__func__  # type: ignore[attr-defined]
@@ -137,7 +137,7 @@ def test_interrupted_and_resumed(devices: int, tmp_path: Path, monkeypatch: pyte
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
-def test_members_scattered_by_a_kill_find_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_scattered_by_a_kill_find_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some are saved in the middle of an epoch, the others only at its beginning."""
     config = override(BASE, {"seeds": 3, "parallel.devices": 1})
     fitting.fit(config, tmp_path / "undisturbed")
@@ -155,7 +155,16 @@ def test_members_scattered_by_a_kill_find_together(tmp_path: Path, monkeypatch: 
         patch.setattr(Trial, "save", save)
         with pytest.raises(KeyboardInterrupt):
             fitting.fit(config, tmp_path / "killed")
+    sizes: list[int] = []
+    train = fitting.train
+
+    def counted(trainer: Trainer, trials: Any, termination: Any) -> None:
+        sizes.append(len(trials))
+        train(trainer, trials, termination)
+
+    monkeypatch.setattr(fitting, "train", counted)
     fitting.fit(config, tmp_path / "killed")
+    assert sizes == [1, 2]  # those that are at the same step go together again
     for ours, theirs in zip(
         sorted(rows(tmp_path / "killed"), key=lambda row: (row["seed"], row["epoch"])),
         sorted(rows(tmp_path / "undisturbed"), key=lambda row: (row["seed"], row["epoch"])),
@@ -165,8 +174,8 @@ def test_members_scattered_by_a_kill_find_together(tmp_path: Path, monkeypatch: 
         assert (ours["epoch"], ours["step"]) == (theirs["epoch"], theirs["step"])
 
 
-def test_early_stopping_is_each_members_own(tmp_path: Path) -> None:
-    """Members that stop leave the others to a smaller crew; each has the epochs that it would have alone."""
+def test_early_stopping_is_each_trials_own(tmp_path: Path) -> None:
+    """Trials that stop leave the others to a smaller group; each has the epochs that it would have alone."""
     options = {"seeds": 4, "train.epochs": 8, "train.patience": 2, "optim.schedule": "constant", "parallel.devices": 1}
     config = override(BASE, options)
     fitting.fit(config, tmp_path / "together")
@@ -203,7 +212,7 @@ def test_a_population_that_would_not_fit_is_split(tmp_path: Path, monkeypatch: p
     assert grouping.make_trainer(config, corpus, 3).devices.trials == 2
     monkeypatch.setattr(grouping, "free_memory", lambda devices: 0)
     assert grouping.make_trainer(config, corpus, 2).devices.trials == 1
-    # Nobody is forgotten: 3 in crews of 2.
+    # Nobody is forgotten: 3 in groups of 2.
     monkeypatch.setattr(grouping, "free_memory", lambda devices: (sizes[2] + sizes[3]) / 2 / grouping.SHARE)
     result = fitting.fit(override(config, {"seeds": 3}), tmp_path)
     assert result["seeds"] == [0, 1, 2]
@@ -214,7 +223,7 @@ def test_a_population_that_would_not_fit_is_split(tmp_path: Path, monkeypatch: p
 def test_the_option_limits_the_population(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouping, "memory_needed", lambda trainer: 0)
     corpus = load_configured(BASE)
-    for limit, members in {1: 1, 2: 2, 3: 3, 4: 3}.items():  # 6 in crews of 4 and 2 would leave the last half empty
+    for limit, members in {1: 1, 2: 2, 3: 3, 4: 3}.items():  # 6 in groups of 4 and 2 would leave the last half empty
         assert (
             grouping.make_trainer(override(BASE, {"parallel.population": limit}), corpus, 6).devices.trials == members
         )
