@@ -56,8 +56,8 @@ _print, sys.unraisablehook = sys.unraisablehook, _print_unless_late
 class Checkpoints:
     """The checkpoints of one trial, in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, alone: bool = True) -> None:
+        self.folder, self._alone = folder, alone
         policies = ocp.training.preservation_policies
         kept = [
             policies.LatestN(1),
@@ -85,6 +85,9 @@ class Checkpoints:
         selection = NOT_BEST if best is None else best
         with _system_errors("writing", self.folder):  # of this one, or of the one before
             self._orbax.save_async(step, arrays, metrics={"selection": selection}, custom_metadata=dict(record))
+            if jax.process_count() > 1 and not self._alone:
+                # Others that saved at the same time would meet the processes at barriers of the same name.
+                self._orbax.wait()
 
     @property
     def empty(self) -> bool:

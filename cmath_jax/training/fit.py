@@ -20,7 +20,7 @@ from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.epoch import Epochs
 from cmath_jax.training.grouping import check_disk, make_trainer, next_group
 from cmath_jax.training.multihost import agree, require_same
-from cmath_jax.training.outcome import Outcome, write_outcome
+from cmath_jax.training.outcome import Outcome, test, write_outcome
 from cmath_jax.training.progress import Progress
 from cmath_jax.training.run_folder import RunFolder
 from cmath_jax.training.trainer import Trainer
@@ -69,6 +69,8 @@ def fit_runs(
                 trainer = make_trainer(runs[0][0], corpus, len(group))
             train(trainer, group[: trainer.devices.trials], termination)
             waiting = [trial for trial in waiting if trial.active]
+        # Still deferred: a process that ended in a test would leave the others waiting for it.
+        test(trainer, [trial for trial in trials if trial.failure is None])
     of_runs = [[trial for trial in trials if trial.folder is folder] for _, folder in runs]
     return [write_outcome(trainer, of_run, references) for of_run in of_runs]
 
@@ -94,7 +96,7 @@ def train(trainer: Trainer, trials: Sequence[Trial], termination: Termination) -
     title = trials[0].name if len(trials) == 1 else f"{trials[0].name} and {len(trials) - 1} beside it"
     with ExitStack() as stack:
         for trial in trials:
-            trial.checkpoints = stack.enter_context(trial.opened_checkpoints())
+            trial.checkpoints = stack.enter_context(trial.opened_checkpoints(alone=len(trials) == 1))
         state = trainer.devices.put_trials([trial.latest_state(trainer) for trial in trials])
         for trial in trials:
             trial.log = stack.enter_context(trial.opened_log())
@@ -102,7 +104,7 @@ def train(trainer: Trainer, trials: Sequence[Trial], termination: Termination) -
         epochs = Epochs(trainer, trials, stack.enter_context(progress), termination)
         while sum(trial.active for trial in trials) > len(trials) // 2:
             if agree(termination.requested)[0]:
-                raise Terminated(f"{title}: stopped after step {trials[0].done}, which is saved")
+                raise Terminated(f"{title}: stopped {_after(trials[0])}")
             state, is_whole = epochs.train(state)
             # The order must be so: the state is copied before the next step takes its memory, evaluated before it is
             # saved, since the score says which checkpoint to keep, and saved before it is logged (`Trial.end_epoch`).
@@ -111,7 +113,11 @@ def train(trainer: Trainer, trials: Sequence[Trial], termination: Termination) -
             if active and not is_whole:
                 for t in active:
                     trials[t].save(saved[t])
-                raise Terminated(f"{title}: stopped in an epoch, after step {trials[active[0]].done}, which is saved")
+                raise Terminated(f"{title}: stopped in an epoch, {_after(trials[active[0]])}")
             for t, row in epochs.evaluate(state, active).items():
                 trials[t].end_epoch(row, saved[t])
                 progress.epoch(trials[t].name, row)
+
+
+def _after(trial: Trial) -> str:
+    return f"after step {trial.done}, which is saved" if trial.done else "before the first step"

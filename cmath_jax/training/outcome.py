@@ -19,33 +19,27 @@ from cmath_jax.training.trial import Trial
 Outcome = dict[str, Any] | TrainingDivergedError
 
 
-def seed_results(trainer: Trainer, trials: Sequence[Trial]) -> list[summary.SeedResult]:
-    """Returns what the best epoch of each trial is worth, as many at once as the trainer has places for."""
-    if len(trials) > trainer.devices.trials:
-        first, rest = trials[: trainer.devices.trials], trials[trainer.devices.trials :]
-        return seed_results(trainer, first) + seed_results(trainer, rest)
-    best = [trial.best_state(trainer).evaluated for trial in trials]
-    params, evaluator, labels = trainer.devices.put_trials(best), trainer.evaluator, trainer.corpus.labels
-    validation_tnc, test = evaluator.probabilities(params, "validation"), evaluator.evaluate(params, "test")
-    results = []
-    for t, trial in enumerate(trials):
-        probability = {"validation": validation_tnc[t], "test": test.probability[t]}
-        scores = {split: scored(split, labels(split), x_nc)[0] for split, x_nc in probability.items()}
-        results.append(
-            summary.SeedResult(
+def test(trainer: Trainer, trials: Sequence[Trial]) -> None:
+    """Evaluates the best epoch of each trial on validation and test, as many at once as the trainer trains."""
+    for first in range(0, len(trials), trainer.devices.trials):
+        group = trials[first : first + trainer.devices.trials]
+        best = [trial.best_state(trainer).evaluated for trial in group]
+        params, evaluator, labels = trainer.devices.put_trials(best), trainer.evaluator, trainer.corpus.labels
+        validation_tnc, test = evaluator.probabilities(params, "validation"), evaluator.evaluate(params, "test")
+        for t, trial in enumerate(group):
+            probability = {"validation": validation_tnc[t], "test": test.probability[t]}
+            trial.result = summary.SeedResult(
                 seed=trial.seed,
                 history=trial.history,
-                **scores,
+                **{split: scored(split, labels(split), x_nc)[0] for split, x_nc in probability.items()},
                 evaluation=jax.tree.map(lambda x_tn, t=t: x_tn[t], test),
                 parameters=sum(math.prod(x.shape) for x in jax.tree.leaves(best[t])),
                 calibration=Calibration.of(probability, {split: labels(split) for split in EVALUATED}),
             )
-        )
-    return results
 
 
 def write_outcome(trainer: Trainer, trials: Sequence[Trial], references: summary.References) -> Outcome:
-    """Evaluates the trials of a run on the test split, and writes its folder.
+    """Writes the folder of a run, whose trials are tested unless one has failed.
 
     Returns:
       The content of `result.json`, or what stopped one of the trials.
@@ -55,7 +49,7 @@ def write_outcome(trainer: Trainer, trials: Sequence[Trial], references: summary
         return failures[0]
     config, folder, corpus = trials[0].config, trials[0].folder, trainer.corpus
     reference = references.of(config)
-    seeds = seed_results(trainer, trials)
+    seeds = [trial.result for trial in trials if trial.result is not None]
     result = summary.summarize(config, corpus, seeds, reference)
     folder.sort_metrics()
     folder.write_predictions(summary.predictions(corpus, seeds, reference[1]))

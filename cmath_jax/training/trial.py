@@ -7,7 +7,7 @@ from typing import Any
 
 from cmath_jax.config import Config, to_dict
 from cmath_jax.errors import TrainingDivergedError
-from cmath_jax.results.summary import best_epoch
+from cmath_jax.results.summary import SeedResult, best_epoch
 from cmath_jax.training.checkpoint import Checkpoints, saved_record
 from cmath_jax.training.devices import host_copy
 from cmath_jax.training.run_folder import MetricsLog, RunFolder
@@ -27,6 +27,7 @@ class Trial:
       saved: steps of its latest checkpoint.
       failure: why it went no further.
       checkpoints, log: while it is trained.
+      result: of its best epoch, when it is tested.
     """
 
     config: Config
@@ -38,6 +39,7 @@ class Trial:
     done: int
     saved: int
     failure: TrainingDivergedError | None = None
+    result: SeedResult | None = None
     checkpoints: Checkpoints = field(init=False, repr=False)
     log: MetricsLog = field(init=False, repr=False)
 
@@ -48,9 +50,9 @@ class Trial:
         record = saved_record(folder.checkpoints(seed), stamp)
         return cls(config, seed, folder, stamp, **record, saved=record["done"])
 
-    def opened_checkpoints(self) -> Checkpoints:
-        """Returns its checkpoints, which the caller has to close."""
-        return Checkpoints(self.folder.checkpoints(self.seed))
+    def opened_checkpoints(self, alone: bool = True) -> Checkpoints:
+        """Returns its checkpoints, which the caller has to close; `alone` if those of no other trial are open."""
+        return Checkpoints(self.folder.checkpoints(self.seed), alone)
 
     def opened_log(self) -> MetricsLog:
         """Returns the log of its epochs, which the caller has to close."""

@@ -1,7 +1,9 @@
 """A run: the same whatever interrupts it, and nobody else's is lost."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from stopping import stop_after
 
 from cmath_jax.config import override, to_dict
 from cmath_jax.data.load import load_corpus
-from cmath_jax.errors import InputError, Terminated
+from cmath_jax.errors import InputError, Terminated, TrainingDivergedError
 from cmath_jax.training import fit as fitting
 from cmath_jax.training import step, trainer
 from cmath_jax.training.corpora import load_configured
@@ -214,3 +216,20 @@ def test_bfloat16_trains_and_keeps_its_parameters_in_float32(tmp_path: Path) -> 
     assert losses == sorted(losses, reverse=True)
     state = final_arrays(tmp_path, config)[0]["state"]
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+
+
+def test_sigterm_in_the_test_does_not_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several processes one would end, and the others wait for it."""
+    real = fitting.test
+
+    def test(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(*arguments)
+
+    monkeypatch.setattr(fitting, "test", test)
+    assert fitting.fit(tiny(train__epochs=1, parallel__devices=1), tmp_path / "run")["test"]
+
+
+def test_all_seeds_may_fail(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDivergedError):
+        fitting.fit(tiny(seeds=2, optim__learning_rate=1e38, parallel__devices=1), tmp_path / "run")

@@ -19,6 +19,7 @@ from cmath_jax.config import ParallelConfig, override, to_dict
 from cmath_jax.errors import InputError
 from cmath_jax.training import fit as fitting
 from cmath_jax.training import multihost, run_folder
+from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +177,7 @@ def test_half_an_address_is_refused(options: dict[str, object]) -> None:
 def test_only_the_first_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_folder.multihost, "writes", lambda: False)
     with RunFolder(tmp_path / "run") as folder, folder.metrics(0, []) as log:
-        folder.write_config(RUN)
+        folder.begin(RUN, load_configured(RUN))
         folder.write_environment({})
         folder.write_predictions([])
         folder.write_representations({})

@@ -10,9 +10,10 @@ from samples import tiny
 from cmath_jax.errors import TrainingDivergedError
 from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
+from cmath_jax.training import outcome as outcomes
 from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.fit import resume, train
-from cmath_jax.training.outcome import seed_results, write_outcome
+from cmath_jax.training.outcome import write_outcome
 from cmath_jax.training.run_folder import RunFolder
 from cmath_jax.training.trainer import Trainer
 from cmath_jax.training.trial import Trial
@@ -34,8 +35,10 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> list[Trial]:
 def test_the_best_epoch_is_tested_two_at_once_or_one(trials: list[Trial]) -> None:
     """Three trials in groups of two: nobody is left out, and the scores are those that validation has logged."""
     corpus = load_configured(CONFIG)
-    together = seed_results(Trainer.of(CONFIG, corpus, 2), trials)
-    alone = seed_results(Trainer.of(CONFIG, corpus), trials)
+    outcomes.test(Trainer.of(CONFIG, corpus, 2), trials)
+    together = [trial.result for trial in trials if trial.result]
+    outcomes.test(Trainer.of(CONFIG, corpus), trials)
+    alone = [trial.result for trial in trials if trial.result]
     assert [result.seed for result in together] == [0, 1, 2]
     for one, other, trial in zip(together, alone, trials, strict=True):
         np.testing.assert_allclose(one.evaluation.probability, other.evaluation.probability, rtol=2e-3, atol=1e-5)
