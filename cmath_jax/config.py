@@ -228,14 +228,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: Mapping[str, Any]) -> Config:
+def from_dict(values: Mapping[str, Any], trained: bool = False) -> Config:
     """Returns the config of a `config.json`; what earlier versions stored of other models is dropped.
 
     Raises:
-      InputError: as `override`.
+      InputError: as `override`; and, if the model is not `trained`, for an option of another one off its default.
     """
     if isinstance(model := values.get("model"), Mapping) and "name" in model:
-        values = {**values, "model": models.without_foreign(model)}
+        values = {**values, "model": models.without_foreign(model, trained)}
     return _merge(Config(), values, "")
 
 

@@ -113,11 +113,11 @@ def refuse_foreign(kind: type[ModelOptions], name: str) -> None:
         )
 
 
-def without_foreign(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_foreign(values: Mapping[str, Any], trained: bool = False) -> dict[str, Any]:
     """Returns the options of a model as they were stored, without those of other models, which once were stored too.
 
     Raises:
-      InputError: if one of them is not at its default: it never had an effect.
+      InputError: if one of them is not at its default, though it never had an effect, unless the model is `trained`.
     """
     kind = model_named(values["name"])
     foreign = foreign_options(kind.name)
@@ -125,7 +125,7 @@ def without_foreign(values: Mapping[str, Any]) -> dict[str, Any]:
         owner = foreign[name][0]
         default = getattr(MODELS[owner](), name)
         require(
-            values[name] == default,
+            trained or values[name] == default,
             f"model.{name}={values[name]!r} has no effect: it is an option of {owner}, not of {kind.name}; delete it, "
             f"or set it to {default!r}",
         )

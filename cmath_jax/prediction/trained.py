@@ -141,7 +141,7 @@ class TrainedModel:
                 raise InputError(f"{folder}: a model of format {record['format']}; this version reads {FORMAT}")
             with open(folder / ARRAYS, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 tree = unflatten_dict({name: arrays[name] for name in arrays.files}, sep="/")
-            config = from_dict(record["config"])
+            config = from_dict(record["config"], trained=True)
             trained = cls(
                 config=config,
                 classes=tuple(record["classes"]),

@@ -83,6 +83,8 @@ def test_an_old_run_of_a_baseline_goes_on_and_predicts(tmp_path: Path) -> None:
         record = json.loads(path.read_text())
         model = record["config"]["model"] if "config" in record else record["model"]
         model |= foreign
+        if path.name == "model.json":
+            model["kernel"] = 3  # which never had an effect: the model is what it was
         path.write_text(json.dumps(record))
     assert TrainedModel.load(tmp_path).config == config
     again = fit(config, tmp_path)
