@@ -20,10 +20,10 @@ assert jax.config.jax_enable_x64 == (sys.argv[1] == "1")
 DRAWS = """
 from cmath_jax.models.draws import random_bits, standard_normal
 from cmath_jax.models.layers import drop
-from cmath_jax.training.step import stream
+from cmath_jax.training.step import rng_key
 found = []
 for seed in (0, 1, 2**31 - 1):
-    bits = random_bits(stream(jnp.int32(seed), "noise", 7), jnp.arange(-1, 40)[:, None], jnp.arange(30)[None])
+    bits = random_bits(rng_key(jnp.int32(seed), "noise", 7), jnp.arange(-1, 40)[:, None], jnp.arange(30)[None])
     normal, kept = standard_normal(bits), drop(jnp.ones(bits.shape, jnp.float32), bits, 0.3)
     assert (bits.dtype, normal.dtype, kept.dtype) == (jnp.uint32, jnp.float32, jnp.float32)
     assert np.isfinite(np.asarray(normal)).all()
