@@ -53,7 +53,7 @@ FEATURES = {"text.npz", "audio.npz", "visual.npz", "features.json", ".lock"}
 PROGRESS = re.compile(r"\w+  (\d+)/(\d+)  .* left")
 # Times, the best epoch, and hashes of numbers may be anything. Other numbers with a point are measured: they differ
 # from processor to processor, by one utterance of the 24 in the test split of examples/talk at most.
-FREE = re.compile(r"(?<=\(epoch )\d+|\d[\d.]*(?= (?:s|ms|min|h)\b)|(?<=fingerprint )[0-9a-f]{16}")
+FREE = re.compile(r"(?<=\(epoch )\d+|(?:\d+ min )?\d[\d.]*(?= (?:s|ms|min|h)\b)|(?<=fingerprint )[0-9a-f]{16}")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 POINTS = 5.0  # of scores in percent and losses
 SHARE = 0.1  # of probabilities

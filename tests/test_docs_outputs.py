@@ -131,6 +131,7 @@ def test_lines_are_left_out_where_the_page_leaves_them_out() -> None:
     [
         ("a  76.77  70.1 ± 0.50", "a   76.17 70.0 ± 0.4"),
         ("epoch 1/10  loss 5.33  0.7 s  at most 1 min 40 s left", "epoch 1/10  loss 5.4  3 s  at most 9 min 01 s left"),
+        ("loss 5.33  0.9 s  at most 1 min 00 s left", "loss 5.33  0.7 s  at most 42 s left"),
         ("best 70.1 (epoch 6); best test", "best 71.2 (epoch 12); best test"),
         ('{"joy": 0.81, "sadness": 1.8e-05}', '{"joy": 0.79, "sadness": 2e-05}'),
         ("  fingerprint      5a99fb39fa3eb0af", "  fingerprint  0123456789abcdef"),
