@@ -17,12 +17,6 @@ from cmath_jax.training import fit as fitting
 from cmath_jax.training.checkpoint import Checkpoints
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return folder, fitting.fit(ONE_DEVICE, folder)
-
-
 def test_remains_of_a_deleted_checkpoint_do_no_harm(
     undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,12 +24,6 @@ from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.run_folder import RunFolder
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return folder, fitting.fit(ONE_DEVICE, folder)
-
-
 def test_run_folder(undisturbed: tuple[Path, dict[str, Any]]) -> None:
     """The files and the keys that users and tools rely on."""
     folder, result = undisturbed

@@ -15,12 +15,6 @@ from cmath_jax.training import epoch
 from cmath_jax.training import fit as fitting
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return folder, fitting.fit(ONE_DEVICE, folder)
-
-
 def test_a_profile_is_a_trace_of_some_steps(
     undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
