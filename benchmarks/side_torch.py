@@ -11,7 +11,7 @@ from benchmarks.torch_cmath import CMATH, train_step
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import MODALITIES, Corpus
 from cmath_jax.data.standardize import Standardizer
-from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.options.cmath import CMATHOptions
 
 
 class Side:

@@ -7,7 +7,6 @@ from the roles.
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -20,8 +19,10 @@ from cmath_jax.data.sources.counts import COUNT_CHECKS
 from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.errors import InputError, nearest, require, require_one_of, suggestion
 from cmath_jax.io.roles import FREE, HYPER, PLACE, SOURCE, STRUCTURAL, Role, option, role_of, stated
+from cmath_jax.io.spelled import convert
 from cmath_jax.models import options as models
-from cmath_jax.models.options import CMATHOptions, ModelOptions
+from cmath_jax.models.options.base import ModelOptions
+from cmath_jax.models.options.cmath import CMATHOptions
 
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bfloat16")
@@ -73,9 +74,10 @@ class LossConfig:
     stop_teacher: bool = option(True, HYPER)  # no gradient from the distillation terms into the teacher
     temperature: float = option(1.0, HYPER)  # of both softmaxes in the high-level distillation
     class_weights: bool = option(False, HYPER)  # cross-entropy by inverse frequency in the training split
+    focal: float = option(0.0, HYPER)  # gamma of the focal loss (Lin et al. 2017) in place of the cross-entropy, if > 0
 
     def __post_init__(self) -> None:
-        for name in ("gamma1", "gamma2", "reconstruction"):
+        for name in ("gamma1", "gamma2", "reconstruction", "focal"):
             value = getattr(self, name)
             require(0 <= value < inf, f"loss.{name}={value} must be a number of 0 or more")
         require(0 < self.temperature < inf, f"loss.temperature={self.temperature} must be positive and finite")
@@ -89,7 +91,9 @@ class OptimConfig:
     schedule: str = "constant"  # after the warm-up: constant, or to 0 over train.epochs: linear, cosine
     warmup_epochs: float = 0.0  # over so many the rate rises linearly to its highest
     clip_norm: float = 0.0  # of the whole gradient; 0 does not clip
-    weight_decay: float = 0.0  # L2 coupled to the gradient, as torch.optim.Adam has it
+    weight_decay: float = 0.0  # L2
+    decoupled: bool = False  # False: L2 is part of the gradient, as torch.optim.Adam has it; True: AdamW
+    amsgrad: bool = False  # divides by the largest second moment so far (Reddi et al. 2018)
     average: float = 0.0  # evaluates an average over steps, weighed by average^age; 0 evaluates the last parameters
 
     def __post_init__(self) -> None:
@@ -108,11 +112,13 @@ class TrainConfig:
     epochs: int = 50  # at most
     batch_size: int = 4  # conversations a step, over all devices
     patience: int = 10  # epochs without a better validation weighted F1 before it stops; 0 never stops early
+    curriculum: int = 0  # buckets from easy to hard, one more each epoch (MultiDAG+CL); 0: every epoch has all
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             require(getattr(self, name) > 0, f"train.{name}={getattr(self, name)} must be positive")
-        require(self.patience >= 0, f"train.patience={self.patience} must not be negative")
+        for name in ("patience", "curriculum"):
+            require(getattr(self, name) >= 0, f"train.{name}={getattr(self, name)} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,7 @@ class Config:
 
     experiment: str = option("cmath", FREE)
     dataset: str = option("simulated", SOURCE)  # meld, iemocap, conversations, simulated, or a feature file's path
+    recipe: str = option("", FREE)  # of the model: released, shared; sets options that are not given beside it
     seeds: int = option(1, FREE | Role.RESULT)  # seeds 0 .. seeds-1 are run and aggregated
     precision: str = "float32"  # of the computation; parameters and losses are always float32
     profile: str = option("", FREE)  # steps: a trace of a few training steps in the folder of the run
@@ -200,7 +207,8 @@ def override(config: Config, values: Mapping[str, Any], others: Collection[str] 
     """Returns a copy with the options of the given dotted names changed: `override(config, {"model.width": 128})`.
 
     A string stands for the value that it spells (`"128"`), so that the command line can use it. Another `model.name`
-    keeps the options that both models have; the others are at their defaults.
+    keeps the options that both models have; the others are at their defaults. A `recipe` sets the options that are not
+    given beside it.
 
     Args:
       others: names that are known elsewhere, and may be meant by one that is unknown here.
@@ -208,6 +216,9 @@ def override(config: Config, values: Mapping[str, Any], others: Collection[str] 
     Raises:
       InputError: for an unknown name, a value of the wrong type, or one that the config refuses.
     """
+    if recipe := values.get("recipe"):
+        named = (values.get("model.name", config.model.name), values.get("dataset", config.dataset))
+        values = {**models.recipe_options(recipe, *named), **values}
     nested: dict[str, Any] = {}
     known = [*roles(), *others]
     for name, value in values.items():
@@ -253,8 +264,12 @@ def roles() -> dict[str, Role]:
 
 
 def binding(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of `to_dict` that two runs of one folder have in common, by their dotted names."""
-    return _deciding(values, _numbers(values))
+    """Returns the options of `to_dict` that two runs of one folder have in common, by their dotted names.
+
+    An option that an older config does not have counts as its default.
+    """
+    role = _numbers(values)
+    return {**_defaults(values, role), **_deciding(values, role)}
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], also: Role = FREE) -> list[str]:
@@ -267,8 +282,7 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any], also: Role 
       also: what else options may decide that must not differ.
     """
     role = _numbers(wanted) | also
-    defaults = override(Config(), {"model.name": wanted["model"]["name"]})
-    earlier, now = ({**_deciding(to_dict(defaults), role), **_deciding(each, role)} for each in (saved, wanted))
+    earlier, now = ({**_defaults(wanted, role), **_deciding(each, role)} for each in (saved, wanted))
     foreign = {*_foreign(flat(saved)), *_foreign(flat(wanted))}
     names = [name for name in {**earlier, **now} if name not in foreign]
     return [f"{n}: {earlier.get(n)!r} there, {now.get(n)!r} now" for n in names if earlier.get(n) != now.get(n)]
@@ -289,6 +303,12 @@ def source_of(config: Config) -> Config:
 def _numbers(values: Mapping[str, Any]) -> Role:
     """Returns what options decide that decide the numbers of this config."""
     return Role.NUMBERS | Role.SIMULATED if values["dataset"] == "simulated" else Role.NUMBERS
+
+
+def _defaults(values: Mapping[str, Any], role: Role) -> dict[str, Any]:
+    """Returns the defaults of the options that decide any of this, with the model that is chosen."""
+    name = values["model"].get("name")
+    return _deciding(to_dict(override(Config(), {"model.name": name} if name in models.MODELS else {})), role)
 
 
 def _deciding(values: Mapping[str, Any], role: Role) -> dict[str, Any]:
@@ -336,24 +356,3 @@ def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
             changes[name] = convert(full, value, kinds[name])
     kept = {each.name: getattr(config, each.name) for each in fields(kind) if each.init and hasattr(config, each.name)}
     return kind(**kept | changes)
-
-
-def convert(name: str, value: Any, wanted: Any) -> Any:
-    """Returns the value of an option in its type; a string stands for the value that it spells. Raises InputError."""
-    if typing.get_origin(wanted) is types.UnionType:  # of a type and None
-        (wanted,) = (each for each in typing.get_args(wanted) if each is not types.NoneType)
-        if value in (None, "None"):
-            return None
-    if wanted is bool and value in ("true", "True", "false", "False"):
-        return value in ("true", "True")
-    # A bool is an int to Python, but not to a reader of the config.
-    if isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool):
-        return value
-    try:
-        if wanted is float and not isinstance(value, bool):
-            return float(value)
-        if wanted is int and isinstance(value, str):
-            return int(value)
-    except (TypeError, ValueError):
-        pass
-    raise InputError(f"{name}={value!r} is not of type {wanted.__name__}")

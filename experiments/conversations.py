@@ -10,7 +10,7 @@ seeds; with MiniLM trained on the labels, and a longer average, 60.96 ± 0.24.
 """
 
 from cmath_jax.config import Config, DataConfig, LossConfig, OptimConfig, TrainConfig
-from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.options.cmath import CMATHOptions
 
 
 def get_config() -> Config:

@@ -10,7 +10,7 @@ another processor, which rounds differently; the linear model 58.31, majority 31
 """
 
 from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
-from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.options.cmath import CMATHOptions
 
 
 def get_config() -> Config:

@@ -7,7 +7,7 @@ measured on the real features; docs/model.md says what the learning rate does to
 """
 
 from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
-from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.options.cmath import CMATHOptions
 
 
 def get_config() -> Config:

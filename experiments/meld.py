@@ -10,7 +10,7 @@ the same (docs/model.md).
 """
 
 from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
-from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.options.cmath import CMATHOptions
 
 
 def get_config() -> Config:

@@ -16,7 +16,7 @@ from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.packing import Shape
 from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.models.cmath import CMATH
-from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.outputs import Outputs
 from cmath_jax.training.checkpoint import Checkpoints
 from cmath_jax.training.corpora import load_configured

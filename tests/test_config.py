@@ -1,6 +1,7 @@
 """Options: overriding, checking, and the way to JSON and back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cmath_jax.config import (
 )
 from cmath_jax.errors import InputError
 from cmath_jax.io.roles import FREE, HYPER, PLACE, SOURCE, STRUCTURAL, Role
+from cmath_jax.models.options import MODELS, options_of
 from cmath_jax.sweeps.experiment import load
 
 
@@ -153,6 +155,7 @@ OTHER: dict[str, Any] = {
     "data.validation": "drawn",
     "data.check_counts": "warn",
     "model.name": "sdt",
+    "model.gates": "identity",
     "model.width": 500,
     "model.heads": 5,
     "model.kernel": 3,
@@ -177,7 +180,9 @@ NUMBERS_IN_THE_STEP = {name for name in roles() if name.startswith("loss.")} | {
 
 def changed(name: str) -> tuple[Config, Config]:
     """Two configs that differ in one option alone."""
-    config = override(Config(), ONE_OF_TWO if name in ONE_OF_TWO and name != "parallel.distributed" else {})
+    beside = ONE_OF_TWO if name in ONE_OF_TWO and name != "parallel.distributed" else {}
+    model = next((m for m, kind in MODELS.items() if name.removeprefix("model.") in options_of(kind)), "cmath")
+    config = override(Config(), {"model.name": model, **beside})
     value = flat(to_dict(config))[name]
     if name in OTHER:
         other = OTHER[name]
@@ -187,7 +192,8 @@ def changed(name: str) -> tuple[Config, Config]:
         other = f"{value}x"
     else:
         other = value + 1 if isinstance(value, int) else value / 2 or 0.25
-    return config, override(config, {name: other})
+    # A recipe would bring others along.
+    return config, replace(config, recipe=other) if name == "recipe" else override(config, {name: other})
 
 
 @pytest.mark.parametrize("name", roles())
@@ -213,14 +219,14 @@ def test_which_options_have_which_role() -> None:
     def those_with(role: Role) -> set[str]:
         return {name for name, found in roles().items() if found & role}
 
-    free = {"experiment", "seeds", "profile", "linear_reference", *RUNNING, *LYING}
+    free = {"experiment", "recipe", "seeds", "profile", "linear_reference", *RUNNING, *LYING}
     assert those_with(Role.NUMBERS) == {*roles()} - free - MADE_UP
     assert those_with(Role.SIMULATED) == MADE_UP
     assert those_with(Role.RESULT) == {"seeds", "linear_reference"}
     assert those_with(Role.CORPUS) == MADE_UP | LYING | DATA
     assert those_with(Role.SWITCH) == {"model.dropout"}
     in_common = those_with(Role.PROGRAM) | those_with(Role.CORPUS)
-    shared = NUMBERS_IN_THE_STEP | {"experiment", "seeds", "profile", "linear_reference"}
+    shared = NUMBERS_IN_THE_STEP | {"experiment", "recipe", "seeds", "profile", "linear_reference"}
     assert in_common == {*roles()} - shared
 
 

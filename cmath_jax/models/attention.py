@@ -29,10 +29,14 @@ class Attention(nn.Module):
     Queries, keys and values are projected without bias: a bias of the keys cannot change a softmax, and one of the
     values is the same thing as the bias of the output. Kernels are [m, d, m, d], first the modality that is
     projected, then its partners: it is projected for all of them in one product.
+
+    Attributes:
+      biases: True has them nevertheless, as SDT's released code does.
     """
 
     heads: int
     dtype: jnp.dtype
+    biases: bool = False
 
     @nn.compact
     def __call__(self, asking_mrld: jax.Array, answering_mrld: jax.Array, context: Context) -> jax.Array:
@@ -40,7 +44,7 @@ class Attention(nn.Module):
         answering = len(answering_mrld)
 
         def project(name: str, x: jax.Array, partners: int) -> jax.Array:
-            y = Dense((partners, width), (len(x),), use_bias=False, dtype=self.dtype, name=name)(x)
+            y = Dense((partners, width), (len(x),), use_bias=self.biases, dtype=self.dtype, name=name)(x)
             return y.reshape(*x.shape[:-1], partners, self.heads, width // self.heads)
 
         query_mmrhqw = project("query", asking_mrld, answering).transpose(0, 3, 1, 4, 2, 5)
@@ -101,8 +105,9 @@ def _attend(
     rng_key: jax.Array | None,
 ) -> jax.Array:
     batch = (0, 1, 2, 3)
+    score_dtype = jnp.promote_types(query_mmrhqw.dtype, jnp.float32)
     score_mmrhqk = jax.lax.dot_general(
-        query_mmrhqw, key_mmrhkw, (((5,), (5,)), (batch, batch)), preferred_element_type=jnp.float32
+        query_mmrhqw, key_mmrhkw, (((5,), (5,)), (batch, batch)), preferred_element_type=score_dtype
     )
     seen_mmrhqk = visible(asking, answering)[None, :, :, None]
     weight_mmrhqk = nn.softmax(jnp.where(seen_mmrhqk, score_mmrhqk, MASKED)).astype(value_mmrhkw.dtype)

@@ -9,6 +9,7 @@ Shapes: g the axes of the stack; r rows, l slots of a row, n all slots of all ro
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -93,6 +94,11 @@ def visible(asking: Context, answering: Context) -> jax.Array:
     return seen_mrqk if answering.present_mrl is None else seen_mrqk & answering.present_mrl[:, :, None, :]
 
 
+def accurate(x: jax.Array) -> jax.Array:
+    """Returns x in float32, or in float64 if it is that: sums and exponentials are not computed in less."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def drop(x: jax.Array, bits: jax.Array, rate: jax.Array | float) -> jax.Array:
     """Applies inverted dropout: 0 with probability `rate`, else x / (1 - rate). Integers are compared."""
     keep = bits >= (jnp.float32(rate) * 2.0**32).astype(jnp.uint32)
@@ -124,25 +130,42 @@ class Dense(nn.Module):
 
     `kernel` is [*g, d_in, *features], `bias` [*g, *features]. One product, of as few axes as it can have: XLA
     transposes before a product over the slots of [r, l], and not before one over those of [n].
+
+    Attributes:
+      uniform: True draws kernel and bias from U(-1, 1) / sqrt(d_in), as PyTorch does and so the models of others.
     """
 
     features: tuple[int, ...]
     stack: tuple[int, ...] = ()
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
+    uniform: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         depth, d_in = len(self.stack), x.shape[-1]
         outputs = tuple(range(depth + 1, depth + 1 + len(self.features)))
-        initializer = nn.initializers.lecun_normal(depth, outputs[-1], (*range(depth), *outputs[:-1]))
+        if self.uniform:
+            initializer = bias_initializer = uniform_by(d_in)
+        else:
+            initializer = nn.initializers.lecun_normal(depth, outputs[-1], (*range(depth), *outputs[:-1]))
+            bias_initializer = nn.initializers.zeros
         kernel = self.param("kernel", initializer, (*self.stack, d_in, *self.features), jnp.float32).astype(self.dtype)
         x_gnd = x.astype(self.dtype).reshape(*self.stack, -1, d_in)
         y = product(x_gnd, kernel.reshape(*self.stack, d_in, -1))
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (*self.stack, *self.features), jnp.float32)
+            bias = self.param("bias", bias_initializer, (*self.stack, *self.features), jnp.float32)
             y += bias.astype(self.dtype).reshape(*self.stack, 1, -1)
         return y.reshape(*x.shape[:-1], *self.features)
+
+
+def uniform_by(fan: int) -> nn.initializers.Initializer:
+    """Returns the initializer U(-1, 1) / sqrt(fan)."""
+
+    def initialize(rng_key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(rng_key, shape, dtype, -1.0, 1.0) / math.sqrt(fan)
+
+    return initialize
 
 
 @jax.custom_vjp
@@ -168,7 +191,7 @@ def gelu(x: jax.Array) -> jax.Array:
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm over the features of [*g, r, l, d], `scale` and `bias` [*g, d]; computed in float32."""
+    """LayerNorm over the features of [*g, r, l, d], `scale` and `bias` [*g, d]; not computed in less than float32."""
 
     stack: tuple[int, ...]
     dtype: jnp.dtype
@@ -179,7 +202,7 @@ class LayerNorm(nn.Module):
         shape = (*self.stack, x_grld.shape[-1])
         scale_gd = self.param("scale", nn.initializers.ones, shape, jnp.float32)
         bias_gd = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
-        x_grld = x_grld.astype(jnp.float32)
+        x_grld = accurate(x_grld)
         centred_grld = x_grld - x_grld.mean(-1, keepdims=True)
         variance_grl = jnp.square(centred_grld).mean(-1, keepdims=True)
         normed_grld = centred_grld * jax.lax.rsqrt(variance_grl + self.epsilon)
@@ -250,8 +273,8 @@ class SpeakerEmbedding(nn.Module):
 
 
 def softmax_gate(score_mrld: jax.Array, z_mrld: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """Sums z over an axis, weighted feature by feature by a softmax of the score; returns the float32 weights too."""
-    score_mrld = score_mrld.astype(jnp.float32)
+    """Sums z over an axis, weighted feature by feature by a softmax of the score; returns the weights too."""
+    score_mrld = accurate(score_mrld)
     size = score_mrld.shape[axis]
     highest = functools.reduce(jnp.maximum, jnp.unstack(jax.lax.stop_gradient(score_mrld), axis=axis))
     power_mrld = jnp.exp(score_mrld - jnp.expand_dims(highest, axis))
@@ -280,13 +303,13 @@ repeat_along.defvjp(
 
 
 def sinusoids(length: int, width: int) -> np.ndarray:
-    """Returns P of eqs 6, 7, float32 [length, width]; an odd width ends with a sine.
+    """Returns P of eqs 6, 7, float64 [length, width]; an odd width ends with a sine.
 
     For a length that is a symbol, as `jax.export` has it, as many rows as it can be.
     """
     length = length if isinstance(length, int) else LONGEST_SYMBOL
     angle_lf = np.arange(length)[:, None] / 10000.0 ** (np.arange(0, width, 2) / width)[None, :]
-    table_ld = np.zeros((length, width), np.float32)
+    table_ld = np.zeros((length, width))
     table_ld[:, 0::2] = np.sin(angle_lf)
     table_ld[:, 1::2] = np.cos(angle_lf[:, : width // 2])
     return table_ld

@@ -10,8 +10,21 @@ from cmath_jax.data.batches import Array
 
 
 @flax.struct.dataclass
+class Term:
+    """A term of a model's own loss: the sum of its values over the sum of its counts, of all utterances of a batch.
+
+    Attributes:
+      value_rl: float32, times its weight in the loss; 0 for an utterance that the term does not know.
+      count_rl: float32, how many values are summed up in it.
+    """
+
+    value_rl: jax.Array
+    count_rl: jax.Array
+
+
+@flax.struct.dataclass
 class Outputs:
-    """The outputs that losses, metrics and a curious reader need. Logits, mean, deviation and sample are float32.
+    """The outputs that losses, metrics and a curious reader need. Logits, mean, deviation, sample are float32 or 64.
 
     Attributes:
       logits_rlc: of the fused representation; softmax gives Y_k, argmax the prediction.
@@ -21,6 +34,7 @@ class Outputs:
       augmented: m -> H'_m [r, l, d].
       reconstructions: m -> U''_m [r, l, d_m]; empty without modality reconstruction.
       gates: central m -> modality -> the gate's weights [r, l, d]; empty where nothing is gated.
+      terms: of the model's own loss, by name, which the losses of all models are added to.
     """
 
     logits_rlc: jax.Array
@@ -31,6 +45,7 @@ class Outputs:
     augmented: dict[str, jax.Array]
     reconstructions: dict[str, jax.Array]
     gates: dict[str, dict[str, jax.Array]]
+    terms: dict[str, Term] = flax.struct.field(default_factory=dict)
 
 
 @flax.struct.dataclass

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.data.corpus import Sizes
-from cmath_jax.models.options import ModelOptions
+from cmath_jax.models.options.base import ModelOptions
 
 
 def make_model(options: ModelOptions, sizes: Sizes, modalities: str, precision: str) -> nn.Module:
@@ -20,4 +20,5 @@ def make_model(options: ModelOptions, sizes: Sizes, modalities: str, precision: 
         modalities=modalities,
         dtype=jnp.dtype(precision),
         **{each.name: getattr(options, each.name) for each in fields(options) if each.init},
+        **options.facts(sizes),
     )

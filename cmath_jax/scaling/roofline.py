@@ -34,7 +34,7 @@ import jax.numpy as jnp
 
 from cmath_jax.config import Config
 from cmath_jax.data.packing import Shape
-from cmath_jax.models.options import CMATHOptions
+from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.precision import product_precision
 
 FLOAT32 = 4

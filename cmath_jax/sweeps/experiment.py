@@ -18,9 +18,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.config import Config, convert, from_dict, override, to_dict
+from cmath_jax.config import Config, from_dict, override, to_dict
 from cmath_jax.errors import InputError
 from cmath_jax.io.json_files import read_json
+from cmath_jax.io.spelled import convert
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ class LossWeights:
     Attributes:
       gamma1, gamma2, reconstruction, temperature: float32 scalars, as in `LossConfig`.
       stop_teacher: 1 or 0.
+      focal: float32 scalar, as in `LossConfig`.
       class_weight_c: float32 [c], of the cross-entropy.
     """
 
@@ -33,13 +34,14 @@ class LossWeights:
     reconstruction: Array
     stop_teacher: Array
     temperature: Array
+    focal: Array
     class_weight_c: Array
 
     @classmethod
     def of(cls, config: LossConfig, class_weight_c: np.ndarray) -> "LossWeights":
         """Returns the weights of a config. `class_weight_c` counts only if it asks for class weights."""
         weight_c = class_weight_c if config.class_weights else np.ones_like(class_weight_c)
-        names = ("gamma1", "gamma2", "reconstruction", "stop_teacher", "temperature")
+        names = ("gamma1", "gamma2", "reconstruction", "stop_teacher", "temperature", "focal")
         return cls(**{name: np.float32(getattr(config, name)) for name in names}, class_weight_c=weight_c)
 
 
@@ -89,7 +91,8 @@ def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str
     weight_rl = jnp.asarray(weights.class_weight_c)[label_rl]
 
     def surprise(x_rlc: jax.Array) -> jax.Array:
-        return -jnp.take_along_axis(jax.nn.log_softmax(x_rlc), label_rl[..., None], axis=-1)[..., 0]
+        log_rl = jnp.take_along_axis(jax.nn.log_softmax(x_rlc), label_rl[..., None], axis=-1)[..., 0]
+        return -log_rl * _focal_weight(log_rl, weights.focal)
 
     ce_rl = surprise(logits_rlc) + over_modalities({m: surprise(x_rlc) for m, x_rlc in logits.items()})
 
@@ -111,15 +114,26 @@ def loss_terms(outputs: Outputs, batch: Batch, weights: LossWeights) -> dict[str
         "kl": Mean.of(kl_rl, valid_rl),
         "mse": Mean.of(mse_rl, valid_rl),
     }
-    return terms | ({"reconstruction": Mean.of(rec_rl, valid_rl)} if outputs.reconstructions else {})
+    own = {name: Mean(term.value_rl.sum(), term.count_rl.sum()) for name, term in outputs.terms.items()}
+    return terms | ({"reconstruction": Mean.of(rec_rl, valid_rl)} if outputs.reconstructions else {}) | own
 
 
 def total_loss(terms: dict[str, jax.Array], weights: LossWeights) -> jax.Array:
-    """Returns the loss of eq. 24: L = L_ce + L_rec + gamma1 L_mse + gamma2 L_kl."""
+    """Returns the loss of eq. 24: L = L_ce + L_rec + gamma1 L_mse + gamma2 L_kl, and the own terms of the model."""
     weighted = {"reconstruction": weights.reconstruction, "mse": weights.gamma1, "kl": weights.gamma2}
     # What has no weight is left out: 0 times infinity would be NaN.
     parts = (jnp.where(weight > 0, weight * terms[name], 0.0) for name, weight in weighted.items() if name in terms)
-    return terms["ce"] + _sum(parts)
+    own = (term for name, term in terms.items() if name not in (*weighted, "ce"))
+    return terms["ce"] + _sum(parts) + _sum(own)
+
+
+def _focal_weight(log_rl: jax.Array, gamma: Array) -> jax.Array:
+    """Returns (1 - p)^gamma (Lin et al. 2017, "Focal Loss for Dense Object Detection", eq. 4); 1 where gamma is 0.
+
+    1 - p is kept off 0, where the gradient of a power below 1 is infinite.
+    """
+    missed_rl = jnp.maximum(-jnp.expm1(log_rl), 1e-7)
+    return jnp.where(gamma > 0, missed_rl**gamma, 1.0)
 
 
 def _kept(x_rlx: jax.Array, kept_rl: jax.Array) -> jax.Array:

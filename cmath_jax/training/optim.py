@@ -26,15 +26,16 @@ def schedule(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.Sc
 
 
 def make_optimizer(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.GradientTransformation:
-    """Returns clipping, L2 (coupled: it goes through Adam's moments, as the peers have it), Adam and schedule.
+    """Returns clipping, L2 (coupled: it goes through Adam's moments; or decoupled: it does not), Adam and schedule.
 
     Its updates are for a highest learning rate of 1. The step multiplies them by its own: a number that runs with one
     compiled step do not have to share.
     """
+    decay = optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity()
+    moments = optax.scale_by_amsgrad() if config.amsgrad else optax.scale_by_adam()
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        optax.add_decayed_weights(config.weight_decay) if config.weight_decay else optax.identity(),
-        optax.scale_by_adam(),
+        *((moments, decay) if config.decoupled else (decay, moments)),
         optax.scale_by_learning_rate(schedule(config, steps_per_epoch, epochs)),
     )
 

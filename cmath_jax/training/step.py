@@ -113,10 +113,13 @@ def train_step(
         outputs = cast(Outputs, model.apply({"params": params}, batch, **options, rngs=rngs))
         with jax.named_scope("losses"):
             terms = loss_terms(outputs, batch, hyper_params.loss)
+            deviation = Mean.of(outputs.deviation_rld.mean(-1), batch.label_rl != UNLABELLED)
             # Divided by the counts of all devices: the sum of these losses over devices is the loss of the whole batch.
-            terms["deviation"] = Mean.of(outputs.deviation_rld.mean(-1), batch.label_rl != UNLABELLED)
-            shares = {name: Mean(term.sum, over_devices(term.count)).value() for name, term in terms.items()}
-            return total_loss(shares, hyper_params.loss), shares
+            shares = {
+                name: Mean(term.sum, over_devices(term.count)).value()
+                for name, term in (terms | {"deviation": deviation}).items()
+            }
+            return total_loss({name: shares[name] for name in terms}, hyper_params.loss), shares
 
     with products_of(model):
         (loss, terms), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)

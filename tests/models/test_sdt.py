@@ -330,7 +330,7 @@ def test_bfloat16_computes_near_and_returns_float32() -> None:
 def test_it_is_made_as_the_config_says() -> None:
     config = tiny(model__name="sdt", precision="bfloat16", data__modalities="tv", model__width=12, model__heads=3)
     corpus = load_configured(config)
-    expected = SDT(len(corpus.classes), corpus.speakers, 12, 3, 0.2, "tv", dtype=jnp.dtype("bfloat16"))
+    expected = SDT(len(corpus.classes), corpus.speakers, 12, 3, 0.2, modalities="tv", dtype=jnp.dtype("bfloat16"))
     assert registry.make_model(config.model, corpus, "tv", "bfloat16") == expected
 
 
@@ -346,7 +346,7 @@ def test_the_example_of_the_documentation_trains(tmp_path: Path, monkeypatch: py
     """The file and the options that docs/baselines.md tells to write."""
     text = BASELINES_MD.read_text(encoding="utf-8")
     example, dataclass = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    exec(compile(dataclass, str(BASELINES_MD), "exec"), namespace := dict(vars(model_options)))
+    exec(compile(dataclass, str(BASELINES_MD), "exec"), namespace := {"__name__": "early"})
     kind = namespace["EarlyFusionOptions"]
     module = ModuleType(kind.module.partition(":")[0])
     exec(compile(example, str(BASELINES_MD), "exec"), vars(module))

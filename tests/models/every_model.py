@@ -1,0 +1,52 @@
+"""Every model in small, for the tests that hold for all of them."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from samples import CLASSES
+
+from cmath_jax.data.batches import Batch
+from cmath_jax.models.options import MODELS
+from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.registry import make_model
+
+# Small options of each model; a new model needs a line here.
+SMALL: dict[str, dict[str, Any]] = {
+    "cmath": {"width": 8, "heads": 2},
+    "sdt": {"width": 8, "heads": 2},
+}
+
+
+class Sizes:
+    """The sizes of a corpus with so many speakers."""
+
+    def __init__(self, speakers: int) -> None:
+        self.classes, self.speakers = tuple(f"class {c}" for c in range(CLASSES)), speakers
+
+
+def small_model(
+    name: str, modalities: str = "tav", speakers: int = 9, precision: str = "float32", **options: Any
+) -> Any:
+    """Returns the module of a model in small, without dropout unless the options have it."""
+    settings = {"dropout": 0.0, **SMALL[name], **options}
+    return make_model(MODELS[name](**settings), Sizes(speakers), modalities, precision)
+
+
+def random_params(model: nn.Module, batch: Batch) -> Any:
+    """Returns parameters of which no bias is 0 and no scale is 1, so that each one matters."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))["params"]
+    rng = np.random.default_rng(3)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / math.sqrt(x.shape[-1]), jnp.float32), shapes)
+
+
+def outputs_of(model: nn.Module, params: Any, batch: Batch, train: bool = False) -> Outputs:
+    """Returns the outputs; in training, with rng keys that are always the same."""
+    rngs = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
+    outputs: Outputs = jax.jit(lambda params, batch: model.apply({"params": params}, batch, train=train, rngs=rngs))(
+        params, batch
+    )
+    return outputs
