@@ -1,4 +1,4 @@
-"""Test vectors of our own: a second computation of a model's equations, in NumPy and float64, stands for released code."""
+"""Test vectors of our own: a second computation of a model, in NumPy and float64, stands for released code."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
