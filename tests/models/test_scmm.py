@@ -123,7 +123,7 @@ def test_the_short_path_hears_nobody_beyond_its_window() -> None:
     params = random_params(model, batch)
     changed = batch.replace(features={m: x_rld.at[:, -1].add(3.0) for m, x_rld in batch.features.items()})
 
-    def deafened(bias: float) -> np.ndarray:
+    def changes(bias: float) -> np.ndarray:
         # A short path with so large a bias along the query is all that is selected.
         norm = {"scale": jnp.ones((1, 8)), "bias": jnp.full((1, 8), bias)}
         selection = {"query": jnp.ones((1, 8))}
@@ -133,7 +133,7 @@ def test_the_short_path_hears_nobody_beyond_its_window() -> None:
         )
         return np.asarray(jnp.abs(before - after).max(-1))
 
-    assert (deafened(0.0) > 1e-5).all()
-    alone = deafened(50.0)
+    assert (changes(0.0) > 1e-5).all()
+    alone = changes(50.0)
     np.testing.assert_allclose(alone[:3], 0, atol=1e-6)
     assert (alone[3:] > 1e-5).all()
