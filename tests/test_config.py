@@ -106,7 +106,7 @@ def test_through_json_and_back(tmp_path: Path) -> None:
     assert override(Config(), names) == config
 
 
-MAKES = """from cmath_jax.config import Config; from cmath_jax.models.options import CMATHOptions
+MAKES = """from cmath_jax.config import Config; from cmath_jax.models.options.cmath import CMATHOptions
 
 
 def get_config():

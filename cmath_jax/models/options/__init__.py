@@ -14,10 +14,21 @@ from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.options.cmcf_srnet import CMCFSRNetOptions
 from cmath_jax.models.options.ctnet import CTNetOptions
 from cmath_jax.models.options.scmm import SCMMOptions
+from cmath_jax.models.options.mm_dfn import MMDFNOptions
+from cmath_jax.models.options.mmgcn import MMGCNOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
 MODELS: dict[str, type[ModelOptions]] = {
-    kind.name: kind for kind in (CMATHOptions, SDTOptions, CTNetOptions, SCMMOptions, CMCFSRNetOptions)
+    kind.name: kind
+    for kind in (
+        CMATHOptions,
+        SDTOptions,
+        MMGCNOptions,
+        MMDFNOptions,
+        CTNetOptions,
+        SCMMOptions,
+        CMCFSRNetOptions,
+    )
 }
 
 

@@ -21,6 +21,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ctnet": {"width": 8, "heads": 2, "speaker_width": 3},
     "scmm": {"width": 8, "heads": 2},
     "cmcf_srnet": {"width": 8, "heads": 2, "local_window": 2, "local_layers": 2, "graph_window": 3},
+    "mmgcn": {"width": 8, "graph_width": 6, "layers": 3},
+    "mm_dfn": {"width": 8, "graph_width": 6, "layers": 3},
 }
 
 
