@@ -18,6 +18,8 @@ from cmath_jax.models.registry import make_model
 SMALL: dict[str, dict[str, Any]] = {
     "cmath": {"width": 8, "heads": 2},
     "sdt": {"width": 8, "heads": 2},
+    "dialogue_rnn": {"width": 8, "party_width": 6, "emotion_width": 5, "hidden_width": 7},
+    "dialogue_gcn": {"width": 8, "relation_width": 6, "graph_width": 5, "hidden_width": 7, "past": 2, "future": 1},
 }
 
 
