@@ -11,12 +11,15 @@ from typing import Any
 from cmath_jax.errors import InputError, not_one_of, require
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
+from cmath_jax.models.options.dialogue_gcn import DialogueGCNOptions
+from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
 from cmath_jax.models.options.mm_dfn import MMDFNOptions
 from cmath_jax.models.options.mmgcn import MMGCNOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
 MODELS: dict[str, type[ModelOptions]] = {
-    kind.name: kind for kind in (CMATHOptions, SDTOptions, MMGCNOptions, MMDFNOptions)
+    kind.name: kind
+    for kind in (CMATHOptions, SDTOptions, MMGCNOptions, MMDFNOptions, DialogueRNNOptions, DialogueGCNOptions)
 }
 
 
