@@ -18,6 +18,7 @@ from cmath_jax.models.registry import make_model
 SMALL: dict[str, dict[str, Any]] = {
     "cmath": {"width": 8, "heads": 2},
     "sdt": {"width": 8, "heads": 2},
+    "multidag": {"width": 8, "layers": 2},
 }
 
 

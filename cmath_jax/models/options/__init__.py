@@ -11,9 +11,10 @@ from typing import Any
 from cmath_jax.errors import InputError, not_one_of, require
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
+from cmath_jax.models.options.multidag import MultiDAGOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
-MODELS: dict[str, type[ModelOptions]] = {kind.name: kind for kind in (CMATHOptions, SDTOptions)}
+MODELS: dict[str, type[ModelOptions]] = {kind.name: kind for kind in (CMATHOptions, SDTOptions, MultiDAGOptions)}
 
 
 def model_named(name: object) -> type[ModelOptions]:
