@@ -19,6 +19,8 @@ from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, 
 from cmath_jax.models.outputs import Outputs
 from cmath_jax.models.recurrent import gru
 
+GIVEN = ("input", "state")  # what a cell is given
+
 
 @flax.struct.dataclass
 class Kernels:
@@ -62,7 +64,8 @@ def cells(from_h_rx: jax.Array, from_message_rx: jax.Array, message_rd: jax.Arra
     """Computes C + P: the message is the state of the one cell, and the input of the other."""
     (nodal_h, contextual_h), (nodal_m, contextual_m) = (jnp.split(x, 2, -1) for x in (from_h_rx, from_message_rx))
     nodal, contextual = gru(nodal_h, nodal_m, (message_rd,)), gru(contextual_m, contextual_h, (h_rd,))
-    return nodal[0] + contextual[0]
+    state_rd: jax.Array = nodal[0] + contextual[0]
+    return state_rd
 
 
 @jax.custom_vjp
@@ -89,6 +92,7 @@ def recurrence(kernels: Kernels, h_lrd: jax.Array, from_h_lrx: jax.Array, told_l
         return (state_rkd.at[:, i].set(new_rd), score_rk.at[:, i].set(score_of(kernels, new_rd))), new_rd
 
     start = jnp.zeros((rows, slots, width), h_lrd.dtype), jnp.zeros((rows, slots), accurate(h_lrd).dtype)
+    state_lrd: jax.Array
     _, state_lrd = jax.lax.scan(advance, start, (jnp.arange(slots), h_lrd, from_h_lrx, told_lrgk))
     return state_lrd
 
@@ -163,10 +167,11 @@ class Cell(nn.Module):
 
     @nn.compact
     def __call__(self) -> dict[str, jax.Array]:
-        shapes = {"kernel_input": (self.width, 3 * self.width), "kernel_state": (self.width, 3 * self.width)}
-        shapes |= {"bias_input": (3 * self.width,), "bias_state": (3 * self.width,)}
-        initialize = uniform_by(self.width)
-        return {name: self.param(name, initialize, (self.layers, *shape)) for name, shape in shapes.items()}
+        def parameter(name: str, *shape: int) -> jax.Array:
+            return self.param(name, uniform_by(self.width), (self.layers, *shape))
+
+        kernels = {f"kernel_{name}": parameter(f"kernel_{name}", self.width, 3 * self.width) for name in GIVEN}
+        return kernels | {f"bias_{name}": parameter(f"bias_{name}", 3 * self.width) for name in GIVEN}
 
 
 class GraphLayers(nn.Module):
