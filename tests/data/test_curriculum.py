@@ -1,5 +1,6 @@
 """The curriculum: which conversations an epoch has, and how many steps."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,7 +42,7 @@ def shifts_by_hand(talk: Conversation) -> int:
     count = 0
     for speaker in set(talk.speakers.tolist()):
         labels = [int(label) for label, who in zip(talk.labels, talk.speakers, strict=True) if who == speaker]
-        count += sum(a != b and a >= 0 and b >= 0 for a, b in zip(labels[:-1], labels[1:], strict=True))
+        count += sum(a != b and a >= 0 and b >= 0 for a, b in itertools.pairwise(labels))
     return count
 
 
