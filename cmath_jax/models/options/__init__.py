@@ -15,11 +15,20 @@ from cmath_jax.models.options.dialogue_gcn import DialogueGCNOptions
 from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
 from cmath_jax.models.options.mm_dfn import MMDFNOptions
 from cmath_jax.models.options.mmgcn import MMGCNOptions
+from cmath_jax.models.options.multidag import MultiDAGOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
 MODELS: dict[str, type[ModelOptions]] = {
     kind.name: kind
-    for kind in (CMATHOptions, SDTOptions, MMGCNOptions, MMDFNOptions, DialogueRNNOptions, DialogueGCNOptions)
+    for kind in (
+        CMATHOptions,
+        SDTOptions,
+        MMGCNOptions,
+        MMDFNOptions,
+        DialogueRNNOptions,
+        DialogueGCNOptions,
+        MultiDAGOptions,
+    )
 }
 
 
