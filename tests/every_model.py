@@ -23,6 +23,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "cmcf_srnet": {"width": 8, "heads": 2, "local_window": 2, "local_layers": 2, "graph_window": 3},
     "mmgcn": {"width": 8, "graph_width": 6, "layers": 3},
     "mm_dfn": {"width": 8, "graph_width": 6, "layers": 3},
+    "dialogue_rnn": {"width": 8, "party_width": 6, "emotion_width": 5, "hidden_width": 7},
+    "dialogue_gcn": {"width": 8, "relation_width": 6, "graph_width": 5, "hidden_width": 7, "past": 2, "future": 1},
+    "multidag": {"width": 8, "layers": 2},
 }
 
 

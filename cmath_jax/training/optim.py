@@ -1,6 +1,7 @@
 """The optimizer: Adam, and what the config puts around it."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,13 @@ import optax
 
 from cmath_jax.config import OptimConfig
 
+StepsBefore = Callable[[float], int]  # an epoch -> how many steps come before it, as `TrainingBatches.steps_before`
 
-def schedule(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.Schedule:
+
+def schedule(config: OptimConfig, steps_before: StepsBefore, epochs: int) -> optax.Schedule:
     """Returns the share of the highest rate by step: a linear warm-up, then the schedule, at 0 after all steps."""
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    rest = max(steps_per_epoch * epochs - warmup, 1)
+    warmup = steps_before(config.warmup_epochs)
+    rest = max(steps_before(epochs) - warmup, 1)
     after = {
         "constant": optax.constant_schedule(1.0),
         "linear": optax.linear_schedule(1.0, 0.0, rest),
@@ -25,7 +28,7 @@ def schedule(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.Sc
     return optax.join_schedules([rise, after], [warmup])
 
 
-def make_optimizer(config: OptimConfig, steps_per_epoch: int, epochs: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimConfig, steps_before: StepsBefore, epochs: int) -> optax.GradientTransformation:
     """Returns clipping, L2 (coupled: it goes through Adam's moments; or decoupled: it does not), Adam and schedule.
 
     Its updates are for a highest learning rate of 1. The step multiplies them by its own: a number that runs with one
@@ -36,7 +39,7 @@ def make_optimizer(config: OptimConfig, steps_per_epoch: int, epochs: int) -> op
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
         *((moments, decay) if config.decoupled else (decay, moments)),
-        optax.scale_by_learning_rate(schedule(config, steps_per_epoch, epochs)),
+        optax.scale_by_learning_rate(schedule(config, steps_before, epochs)),
     )
 
 

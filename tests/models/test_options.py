@@ -120,7 +120,7 @@ def test_a_name_chooses_the_options(order: int) -> None:
             "unknown option 'model.q'; there are model.name, model.w",
         ),
         (SDTOptions(), {"model.widht": 3}, "did you mean model.width?"),
-        (CMATHOptions(), {"model.name": "std"}, "model.name='std' is not one of cmath, sdt; did you mean sdt?"),
+        (CMATHOptions(), {"model.name": "std"}, f"'std' is not one of {', '.join(MODELS)}; did you mean sdt?"),
         (CMATHOptions(), {"model.name": 3}, "model.name=3 is not one of cmath, sdt"),
         (SDTOptions(), {"model.width": 81}, "model.width=81 is not a multiple of model.heads=10"),
     ],

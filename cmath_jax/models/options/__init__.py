@@ -13,9 +13,12 @@ from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.options.cmcf_srnet import CMCFSRNetOptions
 from cmath_jax.models.options.ctnet import CTNetOptions
-from cmath_jax.models.options.scmm import SCMMOptions
+from cmath_jax.models.options.dialogue_gcn import DialogueGCNOptions
+from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
 from cmath_jax.models.options.mm_dfn import MMDFNOptions
 from cmath_jax.models.options.mmgcn import MMGCNOptions
+from cmath_jax.models.options.multidag import MultiDAGOptions
+from cmath_jax.models.options.scmm import SCMMOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
 MODELS: dict[str, type[ModelOptions]] = {
@@ -25,6 +28,9 @@ MODELS: dict[str, type[ModelOptions]] = {
         SDTOptions,
         MMGCNOptions,
         MMDFNOptions,
+        DialogueRNNOptions,
+        DialogueGCNOptions,
+        MultiDAGOptions,
         CTNetOptions,
         SCMMOptions,
         CMCFSRNetOptions,

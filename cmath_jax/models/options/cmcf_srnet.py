@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from cmath_jax.errors import require
-from cmath_jax.models.options.base import RELEASED, Recipes, TransformerOptions
+from cmath_jax.models.options.base import RELEASED, STYLE, Recipes, TransformerOptions
 
 
 @dataclass(frozen=True)
 class CMCFSRNetOptions(TransformerOptions):
     """CMCF-SRNet-style (after Zhang and Li 2023), a baseline; the recipe `style` is a choice of ours."""
 
+    title: ClassVar[str] = f"CMCF-SRNet{STYLE}"
     module: ClassVar[str] = "cmath_jax.models.baselines.cmcf_srnet:CMCFSRNet"
     recipes: ClassVar[Recipes] = {
         "shared": {"": {}},

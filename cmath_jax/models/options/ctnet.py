@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from cmath_jax.errors import require
-from cmath_jax.models.options.base import RELEASED, Recipes, TransformerOptions
+from cmath_jax.models.options.base import RELEASED, STYLE, Recipes, TransformerOptions
 
 
 @dataclass(frozen=True)
 class CTNetOptions(TransformerOptions):
     """CTNet-style (after Lian et al. 2021), a baseline; the recipe `style` is a choice of ours."""
 
+    title: ClassVar[str] = f"CTNet{STYLE}"
     module: ClassVar[str] = "cmath_jax.models.baselines.ctnet:CTNet"
     bidirectional: ClassVar[str] = "the GRU"
     recipes: ClassVar[Recipes] = {
