@@ -18,6 +18,8 @@ from cmath_jax.models.registry import make_model
 SMALL: dict[str, dict[str, Any]] = {
     "cmath": {"width": 8, "heads": 2},
     "sdt": {"width": 8, "heads": 2},
+    "m3net": {"width": 8, "graph_width": 8, "layers": 2, "frequency_layers": 2},
+    "graphsmile": {"width": 8, "layers_tv": 2, "layers_ta": 1, "layers_va": 3, "past": 3, "future": 2},
 }
 
 

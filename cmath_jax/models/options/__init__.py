@@ -11,9 +11,11 @@ from typing import Any
 from cmath_jax.errors import InputError, not_one_of, require
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
+from cmath_jax.models.options.graphsmile import GraphSmileOptions
+from cmath_jax.models.options.m3net import M3NETOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
-MODELS: dict[str, type[ModelOptions]] = {kind.name: kind for kind in (CMATHOptions, SDTOptions)}
+MODELS: dict[str, type[ModelOptions]] = {kind.name: kind for kind in (CMATHOptions, SDTOptions, M3NETOptions, GraphSmileOptions)}
 
 
 def model_named(name: object) -> type[ModelOptions]:
