@@ -28,6 +28,7 @@ def sentiments_of(classes: Sequence[str]) -> tuple[int, ...]:
 class GraphSmileOptions(ModelOptions):
     """GraphSmile (Li et al. 2024), a baseline."""
 
+    title: ClassVar[str] = "GraphSmile"
     module: ClassVar[str] = "cmath_jax.models.baselines.graphsmile:GraphSmile"
     recipes: ClassVar[Recipes] = {
         "shared": {

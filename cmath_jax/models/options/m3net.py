@@ -11,6 +11,7 @@ from cmath_jax.models.options.base import RELEASED, ModelOptions, Recipes
 class M3NETOptions(ModelOptions):
     """M3NET (Chen et al. 2023), a baseline."""
 
+    title: ClassVar[str] = "M3NET"
     module: ClassVar[str] = "cmath_jax.models.baselines.m3net:M3NET"
     bidirectional: ClassVar[str] = "the GRU"
     recipes: ClassVar[Recipes] = {
