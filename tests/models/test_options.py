@@ -15,6 +15,7 @@ from cmath_jax.config import Config, binding, differences, flat, from_dict, over
 from cmath_jax.errors import InputError
 from cmath_jax.io.roles import STRUCTURAL, role_of
 from cmath_jax.models.options import MODELS, recipe_options
+from cmath_jax.models.options.base import TransformerOptions
 from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.options.sdt import SDTOptions
 from cmath_jax.models.registry import make_model
@@ -133,7 +134,9 @@ def test_an_option_that_the_model_lacks_is_refused(model: Any, values: dict[str,
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_options_are_the_attributes_of_the_module(name: str) -> None:
-    options = MODELS[name](width=20, heads=2, dropout=0.3, causal=True)  # type: ignore[call-arg]
+    kind = MODELS[name]
+    heads = {"heads": 2} if issubclass(kind, TransformerOptions) else {}
+    options = kind(width=20, dropout=0.3, causal=not kind.bidirectional, **heads)
     assert options.name == name
     corpus = type("Corpus", (), {"classes": ("a", "b"), "speakers": 3})()
     made = make_model(options, corpus, "ta", "bfloat16")

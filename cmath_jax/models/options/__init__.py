@@ -16,6 +16,8 @@ from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
 from cmath_jax.models.options.mm_dfn import MMDFNOptions
 from cmath_jax.models.options.mmgcn import MMGCNOptions
 from cmath_jax.models.options.multidag import MultiDAGOptions
+from cmath_jax.models.options.graphsmile import GraphSmileOptions
+from cmath_jax.models.options.m3net import M3NETOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
 MODELS: dict[str, type[ModelOptions]] = {
@@ -28,6 +30,8 @@ MODELS: dict[str, type[ModelOptions]] = {
         DialogueRNNOptions,
         DialogueGCNOptions,
         MultiDAGOptions,
+        M3NETOptions,
+        GraphSmileOptions,
     )
 }
 
