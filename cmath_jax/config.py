@@ -168,7 +168,7 @@ class Config:
 
     experiment: str = option("cmath", FREE)
     dataset: str = option("simulated", SOURCE)  # meld, iemocap, conversations, simulated, or a feature file's path
-    recipe: str = option("", FREE)  # of the model: released, shared; sets options that are not given beside it
+    recipe: str = option("", FREE)  # of the model: released or style, shared; sets options that are not given
     seeds: int = option(1, FREE | Role.RESULT)  # seeds 0 .. seeds-1 are run and aggregated
     precision: str = "float32"  # of the computation; parameters and losses are always float32
     profile: str = option("", FREE)  # steps: a trace of a few training steps in the folder of the run

@@ -18,6 +18,9 @@ from cmath_jax.models.registry import make_model
 SMALL: dict[str, dict[str, Any]] = {
     "cmath": {"width": 8, "heads": 2},
     "sdt": {"width": 8, "heads": 2},
+    "ctnet": {"width": 8, "heads": 2, "speaker_width": 3},
+    "scmm": {"width": 8, "heads": 2},
+    "cmcf_srnet": {"width": 8, "heads": 2, "local_window": 2, "local_layers": 2, "graph_window": 3},
     "mmgcn": {"width": 8, "graph_width": 6, "layers": 3},
     "mm_dfn": {"width": 8, "graph_width": 6, "layers": 3},
     "dialogue_rnn": {"width": 8, "party_width": 6, "emotion_width": 5, "hidden_width": 7},

@@ -32,7 +32,9 @@ class ModelOptions:
       module: of the Flax module, `package.file:Class`. Its other attributes are `classes`, `speakers`, `modalities`,
         `dtype`, and those of `facts`; it is called with (batch, train=..., dropout=...) and returns `Outputs`.
       recipes: what `--config.recipe` sets, by data set: `released` has the numbers of the model's authors, `shared`
-        what the model needs where all models are trained alike, such as the weights of its loss.
+        what the model needs where all models are trained alike, such as the weights of its loss; `style`, in place of
+        `released`, numbers that we chose where the authors' are not known. `released` is for the data sets that it
+        names, the others are for all.
       bidirectional: what of the model hears the future, so that it cannot be causal; "" for a model that can.
     """
 
