@@ -95,11 +95,13 @@ class OptimConfig:
     decoupled: bool = False  # False: L2 is part of the gradient, as torch.optim.Adam has it; True: AdamW
     amsgrad: bool = False  # divides by the largest second moment so far (Reddi et al. 2018)
     average: float = 0.0  # evaluates an average over steps, weighed by average^age; 0 evaluates the last parameters
+    policy_rate: float = 0.0  # if > 0: odd epochs train the policies of AdaIGN alone, at so many times learning_rate
+    policy_decay: float = 0.0  # L2 of policies
 
     def __post_init__(self) -> None:
         require(0 < self.learning_rate < inf, f"optim.learning_rate={self.learning_rate} must be positive and finite")
         require_one_of("optim.schedule", self.schedule, SCHEDULES)
-        for name in ("warmup_epochs", "clip_norm", "weight_decay"):
+        for name in ("warmup_epochs", "clip_norm", "weight_decay", "policy_rate", "policy_decay"):
             value = getattr(self, name)
             require(0 <= value < inf, f"optim.{name}={value} must be a number of 0 or more")
         require(0 <= self.average < 1, f"optim.average={self.average} is not in [0, 1)")

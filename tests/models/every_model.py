@@ -18,6 +18,7 @@ from cmath_jax.models.registry import make_model
 SMALL: dict[str, dict[str, Any]] = {
     "cmath": {"width": 8, "heads": 2},
     "sdt": {"width": 8, "heads": 2},
+    "adaign": {"width": 8, "graph_width": 6, "layers": 3, "text_width": 5, "policy_rows": 6},
 }
 
 

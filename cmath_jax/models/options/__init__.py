@@ -9,11 +9,12 @@ from dataclasses import fields
 from typing import Any
 
 from cmath_jax.errors import InputError, not_one_of, require
+from cmath_jax.models.options.adaign import AdaIGNOptions
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
-MODELS: dict[str, type[ModelOptions]] = {kind.name: kind for kind in (CMATHOptions, SDTOptions)}
+MODELS: dict[str, type[ModelOptions]] = {kind.name: kind for kind in (CMATHOptions, SDTOptions, AdaIGNOptions)}
 
 
 def model_named(name: object) -> type[ModelOptions]:

@@ -32,11 +32,13 @@ class ModelOptions:
       recipes: what `--config.recipe` sets, by data set: `released` has the numbers of the model's authors, `shared`
         what the model needs where all models are trained alike, such as the weights of its loss.
       bidirectional: what of the model hears the future, so that it cannot be causal; "" for a model that can.
+      policies: whether it has policies, parameters whose names end in `_policy`, for `optim.policy_rate`.
     """
 
     module: ClassVar[str]
     recipes: ClassVar[Recipes] = {}
     bidirectional: ClassVar[str] = ""
+    policies: ClassVar[bool] = False
 
     name: str = field(default="", init=False)
     width: int = 400  # d of the paper
