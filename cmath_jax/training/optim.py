@@ -1,7 +1,6 @@
 """The optimizer: Adam, and what the config puts around it."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -55,10 +54,10 @@ def _in_turns(config: OptimConfig, steps_per_epoch: int) -> optax.GradientTransf
     """
 
     def part(turn: int, rate: float, fall: float, weight_decay: float) -> optax.GradientTransformation:
-        def is_its_turn(step: Any, **_: Any) -> Any:
+        def is_its_turn(step: jax.Array) -> jax.Array:
             return step // steps_per_epoch % 2 == turn
 
-        def rate_at(step: jax.Array) -> jax.Array:
+        def rate_at(step: jax.Array) -> Any:
             epoch = step // steps_per_epoch
             # Both at once count once.
             falls = sum(epoch // each for each in MILESTONES) - epoch // math.lcm(*MILESTONES)
@@ -78,7 +77,7 @@ def _in_turns(config: OptimConfig, steps_per_epoch: int) -> optax.GradientTransf
 def _kinds(params: optax.Params) -> optax.Params:
     """Returns for each parameter which part it is of."""
 
-    def kind(path: Sequence[Any], _: Any) -> str:
+    def kind(path: tuple[Any, ...], _: Any) -> str:
         return "policies" if jax.tree_util.keystr(path[-1:], simple=True).endswith("_policy") else "weights"
 
     return jax.tree_util.tree_map_with_path(kind, params)

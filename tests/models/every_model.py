@@ -18,6 +18,8 @@ from cmath_jax.models.registry import make_model
 SMALL: dict[str, dict[str, Any]] = {
     "cmath": {"width": 8, "heads": 2},
     "sdt": {"width": 8, "heads": 2},
+    "mmgcn": {"width": 8, "graph_width": 6, "layers": 3},
+    "mm_dfn": {"width": 8, "graph_width": 6, "layers": 3},
     "adaign": {"width": 8, "graph_width": 6, "layers": 3, "text_width": 5, "policy_rows": 6},
 }
 

@@ -55,23 +55,23 @@ class Vectors:
 def read_vectors(path: Path) -> Vectors:
     """Reads a file of test vectors, and runs nothing of it. Raises InputError for a file that is none, or not whole."""
     arrays = _arrays(path)
-    convention_a = any(name.startswith("conv0/") for name in arrays)
-    prefixes = ("param/", "grad/") if convention_a else ("p/", "g/")
+    first_convention = any(name.startswith("conv0/") for name in arrays)
+    prefixes = ("param/", "grad/") if first_convention else ("p/", "g/")
     parameters, gradients = (
         {name.removeprefix(prefix): x for name, x in arrays.items() if name.startswith(prefix)} for prefix in prefixes
     )
     conversations: list[Conversation] = []
     log_probabilities: list[np.ndarray] = []
-    while (k := len(conversations)) == 0 or (f"conv{k}/label" if convention_a else f"lab_{k}") in arrays:
+    while (k := len(conversations)) == 0 or (f"conv{k}/label" if first_convention else f"lab_{k}") in arrays:
         names = (
             {"t": (f"conv{k}/text",), "a": (f"conv{k}/audio",), "v": (f"conv{k}/visual",)}
-            if convention_a
+            if first_convention
             else {"t": _texts(arrays, k), "a": (f"x_a_{k}",), "v": (f"x_v_{k}",)}
         )
         features = {m: np.concatenate([_get(arrays, name, path) for name in names[m]], axis=1) for m in names}
         speaker_n, label_n = (
             _get(arrays, name, path).astype(np.int32)
-            for name in ((f"conv{k}/speaker", f"conv{k}/label") if convention_a else (f"spk_{k}", f"lab_{k}"))
+            for name in ((f"conv{k}/speaker", f"conv{k}/label") if first_convention else (f"spk_{k}", f"lab_{k}"))
         )
         conversations.append(Conversation(f"conversation {k}", features, speaker_n, label_n))
         log_probabilities.append(_log_probability(arrays, k, path))

@@ -12,9 +12,13 @@ from cmath_jax.errors import InputError, not_one_of, require
 from cmath_jax.models.options.adaign import AdaIGNOptions
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
+from cmath_jax.models.options.mm_dfn import MMDFNOptions
+from cmath_jax.models.options.mmgcn import MMGCNOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
-MODELS: dict[str, type[ModelOptions]] = {kind.name: kind for kind in (CMATHOptions, SDTOptions, AdaIGNOptions)}
+MODELS: dict[str, type[ModelOptions]] = {
+    kind.name: kind for kind in (CMATHOptions, SDTOptions, MMGCNOptions, MMDFNOptions, AdaIGNOptions)
+}
 
 
 def model_named(name: object) -> type[ModelOptions]:
