@@ -140,11 +140,12 @@ def policy_losses(policies: Policies, context: Context) -> dict[str, jax.Array]:
 
 
 class Graphs(nn.Module):
-    """The two graphs, without policies and by them: their nodes, and what those hear. Their stack is [g], of 2.
+    """The two graphs, the one without policies and the one by them: their nodes, and what those hear; g is 2.
 
     Attributes:
       width, graph_width, layers, speakers, modalities, dtype: see `AdaIGN`.
       party_weights: m -> how much the context of a speaker weighs.
+      party_padding: see `models.options.adaign`.
     """
 
     width: int
@@ -153,6 +154,7 @@ class Graphs(nn.Module):
     speakers: int
     modalities: Sequence[str]
     party_weights: Mapping[str, float]
+    party_padding: bool
     dtype: jnp.dtype
 
     @nn.compact
@@ -181,13 +183,16 @@ class Graphs(nn.Module):
         recurrent = ("gru", self.width // 2, 2, 2, self.dtype)
         if "t" in nodes:
             each_recurrent = nn.vmap(Recurrent, in_axes=(0, None), **each)
-            nodes["t"] = each_recurrent(*recurrent, name="context_t")(nodes["t"], context)
-        if any(self.party_weights[m] for m in self.modalities):
-            party = Recurrent(*recurrent, name="party")
-            u_xrld = u_gmrld.reshape(-1, *u_gmrld.shape[2:])
-            party_xrld = party_context(party, u_xrld, speaker_rl, context, self.speakers, padding=True)
-            for i, m in enumerate(self.modalities):
-                nodes[m] += self.party_weights[m] * taken[m] * party_xrld.reshape(u_gmrld.shape)[:, i]
+            nodes["t"] = each_recurrent(*recurrent, name="text_context")(nodes["t"], context)
+        told = [i for i, m in enumerate(self.modalities) if self.party_weights[m]]
+        if told:
+            party = Recurrent(*recurrent, name="party_context")
+            said_gmrld = u_gmrld[:, np.array(told)]
+            said_xrld = said_gmrld.reshape(-1, *said_gmrld.shape[2:])
+            heard_xrld = party_context(party, said_xrld, speaker_rl, context, self.speakers, self.party_padding)
+            for i, heard_grld in zip(told, jnp.unstack(heard_xrld.reshape(said_gmrld.shape), axis=1), strict=True):
+                m = self.modalities[i]
+                nodes[m] += self.party_weights[m] * taken[m] * heard_grld
         x_gmrld = only_nodes(jnp.stack([*nodes.values()], axis=1))
 
         # A node hears of its modality what was said up to it, and of its utterance all.
@@ -199,7 +204,7 @@ class Graphs(nn.Module):
         graph = jax.vmap(normalized)(replace(graph, own_mrqk=graph.own_mrqk * share_gmrqk))
         each_layers = nn.vmap(DeepGraphLayers, in_axes=(0, 0, None), **each)
         layers = each_layers(self.graph_width, self.layers, ALPHA, False, self.dtype, name="layers")
-        return x_gmrld, layers(Dropout()(x_gmrld, context), graph, context)
+        return x_gmrld, only_nodes(layers(Dropout()(x_gmrld, context), graph, context))
 
 
 class AdaIGN(nn.Module):
@@ -235,6 +240,7 @@ class AdaIGN(nn.Module):
     party_text: float
     party_audio: float
     party_visual: float
+    party_padding: bool
     policy_rows: int
     temperature: float
     importance: float
@@ -256,8 +262,17 @@ class AdaIGN(nn.Module):
         tables = PolicyTables(sampled, present, self.policy_rows, self.temperature, self.forced, name="policies")
         policies = tables(context)
 
-        sizes = (self.width, self.graph_width, self.layers, self.speakers, present, party_weights, self.dtype)
-        graphs = Graphs(*sizes, name="graphs")
+        graphs = Graphs(
+            self.width,
+            self.graph_width,
+            self.layers,
+            self.speakers,
+            present,
+            party_weights,
+            self.party_padding,
+            self.dtype,
+            name="graphs",
+        )
         x_gmrld, heard_gmrld = graphs(self._read(batch, present), batch.speaker_rl, policies, context)
         mix = policies.mix.astype(self.dtype)
         z_mrld = mix * heard_gmrld[0] + (1 - mix) * heard_gmrld[1]
@@ -321,6 +336,7 @@ def released_options(weights: Weights) -> dict[str, Any]:
         "party_text": 1.5 * parties,
         "party_audio": 0.5 * parties,
         "party_visual": 0.5 * parties,
+        "party_padding": parties,
     }
 
 
@@ -339,7 +355,7 @@ def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
     graph_a, graph_v, graph_t, a, v, t = np.split(
         classifier["kernel"], np.cumsum([graph_width] * 3 + [width] * 2), axis=0
     )
-    parties = {"party": weights.recurrent("rnn_parties")} if options["party_text"] else {}
+    parties = {"party_context": weights.recurrent("rnn_parties")} if options["party_text"] else {}
     return {
         **{f"input_{m}": weights.dense(f"fc{i}") for i, m in enumerate("tav", start=1)},
         "norm_t": stacked([weights.norm(name) for name in NORMS]),
@@ -353,7 +369,7 @@ def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
                 f"linear_{m}": stacked([weights.dense(f"linear_{letter}{ending}") for ending in ("", "1")])
                 for m, letter in LETTERS.items()
             },
-            "context_t": stacked([weights.recurrent(f"lstm_l{ending}") for ending in ("", "1")]),
+            "text_context": stacked([weights.recurrent(f"lstm_l{ending}") for ending in ("", "1")]),
             "layers": stacked([layers(name) for name in GRAPHS]),
             **parties,
         },

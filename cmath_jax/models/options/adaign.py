@@ -5,14 +5,15 @@ from math import inf
 from typing import ClassVar
 
 from cmath_jax.errors import require
-from cmath_jax.models.options.base import RELEASED, ModelOptions, Recipes
+from cmath_jax.models.options.base import RELEASED, Recipes
+from cmath_jax.models.options.deep_graph import DeepGraphOptions
 
-SIZES = ("graph_width", "layers", "text_width", "text_layers", "policy_rows")
+SIZES = ("text_width", "text_layers", "policy_rows")
 WEIGHTS = ("party_text", "party_audio", "party_visual", "importance", "not_importance", "hamming", "sparsity")
 
 
 @dataclass(frozen=True)
-class AdaIGNOptions(ModelOptions):
+class AdaIGNOptions(DeepGraphOptions):
     """AdaIGN (Tu et al. 2024), a baseline."""
 
     module: ClassVar[str] = "cmath_jax.models.baselines.adaign:AdaIGN"
@@ -33,6 +34,7 @@ class AdaIGNOptions(ModelOptions):
             "meld": {
                 "model.layers": 32,
                 "model.text_width": 600,
+                "model.party_padding": True,
                 "optim.learning_rate": 1e-3,
                 "optim.weight_decay": 5e-4,
                 "optim.policy_rate": 20.0,  # 2e-2
@@ -54,15 +56,16 @@ class AdaIGNOptions(ModelOptions):
     }
 
     name: str = field(default="adaign", init=False)
-    graph_width: int = 100  # of the layers of the graph
     layers: int = 16  # of the graph
     text_width: int = 100  # of the layer that reads the text features
     audio_width: int = 0  # of the layer that reads the audio features; 0: as wide as they are
     visual_width: int = 0  # of the layer that reads the visual features; 0: as wide as they are
     text_layers: int = 1  # how many layers of a language model lie side by side in the text features
-    party_text: float = 1.5  # weight of the context of a speaker, in text; all three 0: none
+    # How much the context of each speaker adds to a modality.
+    party_text: float = 1.5
     party_audio: float = 0.5
     party_visual: float = 0.5
+    party_padding: bool = False  # zeros behind the utterances of a speaker, which the released code has
     policy_rows: int = 200  # utterances, from the last one back, that have a policy of their own
     temperature: float = 5.0  # of policies
     importance: float = 0.9  # weight in the loss: text and all contexts are to be used, and alike
@@ -72,7 +75,6 @@ class AdaIGNOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.width % 2 == 0, f"model.width={self.width} must be even: a GRU has half of it for each direction")
         for name in SIZES:
             require(getattr(self, name) > 0, f"model.{name}={getattr(self, name)} must be positive")
         for name in ("audio_width", "visual_width"):
