@@ -37,7 +37,9 @@ class DataConfig:
     dir: str = option("", PLACE)  # the folder of one's own conversations, for dataset=conversations
     feature_set: str = option("auto", PLACE)  # sdt, graphsmile, cosmic, mmgcn, file; auto: the first that is there
     file: str = option("", PLACE)  # one feature file by name or path, instead of a known feature set
-    text_layer: int = option(1, SOURCE)  # of four published RoBERTa vectors; 1 is the last layer's; 0: all, side by side
+    text_layer: int = option(
+        1, SOURCE
+    )  # of four published RoBERTa vectors; 1 is the last layer's; 0: all, side by side
     modalities: str = "tav"  # any of t, a, v
     standardize: bool = True  # features to mean 0 and deviation 1, by the training split
     validation: str = option("auto", SOURCE)  # the data set's own split, or else drawn; drawn; published12 (IEMOCAP)
@@ -95,11 +97,13 @@ class OptimConfig:
     decoupled: bool = False  # False: L2 is part of the gradient, as torch.optim.Adam has it; True: AdamW
     amsgrad: bool = False  # divides by the largest second moment so far (Reddi et al. 2018)
     average: float = 0.0  # evaluates an average over steps, weighed by average^age; 0 evaluates the last parameters
+    policy_rate: float = 0.0  # if > 0: odd epochs train the policies of AdaIGN alone, at so many times learning_rate
+    policy_decay: float = 0.0  # L2 of policies
 
     def __post_init__(self) -> None:
         require(0 < self.learning_rate < inf, f"optim.learning_rate={self.learning_rate} must be positive and finite")
         require_one_of("optim.schedule", self.schedule, SCHEDULES)
-        for name in ("warmup_epochs", "clip_norm", "weight_decay"):
+        for name in ("warmup_epochs", "clip_norm", "weight_decay", "policy_rate", "policy_decay"):
             value = getattr(self, name)
             require(0 <= value < inf, f"optim.{name}={value} must be a number of 0 or more")
         require(0 <= self.average < 1, f"optim.average={self.average} is not in [0, 1)")

@@ -28,6 +28,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "multidag": {"width": 8, "layers": 2},
     "m3net": {"width": 8, "graph_width": 8, "layers": 2, "frequency_layers": 2},
     "graphsmile": {"width": 8, "layers_tv": 2, "layers_ta": 1, "layers_va": 3, "past": 3, "future": 2},
+    "adaign": {"width": 8, "graph_width": 6, "layers": 3, "text_width": 5, "policy_rows": 6},
 }
 
 

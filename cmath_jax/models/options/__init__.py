@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from cmath_jax.errors import InputError, not_one_of, require
+from cmath_jax.models.options.adaign import AdaIGNOptions
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.options.cmcf_srnet import CMCFSRNetOptions
@@ -39,6 +40,7 @@ MODELS: dict[str, type[ModelOptions]] = {
         SCMMOptions,
         CMCFSRNetOptions,
     )
+    kind.name: kind for kind in (CMATHOptions, SDTOptions, MMGCNOptions, MMDFNOptions, AdaIGNOptions)
 }
 
 
