@@ -26,6 +26,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "dialogue_rnn": {"width": 8, "party_width": 6, "emotion_width": 5, "hidden_width": 7},
     "dialogue_gcn": {"width": 8, "relation_width": 6, "graph_width": 5, "hidden_width": 7, "past": 2, "future": 1},
     "multidag": {"width": 8, "layers": 2},
+    "m3net": {"width": 8, "graph_width": 8, "layers": 2, "frequency_layers": 2},
+    "graphsmile": {"width": 8, "layers_tv": 2, "layers_ta": 1, "layers_va": 3, "past": 3, "future": 2},
+    "adaign": {"width": 8, "graph_width": 6, "layers": 3, "text_width": 5, "policy_rows": 6},
 }
 
 

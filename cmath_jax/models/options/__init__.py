@@ -9,12 +9,15 @@ from dataclasses import fields
 from typing import Any
 
 from cmath_jax.errors import InputError, not_one_of, require
+from cmath_jax.models.options.adaign import AdaIGNOptions
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.options.cmcf_srnet import CMCFSRNetOptions
 from cmath_jax.models.options.ctnet import CTNetOptions
 from cmath_jax.models.options.dialogue_gcn import DialogueGCNOptions
 from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
+from cmath_jax.models.options.graphsmile import GraphSmileOptions
+from cmath_jax.models.options.m3net import M3NETOptions
 from cmath_jax.models.options.mm_dfn import MMDFNOptions
 from cmath_jax.models.options.mmgcn import MMGCNOptions
 from cmath_jax.models.options.multidag import MultiDAGOptions
@@ -25,15 +28,18 @@ MODELS: dict[str, type[ModelOptions]] = {
     kind.name: kind
     for kind in (
         CMATHOptions,
-        SDTOptions,
-        MMGCNOptions,
-        MMDFNOptions,
         DialogueRNNOptions,
         DialogueGCNOptions,
-        MultiDAGOptions,
+        MMGCNOptions,
         CTNetOptions,
+        MMDFNOptions,
         SCMMOptions,
         CMCFSRNetOptions,
+        MultiDAGOptions,
+        SDTOptions,
+        M3NETOptions,
+        GraphSmileOptions,
+        AdaIGNOptions,
     )
 }
 

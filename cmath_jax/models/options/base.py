@@ -36,12 +36,14 @@ class ModelOptions:
         `released`, numbers that we chose where the authors' are not known. `released` is for the data sets that it
         names, the others are for all.
       bidirectional: what of the model hears the future, so that it cannot be causal; "" for a model that can.
+      policies: whether it has policies, parameters whose names end in `_policy`, for `optim.policy_rate`.
     """
 
     title: ClassVar[str]
     module: ClassVar[str]
     recipes: ClassVar[Recipes] = {}
     bidirectional: ClassVar[str] = ""
+    policies: ClassVar[bool] = False
 
     name: str = field(default="", init=False)
     width: int = 400  # d of the paper
