@@ -15,7 +15,9 @@ from cmath_jax.models.options.dialogue_gcn import DialogueGCNOptions
 from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
-MODELS: dict[str, type[ModelOptions]] = {kind.name: kind for kind in (CMATHOptions, SDTOptions, DialogueRNNOptions, DialogueGCNOptions)}
+MODELS: dict[str, type[ModelOptions]] = {
+    kind.name: kind for kind in (CMATHOptions, SDTOptions, DialogueRNNOptions, DialogueGCNOptions)
+}
 
 
 def model_named(name: object) -> type[ModelOptions]:

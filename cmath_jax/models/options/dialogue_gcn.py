@@ -11,7 +11,7 @@ EDGE_ATTENTIONS = ("bilinear", "position")
 
 @dataclass(frozen=True)
 class DialogueGCNOptions(ModelOptions):
-    """DialogueGCN (Ghosal et al. 2019), a baseline. Its `width` is that of the states of its LSTM, of both directions."""
+    """DialogueGCN (Ghosal et al. 2019), a baseline. Its `width` is that of what its LSTM returns."""
 
     module: ClassVar[str] = "cmath_jax.models.baselines.dialogue_gcn:DialogueGCN"
     bidirectional: ClassVar[str] = "the LSTM"
