@@ -1,0 +1,119 @@
+"""MMGCN: deep convolution over a graph of all modalities (Hu et al., 2021), in its equations; see docs/baselines.md.
+
+Shapes: m modalities; r rows, l slots of a row, d width, c classes; v speakers; x a node and what its layers make of it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cmath_jax.data.batches import Batch
+from cmath_jax.data.corpus import MODALITIES
+from cmath_jax.models.baselines.deep_graph import (
+    DeepGraphLayers,
+    angular_graph,
+    is_node,
+    normalized,
+)
+from cmath_jax.models.baselines.deep_graph_weights import RELEASED_DEAD, released_graph_options, released_graph_params
+from cmath_jax.models.baselines.weights import Released, Tree, Weights
+from cmath_jax.models.layers import Context, Dense, Dropout, accurate
+from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.recurrent import Recurrent
+
+ALPHA = 0.1  # how much of the first layer each keeps
+
+
+class MMGCN(nn.Module):
+    """The whole model. `MMGCN(...).apply(variables, batch, train=False)` returns `Outputs`.
+
+    It has one classifier, over the nodes of an utterance and what the graph makes of them, side by side. Training draws
+    from the rng key `dropout`.
+
+    Attributes:
+      classes: number of emotions C.
+      speakers: number of speaker indices.
+      width: of a node; each direction of the LSTM has half of it.
+      graph_width: of the layers of the graph.
+      layers: of the graph.
+      dropout: rate, everywhere; a call may give another one.
+      modalities: which of t, a, v take part; a modality that is left out has no parameters.
+      causal: False: the LSTM hears the future.
+      dtype: of the computation; parameters are float32.
+    """
+
+    classes: int
+    speakers: int
+    width: int = 200
+    graph_width: int = 100
+    layers: int = 64
+    dropout: float = 0.4
+    modalities: str = "tav"
+    causal: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
+        """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
+        present = [m for m in MODALITIES if m in self.modalities]
+        rate = self.dropout if dropout is None else dropout
+        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
+        is_node_mrlx = is_node(context)[..., None]
+
+        # X: a node for each modality of an utterance. The text has heard the conversation, and knows its speaker.
+        x_mrld = jnp.stack(
+            [
+                Dense((self.width,), dtype=self.dtype, uniform=True, name=f"input_{m}")(batch.features[m])
+                for m in present
+            ]
+        )
+        x_mrld = jnp.where(is_node_mrlx, x_mrld, jnp.zeros((), self.dtype))
+        if "t" in present:
+            text = Recurrent("lstm", self.width // 2, 2, 2, self.dtype, name="text_context")
+            x_rld = text(x_mrld[0], context) + self._speaker(batch.speaker_rl)
+            x_mrld = jnp.where(is_node_mrlx, x_mrld.at[0].set(x_rld), jnp.zeros((), self.dtype))
+
+        # H: what the graph makes of it; and the classifier.
+        graph = normalized(angular_graph(x_mrld, context))
+        x_mrld = Dropout()(x_mrld, context)
+        h_mrld = DeepGraphLayers(self.graph_width, self.layers, ALPHA, False, self.dtype, name="graph")(
+            x_mrld, graph, context
+        )
+        said_mrlx = jnp.where(is_node_mrlx, jnp.concatenate([x_mrld, h_mrld], axis=-1), jnp.zeros((), self.dtype))
+        said_rlx = nn.relu(jnp.concatenate([*said_mrlx], axis=-1))
+        classifier = Dense((self.classes,), dtype=self.dtype, uniform=True, name="classifier")
+        mean_rlx = accurate(said_rlx)
+        return Outputs(
+            logits_rlc=accurate(classifier(Dropout()(said_rlx, context))),
+            modality_logits={},
+            mean_rld=mean_rlx,
+            deviation_rld=jnp.zeros_like(mean_rlx),
+            sample_rld=mean_rlx,
+            augmented={},
+            reconstructions={},
+            gates={},
+        )
+
+    def _speaker(self, speaker_rl: jax.Array) -> jax.Array:
+        """Embeds the speakers. Their rows are standard normal at first, as long as PyTorch makes them."""
+        embedding_vd = self.param("speaker", nn.initializers.normal(1.0), (self.speakers, self.width), jnp.float32)
+        one_hot_rlv = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
+        return jnp.matmul(one_hot_rlv, embedding_vd.astype(self.dtype))
+
+
+def released_options(weights: Weights) -> dict[str, Any]:
+    """Returns the options that released parameters fit."""
+    return released_graph_options(weights)
+
+
+def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
+    """Returns our parameters."""
+    del options
+    speaker_vd = weights["graph_model.speaker_embeddings.weight"][: weights.speakers]
+    return {**released_graph_params(weights), "speaker": speaker_vd}
+
+
+RELEASED = {"MMGCN": Released(released_options, released_params, dead=RELEASED_DEAD)}
