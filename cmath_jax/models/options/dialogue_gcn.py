@@ -13,6 +13,7 @@ EDGE_ATTENTIONS = ("bilinear", "position")
 class DialogueGCNOptions(ModelOptions):
     """DialogueGCN (Ghosal et al. 2019), a baseline. Its `width` is that of what its LSTM returns."""
 
+    title: ClassVar[str] = "DialogueGCN"
     module: ClassVar[str] = "cmath_jax.models.baselines.dialogue_gcn:DialogueGCN"
     bidirectional: ClassVar[str] = "the LSTM"
     recipes: ClassVar[Recipes] = {
