@@ -150,11 +150,11 @@ def _kept(weights: Arrays, inputs: Arrays, places: Places) -> tuple[jax.Array, t
     return emotion_lgrd, (weights, inputs, places, history_grkd, *made)
 
 
-def _gradients(kept: tuple[Any, ...], g_emotion_lgrd: jax.Array) -> tuple[Arrays, Arrays, None]:
+def _gradients(kept: tuple[Any, ...], g_emotion_lgrd: jax.Array) -> tuple[Arrays, dict[str, jax.Array | None], None]:
     weights, inputs, places, history_grkd, before, factors, results = kept
     slots, _, _, speakers, _ = places.speaks.shape
 
-    def backwards(carry: Carry, now: tuple[Any, ...]) -> tuple[Carry, tuple[Arrays, Arrays]]:
+    def backwards(carry: Carry, now: tuple[Any, ...]) -> tuple[Carry, tuple[jax.Array, Arrays]]:
         g_history_grkd, g_party_grvd, g_last = carry
         slot, g_emotion_grd, before, inputs, results, place = now
         g_after = {
@@ -162,24 +162,27 @@ def _gradients(kept: tuple[Any, ...], g_emotion_lgrd: jax.Array) -> tuple[Arrays
             "party": _of_speaker(g_party_grvd, place),
             "emotion": g_last["emotion"] + g_emotion_grd,
         }
-        # The history holds later slots too, which it does not see.
-        _, pull = jax.vjp(
-            lambda h_grkd, *x: advance(weights, h_grkd, x[0], x[1], place.seen, x[2])[0],
-            *(history_grkd, before, inputs, results),
-        )
-        more_grkd, g_before, g_inputs, g_results = pull(g_after)
+        g_after = {name: x_grd.astype(g_emotion_grd.dtype) for name, x_grd in g_after.items()}
+
+        def again(history_grkd: jax.Array, before: Arrays, query_grd: jax.Array, known: Arrays) -> Arrays:
+            return advance(weights, history_grkd, before, {**inputs, "query": query_grd}, place.seen, known)[0]
+
+        # The history holds later slots too, which this one does not see.
+        _, pull = jax.vjp(again, history_grkd, before, inputs["query"], results)
+        more_grkd, g_before, g_query_grd, g_results = pull(g_after)
         g_party_grvd = jnp.where(place.speaks, g_before.pop("party")[:, :, None], g_party_grvd)
         g_party_grvd = jnp.where(place.begins[..., None, None], 0, g_party_grvd)
         g_last = {name: jnp.where(place.begins[..., None], 0, x_grd) for name, x_grd in g_before.items()}
-        return (g_history_grkd + more_grkd, g_party_grvd, g_last), (g_inputs, g_results)
+        return (g_history_grkd + more_grkd, g_party_grvd, g_last), (g_query_grd, g_results)
 
     g_last = {name: jnp.zeros_like(before[name][0]) for name in ("global", "emotion")}
     g_party_grvd = jnp.stack([jnp.zeros_like(before["party"][0])] * speakers, axis=2)
-    start = (jnp.zeros_like(history_grkd), g_party_grvd, g_last)
+    start = (jnp.zeros_like(accurate(history_grkd)), g_party_grvd, g_last)
     at_slots = (jnp.arange(slots), g_emotion_lgrd, before, inputs, results, places)
-    _, (g_inputs, g_results) = jax.lax.scan(backwards, start, at_slots, reverse=True)
-    # What comes from features was added to results.
-    g_inputs |= {name: g_results[f"{name}_heard"] for name in ("global", "party")}
+    _, (g_query_lgrd, g_results) = jax.lax.scan(backwards, start, at_slots, reverse=True)
+    # What comes from features was added to results; dropout has no gradient.
+    of_features = {name: g_results[f"{name}_heard"] for name in ("global", "party")}
+    g_inputs = dict.fromkeys(inputs) | of_features | {"query": g_query_lgrd}
     g_kernels = {name: jnp.einsum("lgrd,lgrx->gdx", factors[name], g_lgrx) for name, g_lgrx in g_results.items()}
     g_biases = {f"{name}_bias": g_lgrx.sum((0, 2)) for name, g_lgrx in g_results.items()}
     return g_kernels | g_biases, g_inputs, None
