@@ -37,7 +37,9 @@ class DataConfig:
     dir: str = option("", PLACE)  # the folder of one's own conversations, for dataset=conversations
     feature_set: str = option("auto", PLACE)  # sdt, graphsmile, cosmic, mmgcn, file; auto: the first that is there
     file: str = option("", PLACE)  # one feature file by name or path, instead of a known feature set
-    text_layer: int = option(1, SOURCE)  # which of the four published RoBERTa layers; 1 is the last
+    text_layer: int = option(
+        1, SOURCE
+    )  # of four published RoBERTa vectors; 1 is the last layer's; 0: all, side by side
     modalities: str = "tav"  # any of t, a, v
     standardize: bool = True  # features to mean 0 and deviation 1, by the training split
     validation: str = option("auto", SOURCE)  # the data set's own split, or else drawn; drawn; published12 (IEMOCAP)
@@ -54,7 +56,7 @@ class DataConfig:
             known and 0 < len(self.modalities) == len(set(self.modalities)),
             f"data.modalities={self.modalities!r} is not a choice of the letters {', '.join(MODALITIES)}",
         )
-        require(1 <= self.text_layer <= 4, f"data.text_layer={self.text_layer} is not one of 1, 2, 3, 4")
+        require(0 <= self.text_layer <= 4, f"data.text_layer={self.text_layer} is not one of 0, 1, 2, 3, 4")
         require_one_of("data.feature_set", self.feature_set, FEATURE_SET_NAMES)
         require_one_of("data.validation", self.validation, VALIDATIONS)
         require_one_of("data.check_counts", self.check_counts, COUNT_CHECKS)
@@ -95,11 +97,13 @@ class OptimConfig:
     decoupled: bool = False  # False: L2 is part of the gradient, as torch.optim.Adam has it; True: AdamW
     amsgrad: bool = False  # divides by the largest second moment so far (Reddi et al. 2018)
     average: float = 0.0  # evaluates an average over steps, weighed by average^age; 0 evaluates the last parameters
+    policy_rate: float = 0.0  # if > 0: odd epochs train the policies of AdaIGN alone, at so many times learning_rate
+    policy_decay: float = 0.0  # L2 of policies
 
     def __post_init__(self) -> None:
         require(0 < self.learning_rate < inf, f"optim.learning_rate={self.learning_rate} must be positive and finite")
         require_one_of("optim.schedule", self.schedule, SCHEDULES)
-        for name in ("warmup_epochs", "clip_norm", "weight_decay"):
+        for name in ("warmup_epochs", "clip_norm", "weight_decay", "policy_rate", "policy_decay"):
             value = getattr(self, name)
             require(0 <= value < inf, f"optim.{name}={value} must be a number of 0 or more")
         require(0 <= self.average < 1, f"optim.average={self.average} is not in [0, 1)")
@@ -168,7 +172,7 @@ class Config:
 
     experiment: str = option("cmath", FREE)
     dataset: str = option("simulated", SOURCE)  # meld, iemocap, conversations, simulated, or a feature file's path
-    recipe: str = option("", FREE)  # of the model: released, shared; sets options that are not given beside it
+    recipe: str = option("", FREE)  # of the model: released or style, shared; sets options that are not given
     seeds: int = option(1, FREE | Role.RESULT)  # seeds 0 .. seeds-1 are run and aggregated
     precision: str = "float32"  # of the computation; parameters and losses are always float32
     profile: str = option("", FREE)  # steps: a trace of a few training steps in the folder of the run
@@ -197,6 +201,12 @@ class Config:
             self.optim.warmup_epochs < self.train.epochs,
             f"optim.warmup_epochs={self.optim.warmup_epochs} is not less than train.epochs={self.train.epochs}: "
             "the learning rate would never be reached",
+        )
+        layers = getattr(self.model, "text_layers", 1)
+        require(
+            layers == 1 or self.data.text_layer == 0 or self.dataset not in ("meld", "iemocap"),
+            f"model.text_layers={layers} takes several text vectors, and data.text_layer={self.data.text_layer} loads one: "
+            "set data.text_layer=0, or model.text_layers=1",
         )
 
 

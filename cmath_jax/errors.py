@@ -2,8 +2,12 @@
 
 import contextlib
 import difflib
+import errno
 from collections.abc import Collection, Iterator
 from pathlib import Path
+
+# System errors that no other input would have avoided.
+OF_MACHINE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE))
 
 
 class InputError(ValueError):
@@ -65,6 +69,15 @@ def readable(error: OSError) -> str:
     if name is not None and not (parts and str(name) in parts[0]):
         parts.append(str(name))
     return " ".join(": ".join([*parts, reason(error)]).split())
+
+
+def is_of_machine(error: BaseException | None) -> bool:
+    """Whether an error comes from one of the machine, such as a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in OF_MACHINE:
+            return True
+        error = error.__cause__
+    return False
 
 
 def suggestion(name: str, known: Collection[str], prefix: str = "", otherwise: str = "there are") -> str:

@@ -30,7 +30,7 @@ LEVEL = 0.01  # quieter is silence, which espeak-ng leaves at both ends
 
 
 def main(path: Path) -> None:
-    conversations = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    conversations = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     for number, conversation in enumerate(conversations):
         spoken = [u for u in conversation["utterances"] if "audio" in u]
         names = list(dict.fromkeys(u["speaker"] for u in spoken))

@@ -1,4 +1,4 @@
-"""Figure 5: scores by the length of the conversation, in the paper's groups C1 to C3, of CMATH and SDT.
+"""Figure 5: scores by the length of the conversation, in the paper's groups C1 to C3, of CMATH, MultiDAG and SDT.
 
     python launch.py --config experiments/lengths.py --config.dataset=meld --config.data.features_dir=DIR
 
@@ -18,4 +18,5 @@ def get_config(dataset: str = "simulated", quick: bool = False) -> Config:
 
 
 def sweep(config: Config) -> Sequence[Section]:
-    return [Section("lengths", {"cmath": {"model.name": "cmath"}, "sdt": main_results.sdt(config)})]
+    del config
+    return [Section("lengths", {model: main_results.point(model) for model in ("cmath", "multidag", "sdt")})]

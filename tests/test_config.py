@@ -59,7 +59,7 @@ def test_overrides_take_values_and_their_spelling() -> None:
         ("data.modalities", "tx", "letters t, a, v"),
         ("data.modalities", "", "letters t, a, v"),
         ("data.modalities", "tt", "letters t, a, v"),
-        ("data.text_layer", 5, "1, 2, 3, 4"),
+        ("data.text_layer", 5, "0, 1, 2, 3, 4"),
         ("data.validation", "best", "auto, drawn, published12"),
         ("data.check_counts", "no", "error, warn"),
         ("data.simulation.train", 0, "train"),
@@ -106,7 +106,7 @@ def test_through_json_and_back(tmp_path: Path) -> None:
     assert override(Config(), names) == config
 
 
-MAKES = """from cmath_jax.config import Config; from cmath_jax.models.options import CMATHOptions
+MAKES = """from cmath_jax.config import Config; from cmath_jax.models.options.cmath import CMATHOptions
 
 
 def get_config():

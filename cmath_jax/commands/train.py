@@ -25,7 +25,7 @@ USAGE = """usage: python launch.py --config FILE [--workdir DIR] [--shard I/N] [
   --help                 this text; with --config FILE also every option and its value
 """
 
-GOES_ON = "The same command goes on from the last epoch that was saved"
+GOES_ON = "The same command goes on from the last epoch that was saved, or begins if there is none"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +76,8 @@ def _run(arguments: list[str], spellings: dict[str, str]) -> int:
         tell(USAGE.rstrip("\n"))
         return 0
     parameters = experiments.parameters(path)
-    spellings |= {name: f"--config.{name}" for name in parameters}
+    # What was given is spelled as it was given, also where it is no option.
+    spellings |= {name: f"--config.{name}" for name in (*parameters, *overrides)}
     experiment = experiments.load(path, overrides)
     config = experiment.config
     if wants_help:

@@ -37,9 +37,9 @@ def _command(arguments: Sequence[str] | None) -> None:
             "--text-layer",
             metavar="N",
             type=int,
-            choices=range(1, 5),
+            choices=range(5),
             default=1,
-            help="which text of a published file with four; default 1, the last layer of its encoder",
+            help="which text of a published file with four; default 1, the last layer of its encoder; 0: all, side by side",
         )
         command.add_argument(
             "--check-counts",

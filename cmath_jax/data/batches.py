@@ -6,6 +6,7 @@ the batch from it by itself (`with_features`).
 Shapes: n utterances of a split, b its conversations; s steps, r rows of a batch, l slots of a row.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from cmath_jax.data.corpus import UNLABELLED, Conversation, is_present
+from cmath_jax.data.curriculum import Curriculum
 from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_all, rows_of_group, slots_needed, training_shape
 from cmath_jax.errors import InputError
 
@@ -141,22 +143,45 @@ class TrainingBatches:
 
     The rows of a batch are a multiple of `devices`. One shape serves every epoch, unless a rare unlucky draw needs
     longer rows: that epoch has them, for it and by itself, so that a resumed run has the same shapes.
+
+    Attributes:
+      curriculum: None where every epoch has all conversations.
     """
 
     table: Table
     size: int
     seed: int
     devices: int = 1
+    curriculum: Curriculum | None = None
     _epochs: dict[int, list[np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def shape(self) -> Shape:
-        return training_shape(tuple(self.table.length_b.tolist()), self.size, self.devices)
+        length_b = self.table.length_b[self._curriculum.order_b]
+        return training_shape(tuple(length_b.tolist()), self.size, self.devices, self._curriculum.bucket)
+
+    @cached_property
+    def _curriculum(self) -> Curriculum:
+        return self.curriculum or Curriculum.of(self.table.label_n, self.table.speaker_n, self.table.length_b, 0)
+
+    @property
+    def first_whole(self) -> int:
+        """The first epoch that has all conversations, as all later ones have."""
+        return self._curriculum.first_whole
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch."""
+        """Steps of an epoch that has all conversations; no other has more."""
         return -(-len(self.table.length_b) // self.size)
+
+    def steps_of(self, epoch: int) -> int:
+        """Returns the number of steps of an epoch; it does not depend on the seed."""
+        return -(-len(self._curriculum.known(epoch)) // self.size)
+
+    def steps_before(self, epoch: float) -> int:
+        """Counts the steps of all epochs before one; 2.5 is the middle of the third."""
+        lacking = [self.steps - self.steps_of(e) for e in range(min(math.ceil(epoch), self.first_whole))]
+        return round(epoch * self.steps - sum(min(epoch - e, 1) * steps for e, steps in enumerate(lacking)))
 
     def conversations(self, epoch: int, step: int) -> list[str]:
         """Returns the ids of the conversations of a step, for messages."""
@@ -167,15 +192,19 @@ class TrainingBatches:
         return max(self.shape.slots, slots_needed(self.table.length_b, self.groups(epoch), self.shape.rows))
 
     def plan(self, epoch: int, slots: int | None = None) -> Batch:
-        """Returns all steps of an epoch, arrays [s, r, l]; in longer rows than it needs, if `slots` says so."""
+        """Returns all steps of an epoch, arrays [s, r, l]; in longer rows than it needs, if `slots` says so.
+
+        s is the same for all epochs: the steps of the largest. Where there are fewer, the others are empty.
+        """
         shape = Shape(self.shape.rows, slots or self.slots(epoch))
-        plans = [self.table.plan(self.rows(epoch, step), shape) for step in range(self.steps)]
+        plans = [self.table.plan(self.rows(epoch, step), shape) for step in range(self.steps_of(epoch))]
+        plans += [self.table.plan([], shape)] * (self.steps - len(plans))
         return jax.tree.map(lambda *x: np.stack(x), *plans)
 
     def epoch(self, epoch: int, first: int = 0, slots: int | None = None) -> Iterator[Batch]:
         """Yields the batches of an epoch, from step `first` on, with features; `slots` as for `plan`."""
         shape = Shape(self.shape.rows, slots or self.slots(epoch))
-        for step in range(first, self.steps):
+        for step in range(first, self.steps_of(epoch)):
             yield self.table.batch(self.rows(epoch, step), shape)
 
     def rows(self, epoch: int, step: int) -> list[np.ndarray]:
@@ -186,7 +215,9 @@ class TrainingBatches:
         """Returns the conversations of each step."""
         if epoch not in self._epochs:
             self._epochs.clear()
-            self._epochs[epoch] = groups_of_epoch(self.table.length_b, self.size, self.seed, epoch)
+            known_b = self._curriculum.known(epoch)
+            groups = groups_of_epoch(self.table.length_b[known_b], self.size, self.seed, epoch)
+            self._epochs[epoch] = [known_b[group] for group in groups]
         return self._epochs[epoch]
 
 

@@ -50,7 +50,7 @@ def load_corpus(
       feature_set: which of them: `sdt`, `graphsmile`, `cosmic`, `mmgcn`, `file` (the one that `file` names), or
         `auto` for the first that is there, then any other `.pkl` with this data set, then a download of `mmgcn`.
       file: one file by name, in `features_dir` or with its whole path.
-      text_layer: which of the text vectors of a file with several, 1 to 4.
+      text_layer: which of the text vectors of a file with several, 1 to 4; 0 for all of them, side by side.
       validation: `auto` keeps the validation split of the file, or else draws one; `drawn` draws one and demands
         that the file has none; `published12` is the published one of IEMOCAP.
       validation_seed: for a split that is drawn: 20 % of the training conversations.

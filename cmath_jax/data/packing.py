@@ -123,11 +123,18 @@ def _longest_unmended(length_b: np.ndarray, groups: Sequence[np.ndarray], rows: 
 
 
 @functools.lru_cache(maxsize=8)
-def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1) -> Shape:
-    """Finds the cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices."""
+def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1, bucket: int = 0) -> Shape:
+    """Finds the cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices.
+
+    Args:
+      bucket: the first epoch has only so many conversations, the first ones, and each later one so many more; 0: all.
+    """
     length_b = np.array(lengths, np.int64)
-    epochs = max(1, min(PROBED_EPOCHS, PROBED_GROUPS * size // len(length_b)))
-    probes = [group for epoch in range(epochs) for group in groups_of_epoch(length_b, size, 0, epoch)]
+    bucket = bucket or len(lengths)
+    counts = range(bucket, len(lengths) + bucket, bucket)
+    epochs = max(1, min(PROBED_EPOCHS, PROBED_GROUPS * size // sum(counts)))
+    draws = [groups_of_epoch(length_b[:count], size, 0, epoch) for count in counts for epoch in range(epochs)]
+    probes = [group for groups in draws for group in groups]
     most = max(devices, -(-min(size, len(length_b)) // devices) * devices)
     longest, heaviest = int(length_b.max()), int(_loads(length_b, probes).max())
 

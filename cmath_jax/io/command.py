@@ -16,7 +16,17 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TextIO
 
-from cmath_jax.errors import FailedError, InputError, InputWarning, Terminated, doing, meant, nearest, readable
+from cmath_jax.errors import (
+    FailedError,
+    InputError,
+    InputWarning,
+    Terminated,
+    doing,
+    is_of_machine,
+    meant,
+    nearest,
+    readable,
+)
 
 _standard_lines = warnings.formatwarning
 
@@ -63,7 +73,7 @@ def _ended(command: Callable[[], int | None], interruption: str, spellings: Mapp
         tell()  # what is left in the buffer, or a full disk would show when nobody looks any more
         return code
     except InputError as error:
-        return _say(f"error: {respelled(str(error), spellings)}", BAD_INPUT)
+        return _say(f"error: {respelled(str(error), spellings)}", FAILED if is_of_machine(error) else BAD_INPUT)
     except FailedError as error:
         return _say(f"error: {respelled(str(error), spellings)}", FAILED)
     except Terminated as stopped:

@@ -32,6 +32,12 @@ def standard_normal(bits: jax.Array) -> jax.Array:
     return normal
 
 
+def standard_logistic(bits: jax.Array) -> jax.Array:
+    """Turns 32 random bits each into a standard logistic float32, which the difference of two Gumbel numbers is too."""
+    uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
+    return jnp.log(uniform) - jnp.log1p(-uniform)
+
+
 def _scramble(x: jax.Array, salt: jax.Array) -> jax.Array:
     # The integer hash "lowbias32" (C. Wellons, hash-prospector), keyed in its middle: any input bit changes each output
     # bit with a probability of almost exactly 1/2.

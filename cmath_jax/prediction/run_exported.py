@@ -10,6 +10,7 @@ row of NaN says that the utterance lacks the modality. To write such a file:
 import argparse
 import json
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +33,9 @@ def read(path: str, record: dict[str, Any]) -> tuple[dict[str, np.ndarray], np.n
     wanted = f"the model takes a file of numpy.savez with one conversation: speakers [n], {shapes}"
     try:
         with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):  # NumPy takes it for a pickle, and says how to load one
+                refuse(f"{path}: it is no .npz file; {wanted}")
+            file.seek(0)
             given = np.load(file, allow_pickle=False)
             found = {name: given[name] for name in given.files if name in (*dims, "speakers")}
     except FileNotFoundError:

@@ -32,7 +32,7 @@ PERPLEXITY = 30.0
 CENTRES = {**NAMES, "k": "final fusion"}
 GATE = re.compile("gate_([tavk])_([tav])_n")
 SPACES = {
-    "fused_nd": "Fused representation (the mean of the fused Gaussian)",
+    "fused_nd": "Fused representation (what the classifier reads, without noise)",
     "raw_np": "Input features (their first principal components)",
 }
 

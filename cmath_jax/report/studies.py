@@ -167,10 +167,13 @@ def _parts(folder: Path) -> list[_FolderSection]:
     if not folder.is_dir():
         what = "it is a file; name the folder of a run or a sweep" if folder.exists() else "there is no such folder"
         raise InputError(f"{folder}: {what}")
+    path = folder / "result.json"
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file; name the folder of a finished run or sweep")
     with reading():
-        result = read_json(folder / "result.json")
+        result = read_json(path)
     if not isinstance(result, dict):
-        raise InputError(f"{folder / 'result.json'}: not the result of a run or a sweep")
+        raise InputError(f"{path}: not the result of a run or a sweep")
     if "sections" in result:
         try:
             return _sweep(folder, result)

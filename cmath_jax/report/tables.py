@@ -21,14 +21,15 @@ from cmath_jax.evaluation.statistics import (
     holm,
     t_interval,
 )
+from cmath_jax.models.options import MODELS
+from cmath_jax.models.options.base import STYLE
 from cmath_jax.report import paper
 from cmath_jax.report.load import Reference, Run, Score
 from cmath_jax.report.studies import Point, SectionResults, Study
 from cmath_jax.results.circumstances import NAMES, modalities_in_words
 
 LABELS = {
-    "cmath": "CMATH",
-    "sdt": "SDT",
+    **{name: kind.title for name, kind in MODELS.items()},
     "wo_mr": "w/o MR",
     "wo_cma": "w/o CMA-T",
     "wo_lld": "w/o LLD",
@@ -318,7 +319,7 @@ def _quoted(
         if name not in known:
             measures = {measure: Measure(paper=numbers.get(measure)) for measure in MEASURES}
             emotions = {emotion: Measure(paper=numbers.get(emotion)) for emotion in classes}
-            label = f"{LABELS[name]} (paper)" if name in LABELS else name
+            label = f"{LABELS.get(name, name).removesuffix(STYLE)} (paper)"
             yield Row(label, "quoted", measures, emotions)
 
 

@@ -82,7 +82,9 @@ def views(study: Study, prefix: str) -> list[PageSection]:
     made += [_peaks(study, prefix), _emotions(study, shown, prefix), _calibration(shown, prefix)]
     made.append(_curves(study, shown, prefix))
     full = {label: run for label, (run, in_full) in shown.items() if in_full}
-    made += [_representations(full, prefix), _gates(full, prefix), _stories(full, prefix)]
+    # The paper draws the representations of these two.
+    beside = {label: run for label, run in named_runs(study).items() if run is _found(study, "multidag")}
+    made += [_representations(full, beside, prefix), _gates(full, prefix), _stories(full, prefix)]
     return [view for view in made if view]
 
 
@@ -92,12 +94,16 @@ def _subjects(study: Study) -> dict[str, tuple[Run, bool]]:
     if any(section.kind != "runs" for section in study.sections):
         if study.full_model:
             chosen[id(study.full_model)] = True
-        sdt = study.find("main_results", "sdt") or study.find("lengths", "sdt")
-        if sdt:
+        if sdt := _found(study, "sdt"):
             chosen.setdefault(id(sdt), False)
     plain = [run for section in study.sections if section.kind == "runs" for run in section.runs.values()]
     chosen |= {id(run): True for run in plain[:MOST_PLAIN_RUNS]}
     return {label: (run, chosen[id(run)]) for label, run in named_runs(study).items() if id(run) in chosen}
+
+
+def _found(study: Study, model: str) -> Run | None:
+    """Returns the run of a model under the settings of the full model."""
+    return study.find("main_results", model) or study.find("lengths", model)
 
 
 def _section(section: SectionResults, study: Study, prefix: str) -> PageSection:
@@ -236,13 +242,18 @@ def _curves(study: Study, shown: dict[str, tuple[Run, bool]], prefix: str) -> Pa
     )
 
 
-def _representations(full: dict[str, Run], prefix: str) -> PageSection | None:
-    graphics, intro = [], ["Figure 3 of the paper."]
-    for label, run in full.items():
-        spaces = [space for space in representation_figures.SPACES if space in run.representations]
+def _representations(full: dict[str, Run], beside: dict[str, Run], prefix: str) -> PageSection | None:
+    """Makes the section of the representations; `beside` are runs whose features are those of the full ones."""
+    graphics, intro, runs = [], ["Figure 3 of the paper."], full | beside
+    for label, run in runs.items():
+        spaces = [
+            space
+            for space in representation_figures.SPACES
+            if space in run.representations and (label in full or space != "raw_np")
+        ]
         shown = [space for space in spaces if representation_figures.can_embed(run, space)]
         for space in shown:
-            name = f"{prefix}tsne-{space.partition('_')[0]}-{_file(label, full)}"
+            name = f"{prefix}tsne-{space.partition('_')[0]}-{_file(label, runs)}"
             graphics.append(representation_figures.embedding(run, space, label, name))
         if spaces and not shown:
             intro.append(
@@ -254,7 +265,7 @@ def _representations(full: dict[str, Run], prefix: str) -> PageSection | None:
                 f"utterance in {', '.join(run.unusable)}."
             )
     intro.append("The first seed. Near means alike; sizes of groups and distances between them mean little in t-SNE.")
-    kept = any(run.representations or run.unusable for run in full.values())
+    kept = any(run.representations or run.unusable for run in runs.values())
     return (
         PageSection(f"{prefix}representations", "Representations", tuple(intro), graphics=tuple(graphics))
         if kept

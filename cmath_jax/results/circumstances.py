@@ -31,7 +31,7 @@ class Features:
       size: how many numbers an utterance has; 0 where it is not known.
       origin: one of `ORIGINS`.
       layout: of published ones, the letters of the files' layouts.
-      vectors: of published text, which of its vectors, from 1.
+      vectors: of published text, which of its vectors, from 1; 0 for all four, side by side.
       settings: of extracted ones, those of the extractor.
       fine_tuned: of extracted text: True if its encoder was trained on labels by this package, False (frozen) if it is
         one that others published, None if it is a folder of which neither is known.
@@ -69,7 +69,7 @@ class Features:
         if self.origin == "extracted":
             return f"extracted with {', '.join(filter(None, [self._extractor(m), self._training(m)]))}"
         if m == "t" and self._of_roberta:
-            return f"published, of a RoBERTa trained on the training labels (vectors {self.vectors})"
+            return f"published, of a RoBERTa trained on the training labels (vectors {self.vectors or '1 to 4'})"
         return {"published": "published", "simulated": "simulated"}.get(self.origin, "how made: not stated")
 
     def short(self, m: str) -> str:

@@ -120,7 +120,7 @@ def _measure(config: Config, corpus: Corpus, trials: int, measuring: Measuring) 
     trainer = Trainer.of(config, corpus, trials)
     devices, batches = trainer.devices, trainer.batches
     seeds = range(trials)
-    numbers, plan = next(trainer.plans(seeds, [0] * trials, 0))
+    numbers, plan = next(trainer.plans(seeds, [batches.first_whole] * trials, 0))
     state, hyper_params = trainer.fresh_states(seeds), trainer.hyper_params([config] * trials)
     executable = trainer.executable(state, plan, hyper_params)
     compile_seconds = trainer.train_steps.take_seconds()

@@ -5,7 +5,7 @@ import numpy as np
 from cmath_jax.config import Config
 from cmath_jax.data.corpus import SPLITS, Corpus
 from cmath_jax.data.load import load_corpus
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, require
 from cmath_jax.io.command import respelled
 from cmath_jax.training.devices import make_devices
 
@@ -22,6 +22,11 @@ def load_configured(config: Config) -> Corpus:
 def check_usable(config: Config, corpus: Corpus) -> None:
     """Raises InputError if the corpus lacks what the config needs, or what any training needs, or this machine does."""
     make_devices(config.parallel, config.train.batch_size)
+    rate = config.optim.policy_rate
+    require(
+        not rate or config.model.policies,
+        f"optim.policy_rate={rate} is for a model with policies, and {config.model.name} has none: set it to 0",
+    )
     for m in config.data.modalities:
         if m not in corpus.dims:
             raise InputError(f"data.modalities={config.data.modalities!r}, but {corpus.name} has only {[*corpus.dims]}")

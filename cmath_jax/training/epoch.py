@@ -49,10 +49,12 @@ class Epochs:
         """
         trainer, running = self._trainer, [trial for trial in self._trials if trial.active]
         began, pending = time.monotonic(), None
-        done, stop = running[0].done % trainer.batches.steps, False
+        batches, epoch = trainer.batches, len(running[0].history)
+        done, stop = running[0].done - batches.steps_before(epoch), False
         # It may have been compiled before, to see how much memory it needs.
         earlier, self._began = trainer.train_steps.take_seconds(), time.monotonic()
-        epochs = [len(trial.history) for trial in self._trials]
+        # One that has stopped is computed too: in an epoch of as many steps as the others have.
+        epochs = [len(trial.history) if trial.active else epoch for trial in self._trials]
         for block, plan in trainer.plans([trial.seed for trial in self._trials], epochs, done):
             # Between host and device nothing travels but two numbers that go, and those of every step that come.
             with jax.transfer_guard("disallow"):
@@ -73,7 +75,7 @@ class Epochs:
             # The share of a trial: over all of them they add up to the time that it took.
             trial.add("compile_seconds", (earlier + compiled) / len(running))
             trial.add("seconds", (time.monotonic() - began - compiled) / len(running))
-        return state, done == trainer.batches.steps
+        return state, done == batches.steps_of(epoch)
 
     def _stops(self, running: Sequence[Trial]) -> bool:
         """Returns whether all processes stop here; they also agree on the next chunk."""
@@ -115,7 +117,8 @@ class Epochs:
             except TrainingDivergedError as error:
                 trial.failure = TrainingDivergedError(f"{trial.name}, epoch {epoch}: {error}")
                 continue
-            metrics = {name: x / trainer.batches.steps for name, x in trial.sums.items() if name not in TIMES}
+            steps = trainer.batches.steps_of(epoch - 1)
+            metrics = {name: x / steps for name, x in trial.sums.items() if name not in TIMES}
             rows[t] = {
                 **{"seed": trial.seed, "epoch": epoch, "step": trial.done, "train": metrics, **scores},
                 "seconds": trial.sums["seconds"],

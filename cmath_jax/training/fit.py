@@ -64,7 +64,7 @@ def fit_runs(
         folder.begin(config, corpus)
     with termination.deferred():
         while waiting:
-            group = next_group(waiting, trainer.batches.steps, most)
+            group = next_group(waiting, trainer.batches, most)
             if len(group) != trainer.devices.trials:
                 trainer = make_trainer(runs[0][0], corpus, len(group))
             train(trainer, group[: trainer.devices.trials], termination)
@@ -100,7 +100,8 @@ def train(trainer: Trainer, trials: Sequence[Trial], termination: Termination) -
         state = trainer.devices.put_trials([trial.latest_state(trainer) for trial in trials])
         for trial in trials:
             trial.log = stack.enter_context(trial.opened_log())
-        progress = Progress(title, trials[0].config.train.epochs, trainer.batches.steps, trials[0].done)
+        most = trials[0].config.train.epochs
+        progress = Progress(title, most, trainer.batches.steps_before(most), trials[0].done)
         epochs = Epochs(trainer, trials, stack.enter_context(progress), termination)
         while sum(trial.active for trial in trials) > len(trials) // 2:
             if agree(termination.requested)[0]:

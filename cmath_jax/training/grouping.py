@@ -14,6 +14,7 @@ import jax
 import psutil
 
 from cmath_jax.config import Config
+from cmath_jax.data.batches import TrainingBatches
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.data.prepared.streaming import epoch_plans
 from cmath_jax.errors import InputError
@@ -44,12 +45,17 @@ def make_trainer(config: Config, corpus: Corpus, trials: int) -> Trainer:
         trials = _even(trials, max(1, min(trials * free * KB // needed, trials - 1)))
 
 
-def next_group(waiting: Sequence[Trial], steps: int, most: int) -> Sequence[Trial]:
-    """Returns at most so many trials to be trained next, all at one step of the epoch, which has so many steps.
+def next_group(waiting: Sequence[Trial], batches: TrainingBatches, most: int) -> Sequence[Trial]:
+    """Returns at most so many trials to be trained next, all at one step of epochs of equally many steps.
 
     An interruption may have scattered them.
     """
-    return [trial for trial in waiting if trial.done % steps == waiting[0].done % steps][:most]
+
+    def place(trial: Trial) -> tuple[int, int]:
+        epoch = len(trial.history)
+        return min(epoch, batches.first_whole), trial.done - batches.steps_before(epoch)
+
+    return [trial for trial in waiting if place(trial) == place(waiting[0])][:most]
 
 
 def memory_needed(trainer: Trainer) -> int:

@@ -17,13 +17,13 @@ class Progress:
     Args:
       name: shown in front of the bar.
       epochs: at most this many; the time left is counted to the last of them.
-      steps: of an epoch.
+      total: steps of all these epochs.
       done: steps that an earlier run has done.
     """
 
-    def __init__(self, name: str, epochs: int, steps: int, done: int, file: TextIO | None = None) -> None:
+    def __init__(self, name: str, epochs: int, total: int, done: int, file: TextIO | None = None) -> None:
         self._file = file or sys.stderr
-        self._epochs, self._total, self._done = epochs, epochs * steps, done
+        self._epochs, self._total, self._done = epochs, total, done
         self._first, self._start = done, time.monotonic()
         self._validation = "-"
         self._bar, self._speaks = None, multihost.writes()

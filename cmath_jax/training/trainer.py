@@ -12,6 +12,7 @@ import numpy as np
 from cmath_jax.config import Config
 from cmath_jax.data.batches import TrainingBatches
 from cmath_jax.data.corpus import Corpus
+from cmath_jax.data.curriculum import Curriculum
 from cmath_jax.data.prepared.streaming import epoch_plans, one_ahead, tables_of
 from cmath_jax.data.standardize import Standardizer
 from cmath_jax.models.registry import make_model
@@ -28,7 +29,7 @@ class Trainer:
     """A model with its data and compiled steps, for trials that differ in their seeds and in their `HyperParams` alone.
 
     Attributes:
-      batches: those of seed 0; every seed has its own order and the same shape.
+      batches: those of seed 0; every seed has its own order, and the same shape and number of steps.
       features: what the plans of training refer to, on the devices; empty where they are streamed.
       initialize: seed -> a fresh state.
       train_steps: compiled, see `step.train_steps`.
@@ -52,9 +53,11 @@ class Trainer:
         devices = make_devices(config.parallel, config.train.batch_size, trials)
         standardizer = Standardizer.of(corpus, config.data.standardize)
         tables = tables_of(corpus, config.data.modalities, standardizer, config.data.stream)
-        batches = TrainingBatches(tables["train"], config.train.batch_size, 0, devices.rows)
+        table = tables["train"]
+        curriculum = Curriculum.of(table.label_n, table.speaker_n, table.length_b, config.train.curriculum)
+        batches = TrainingBatches(table, config.train.batch_size, 0, devices.rows, curriculum)
         model = make_model(config.model, corpus, config.data.modalities, config.precision)
-        tx = make_optimizer(config.optim, batches.steps, config.train.epochs)
+        tx = make_optimizer(config.optim, batches.steps_before, config.train.epochs)
         average = config.optim.average
         one_row = jax.tree.map(lambda x: x[:1], next(batches.epoch(0)))
         step = partial(train_step, model=model, tx=tx, average=average, axis=devices.axis)
@@ -63,7 +66,7 @@ class Trainer:
             corpus=corpus,
             standardizer=standardizer,
             batches=batches,
-            features=devices.put(tables["train"].padded_features(), EVERYWHERE),
+            features=devices.put(table.padded_features(), EVERYWHERE),
             class_weight_c=class_weights(corpus),
             devices=devices,
             evaluator=Evaluator.of(corpus, tables, model, devices),

@@ -1,5 +1,6 @@
 """The tensorflow-datasets builders: round trip, one preparation only, and what goes wrong on the way."""
 
+import errno
 import itertools
 import multiprocessing
 import os
@@ -218,9 +219,10 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise RuntimeError("write() failed: No space left on device")
 
     monkeypatch.setattr(builders, "ArrayRecordWriter", Full)
-    with pytest.raises(InputError, match=r"cannot prepare simulated/.* No space left on device"):
-        Simulated(config=simulation_config(SMALL), data_dir=tmp_path).download_and_prepare()
-    assert not [*tmp_path.rglob("*.array_record*")]
+    with pytest.raises(InputError, match=r"cannot prepare simulated/.* No space left on device") as raised:
+        Simulated(config=simulation_config(SMALL), data_dir=tmp_path / "new").download_and_prepare()
+    assert isinstance(raised.value.__cause__, OSError) and raised.value.__cause__.errno == errno.ENOSPC
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "metadata.json", "simulated-train.array_record-00000-of-00001"])

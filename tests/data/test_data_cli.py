@@ -162,9 +162,9 @@ def test_check_names_some_of_the_recordings_that_are_gone(tmp_path: Path, capsys
 
 def test_check_of_a_published_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = dump(tmp_path / "some.pkl", content("F", sample("meld")))
-    layers = [run(capsys, "check", path, "--text-layer", k) for k in (1, 2)]
+    layers = [run(capsys, "check", path, "--text-layer", k) for k in (1, 2, 0)]
     assert [cells(x, "fingerprint")[0] for x in layers] == [
-        read_published(path, text_layer=k).fingerprint() for k in (1, 2)
+        read_published(path, text_layer=k).fingerprint() for k in (1, 2, 0)
     ]
     assert cells(layers[0], "conversations") == ["4", "2", "2"]
 
@@ -195,6 +195,8 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytes
 def test_from_a_published_file_to_a_folder_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = dump(tmp_path / "F.pkl", content("F", sample("meld")))
     assert run(capsys, "convert", path, tmp_path / "own", "--text-layer", 3) == f"written: {tmp_path / 'own'}\n"
+    run(capsys, "convert", path, tmp_path / "all", "--text-layer", 0)
+    assert_equal(read_own(tmp_path / "all"), read_published(path, text_layer=0))
     third = read_published(path, text_layer=3)
     assert_equal(read_own(tmp_path / "own"), third)
     run(capsys, "convert", tmp_path / "own", tmp_path / "D.pkl")

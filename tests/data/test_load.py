@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from layouts import ROBERTA, content, corpus, dump
 
@@ -137,6 +138,9 @@ def test_text_layer(folder: Path, loads: Load) -> None:
     put_set(folder, "meld", "sdt")
     layers = [loads("meld", text_layer=k).splits["test"][0].features["t"] for k in range(1, len(ROBERTA.split()) + 1)]
     assert [(x - layers[0]).mean() for x in layers] == [0, 1, 2, 3]
+    together = loads("meld", text_layer=0)  # prepared under a name of its own, though these were read before
+    np.testing.assert_array_equal(together.splits["test"][0].features["t"], np.concatenate(layers, axis=1))
+    assert together.dims["t"] == 4 * loads("meld", text_layer=1).dims["t"]
     with pytest.raises(InputError, match="text_layer"):
         loads("meld", text_layer=5)
 

@@ -104,12 +104,37 @@ def test_text_layers(tmp_path: Path) -> None:
     for layer in (1, 2, 3, 4):
         read, first = (c.splits["test"][0].features["t"] for c in (read_published(path, text_layer=layer), source))
         np.testing.assert_array_equal(read, first + np.float32(layer - 1))
+    together, first = (c.splits["test"][0].features for c in (read_published(path, text_layer=0), source))
+    np.testing.assert_array_equal(together["t"], np.concatenate([first["t"] + k for k in range(4)], axis=1))
+    np.testing.assert_array_equal(together["a"], first["a"])
     dump(path, content("F", source, layers=False))
     assert_equal(read_published(path), source)
+    with pytest.raises(InputError, match="no text features in text2; text_layer=1 reads text1 alone"):
+        read_published(path, text_layer=0)
     with pytest.raises(InputError, match="no text features in text3"):
         read_published(path, text_layer=3)
     with pytest.raises(InputError, match="no text features in text2"):
         read_published(dump(path, content("D", source)), text_layer=2)
+
+
+def test_text_layers_that_do_not_belong_together(tmp_path: Path) -> None:
+    source = corpus("meld")
+
+    def reading(change: Callable[[np.ndarray], np.ndarray]) -> str:
+        item = list(content("F", source, np.asarray))
+        third = ORDER["F"].split().index("text3")
+        item[third] = {id: change(x_nd) for id, x_nd in item[third].items()}
+        path = dump(tmp_path / "x.pkl", tuple(item))
+        assert_equal(read_published(path), source)  # which does not read it
+        with pytest.raises(InputError) as error:
+            read_published(path, text_layer=0)
+        return str(error.value)
+
+    assert "text1 and text3 do not belong together: their utterances are 2 of 4 numbers and 1 of 4" in reading(
+        lambda x_nd: x_nd[:1]
+    )
+    assert "2 of 4 numbers and 2 of 3 numbers" in reading(lambda x_nd: x_nd[:, :3])
+    assert "nan" in reading(lambda x_nd: x_nd * np.nan)  # a text that is missing in one layer
 
 
 def test_the_order_of_a_set_of_names_does_not_matter(tmp_path: Path) -> None:
@@ -195,7 +220,7 @@ def test_pairs_that_cannot_be_combined(tmp_path: Path) -> None:
 def test_wrong_options(tmp_path: Path) -> None:
     path = dump(tmp_path / "x.pkl", content("F", corpus("meld")))
     wrong: list[dict[str, Any]] = [{"dataset": d} for d in ("iemocap", "iemocap4", "meld3", "")]
-    wrong += [{"text_layer": layer} for layer in (0, 5, True, 1.0)]
+    wrong += [{"text_layer": layer} for layer in (-1, 5, True, False, 1.0)]
     wrong += [{"check_counts": check} for check in ("ignore", None, False)]
     for options in wrong:
         with pytest.raises(InputError, match=next(iter(options))):

@@ -61,6 +61,24 @@ def test_any_system_error_is_a_line_that_names_a_place(number: int, capsys: Any)
     assert told == f"error: writing runs/x/config.json: {os.strerror(number)}\n"
 
 
+@pytest.mark.parametrize("number", sorted(errno.errorcode))
+def test_an_input_that_the_machine_fails_is_a_failure_of_the_machine(number: int, capsys: Any) -> None:
+    """Whoever says which input it was about, and however late."""
+
+    def command() -> int:
+        try:
+            try:
+                raise OSError(number, os.strerror(number))
+            except OSError as error:
+                raise InputError(f"x: cannot be written: {os.strerror(number)}") from error
+        except InputError as error:
+            raise InputError(f"line 1: {error}") from error
+
+    names = ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "ENOMEM", "EMFILE", "ENFILE")
+    assert answer(command) == (1 if errno.errorcode[number] in names else 2)
+    assert capsys.readouterr().err == f"error: line 1: x: cannot be written: {os.strerror(number)}\n"
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     for bug in (KeyError("x"), ValueError("x"), RuntimeError("x"), AssertionError(), TypeError("x")):
         with pytest.raises(type(bug)):
@@ -166,6 +184,8 @@ def test_a_slip_of_the_pen_suggests_what_was_meant(name: str) -> None:
         (["--config.data.dir=x"], "--config.data.dir='x' is for the corpus conversations"),
         (["--config.dataset=meld", "--config.data.file=none.pkl"], "there is no file data/none.pkl"),
         (["--config.model=3"], "give --config.model.NAME=VALUE"),
+        (["--config.simulation.train=3"], "'--config.simulation.train'; did you mean --config.data.simulation.train?"),
+        (["--config.trian.epochs=3"], "'--config.trian.epochs'; did you mean --config.train.epochs?"),
     ],
 )
 def test_launch_says_what_may_have_been_meant(arguments: list[str], words: str, capsys: Any, monkeypatch: Any) -> None:

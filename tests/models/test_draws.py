@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmath_jax.models.draws import random_bits, standard_normal
+from cmath_jax.models.draws import random_bits, standard_logistic, standard_normal
 
 UTTERANCES, FEATURES = 2000, 400
 
@@ -60,3 +60,14 @@ def test_normal_numbers() -> None:
     assert np.isfinite(ends).all()
     np.testing.assert_allclose(ends[0], -ends[1], rtol=1e-5)
     assert ends[1] > 5
+
+
+def test_logistic_numbers() -> None:
+    """Mean and variance, quantiles, and no infinity at either end."""
+    noise = np.asarray(standard_logistic(jnp.asarray(draw(2))))
+    np.testing.assert_allclose([noise.mean(), noise.var()], [0, math.pi**2 / 3], atol=0.03)
+    for quantile in (-2.0, 0.5, 3.0):
+        assert abs((noise < quantile).mean() - 1 / (1 + math.exp(-quantile))) < 0.003
+    ends = np.asarray(standard_logistic(jnp.array([0, 2**32 - 1], jnp.uint32)))
+    assert np.isfinite(ends).all()
+    np.testing.assert_allclose(ends[0], -ends[1], rtol=1e-6)

@@ -11,10 +11,13 @@ import jax.numpy as jnp
 import pytest
 from samples import tiny
 
-from cmath_jax.config import Config, binding, differences, from_dict, override, to_dict
+from cmath_jax.config import Config, binding, differences, flat, from_dict, override, to_dict
 from cmath_jax.errors import InputError
 from cmath_jax.io.roles import STRUCTURAL, role_of
-from cmath_jax.models.options import MODELS, CMATHOptions, SDTOptions
+from cmath_jax.models.options import MODELS, recipe_options
+from cmath_jax.models.options.base import TransformerOptions
+from cmath_jax.models.options.cmath import CMATHOptions
+from cmath_jax.models.options.sdt import SDTOptions
 from cmath_jax.models.registry import make_model
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.training.fit import fit
@@ -118,7 +121,7 @@ def test_a_name_chooses_the_options(order: int) -> None:
             "unknown option 'model.q'; there are model.name, model.w",
         ),
         (SDTOptions(), {"model.widht": 3}, "did you mean model.width?"),
-        (CMATHOptions(), {"model.name": "std"}, "model.name='std' is not one of cmath, sdt; did you mean sdt?"),
+        (CMATHOptions(), {"model.name": "std"}, f"'std' is not one of {', '.join(MODELS)}; did you mean sdt?"),
         (CMATHOptions(), {"model.name": 3}, "model.name=3 is not one of cmath, sdt"),
         (SDTOptions(), {"model.width": 81}, "model.width=81 is not a multiple of model.heads=10"),
     ],
@@ -131,7 +134,9 @@ def test_an_option_that_the_model_lacks_is_refused(model: Any, values: dict[str,
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_options_are_the_attributes_of_the_module(name: str) -> None:
-    options = MODELS[name](width=20, heads=2, dropout=0.3, causal=True)  # type: ignore[call-arg]
+    kind = MODELS[name]
+    heads = {"heads": 2} if issubclass(kind, TransformerOptions) else {}
+    options = kind(width=20, dropout=0.3, causal=not kind.bidirectional, **heads)
     assert options.name == name
     corpus = type("Corpus", (), {"classes": ("a", "b"), "speakers": 3})()
     made = make_model(options, corpus, "ta", "bfloat16")
@@ -153,3 +158,49 @@ def test_the_options_are_there_without_jax() -> None:
     code = "import sys, cmath_jax.config, cmath_jax.models.options; print({'jax', 'flax', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert done.stdout == "{'numpy'}\n"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_recipe_can_be_chosen_and_says_all_sizes(name: str) -> None:
+    """A recipe sets each of its options, whatever was set before; only `shared` leaves the rest to the config."""
+    for recipe, by_dataset in MODELS[name].recipes.items():
+        for dataset in [each for each in by_dataset if each] or ["meld", "iemocap"]:
+            config = override(Config(), {"model.name": name, "recipe": recipe, "dataset": dataset})
+            options = recipe_options(recipe, name, dataset)
+            found = flat(to_dict(config))
+            assert {each: found[each] for each in options} == options
+            assert config.recipe == recipe
+            if recipe != "shared":
+                training = {"optim.learning_rate", "optim.weight_decay", "train.batch_size", "train.epochs"}
+                assert training | {"model.width", "model.dropout"} <= {*options}
+    assert "shared" in MODELS[name].recipes
+
+
+def test_an_option_beside_a_recipe_counts() -> None:
+    config = override(Config(), {"model.name": "sdt", "recipe": "released", "dataset": "meld", "model.width": 64})
+    assert (config.model.width, config.optim.learning_rate, config.train.batch_size) == (64, 5e-6, 8)
+    # What was stored has all options, and is not changed by a recipe of a later version.
+    values = to_dict(config)
+    values["optim"]["learning_rate"] = 0.5
+    assert from_dict(values).optim.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model.name": "sdt", "recipe": "realesed"}, "recipe='realesed' is not one of"),
+        ({"recipe": "released"}, "recipe='released' is not one of"),
+        (
+            {"model.name": "sdt", "recipe": "released", "dataset": "simulated"},
+            "recipe=released: sdt has one for dataset=meld and dataset=iemocap, not for dataset=simulated; ",
+        ),
+    ],
+)
+def test_recipes_that_there_are_not(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        override(Config(), values)
+    assert str(error.value).startswith(message)
+
+
+def test_every_model_has_a_title_of_its_own() -> None:
+    assert len({kind.title for kind in MODELS.values()}) == len(MODELS)

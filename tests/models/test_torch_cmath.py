@@ -110,7 +110,7 @@ def test_same_as_pytorch(modalities: str, kernel: int) -> None:
         assert expected[name].any()
         close(parameter.grad.numpy(), expected[name], err_msg=name)
 
-    tx = make_optimizer(OptimConfig(), 10, 1)
+    tx = make_optimizer(OptimConfig(), lambda epoch: round(10 * epoch), 1)
     updates, _ = tx.update(grads, tx.init(params), params)
     after = optax.apply_updates(params, jax.tree.map(lambda x: LEARNING_RATE * x, updates))
     before = torch_cmath.named_arrays(params, modalities)

@@ -26,7 +26,11 @@ def spoil(folder: Path, name: str, text: str | None) -> None:
 
 
 BAD = {
-    "no result": ("result.json", None, "result.json: there is no such file"),
+    "no result": (
+        "result.json",
+        None,
+        "result.json: there is no such file; name the folder of a finished run or sweep",
+    ),
     "half a result": ("result.json", '{"experiment": "x", ', "not JSON"),
     "a list": ("result.json", "[1]", "not the result of a run"),
     "an empty result": ("result.json", "{}", "not as a run writes it"),

@@ -47,6 +47,19 @@ def test_a_published_file_is_known_by_layout_and_sizes(letter: str, dataset: str
     assert "not stated" in other.short() and "RoBERTa" not in " ".join(other.lines())
 
 
+def test_all_vectors_of_a_text_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.pkl"
+    layouts.dump(path, layouts.content("F", layouts.corpus("meld", dims=SIZES["meld"])))
+    found = {}
+    for layer in (0, 2):
+        with pytest.warns(UserWarning, match="counts"):
+            loaded = load_corpus(str(path), check_counts="warn", text_layer=layer)
+        found[layer] = read_back(override(Config(dataset="meld"), {"data.text_layer": layer}), loaded).features["t"]
+    assert (found[0].size, found[0].vectors, found[0].layout) == (4096, 0, "F")
+    assert "(vectors 1 to 4)" in found[0].words("t") and "(vectors 2)" in found[2].words("t")
+    assert found[0].identity != found[2].identity
+
+
 def test_the_prepared_form_of_a_file_belongs_to_the_same(tmp_path: Path) -> None:
     path = tmp_path / "meld_multimodal_features.pkl"
     direct = published(path, "F", "meld", SIZES["meld"])

@@ -51,7 +51,7 @@ def traced_step(config: Config) -> tuple[Any, Any]:
         cross_attention=config.model.cross_attention,
         noise=config.model.noise,
     )
-    tx = make_optimizer(config.optim, 10, 1)
+    tx = make_optimizer(config.optim, lambda epoch: round(10 * epoch), 1)
     batch = pack(conversations([SHAPE.slots] * SHAPE.rows), [[r] for r in range(SHAPE.rows)], SHAPE.slots)
     average = config.optim.average
     state = jax.eval_shape(partial(init_state, batch=batch, model=model, tx=tx, average=average), 0)

@@ -11,7 +11,7 @@ from stopping import stop_after
 
 from cmath_jax.config import flat, override, to_dict
 from cmath_jax.errors import InputError, Terminated
-from cmath_jax.models.options import SDTOptions
+from cmath_jax.models.options.sdt import SDTOptions
 from cmath_jax.results.summary import readable_sweep
 from cmath_jax.sweeps import sweep
 from cmath_jax.sweeps.experiment import Experiment, Section, load, parameters

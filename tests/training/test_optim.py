@@ -10,8 +10,12 @@ from cmath_jax.config import OptimConfig
 from cmath_jax.training.optim import make_optimizer, newest_share, schedule
 
 
+def ten_an_epoch(epoch: float) -> int:
+    return round(10 * epoch)
+
+
 def rates(steps: int, **options: float | str) -> np.ndarray:
-    share = schedule(OptimConfig(**options), steps_per_epoch=10, epochs=4)  # type: ignore[arg-type]
+    share = schedule(OptimConfig(**options), ten_an_epoch, epochs=4)  # type: ignore[arg-type]
     return np.array([0.1 * share(step) for step in range(steps)])
 
 
@@ -30,7 +34,7 @@ def test_schedules() -> None:
 def test_adam_with_coupled_decay_and_clipping() -> None:
     """Clip, then add L2, then Adam's moments: by hand, for three steps."""
     config = OptimConfig(weight_decay=0.3, clip_norm=1.0)
-    tx = make_optimizer(config, steps_per_epoch=10, epochs=4)
+    tx = make_optimizer(config, ten_an_epoch, epochs=4)
     x = np.array([1.0, -2.0])
     params = jnp.asarray(x, jnp.float32)
     state = tx.init(params)
@@ -45,10 +49,29 @@ def test_adam_with_coupled_decay_and_clipping() -> None:
         np.testing.assert_allclose(params, x, rtol=1e-4)
 
 
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_decoupled_decay_and_the_largest_moment(amsgrad: bool) -> None:
+    """AdamW and AMSGrad by hand: the decay is no part of the moments, and a large gradient is not forgotten."""
+    tx = make_optimizer(OptimConfig(weight_decay=0.3, decoupled=True, amsgrad=amsgrad), steps_per_epoch=10, epochs=4)
+    x = np.array([1.0, -2.0])
+    params = jnp.asarray(x, jnp.float32)
+    state = tx.init(params)
+    first, second, largest = np.zeros(2), np.zeros(2), np.zeros(2)
+    for step, size in enumerate((100.0, 0.1, 0.1), start=1):
+        gradient = np.array([3.0, 4.0]) * size
+        updates, state = tx.update(jnp.asarray(gradient, jnp.float32), state, params)
+        params = optax.apply_updates(params, 0.1 * updates)
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        unbiased = second / (1 - 0.999**step)
+        largest = np.maximum(largest, unbiased) if amsgrad else unbiased
+        x = x - 0.1 * (first / (1 - 0.9**step) / (np.sqrt(largest) + 1e-8) + 0.3 * x)
+        np.testing.assert_allclose(params, x, rtol=1e-4)
+
+
 def test_a_small_gradient_is_not_clipped() -> None:
     config = OptimConfig(clip_norm=10.0)
     params = jnp.ones(2)
-    clipped, plain = make_optimizer(config, 1, 1), make_optimizer(OptimConfig(), 1, 1)
+    clipped, plain = (make_optimizer(each, ten_an_epoch, 1) for each in (config, OptimConfig()))
     gradient = jnp.array([3.0, 4.0])
     for tx in (clipped, plain):
         assert len(jax.tree.leaves(tx.init(params))) == 4  # two moments, two counts

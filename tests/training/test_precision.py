@@ -59,7 +59,7 @@ def training_and_evaluation(**options: Any) -> tuple[list[tuple[str, ...]], list
         Trainer.of(config, corpus),
         make_model(config.model, corpus, config.data.modalities, config.precision),
     )
-    tx = make_optimizer(config.optim, trainer.batches.steps, config.train.epochs)
+    tx = make_optimizer(config.optim, trainer.batches.steps_before, config.train.epochs)
     state, batch = jax.eval_shape(trainer.initialize, 0), next(trainer.batches.epoch(0))
     hyper_params = jax.tree.map(lambda x: x[0], trainer.hyper_params([config]))
     train = partial(train_step, model=model, tx=tx, average=config.optim.average, axis=None)

@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 def test_progress_is_lines_in_a_file_and_a_bar_on_a_terminal() -> None:
     lines, bar = io.StringIO(), Terminal()
     for file in (lines, bar):
-        with Progress("seed 3", epochs=2, steps=2, done=0, file=file) as progress:
+        with Progress("seed 3", epochs=2, total=4, done=0, file=file) as progress:
             for epoch in (1, 2):
                 progress.steps(1, [1.5, 1.0])
                 progress.steps(1, [1.0])

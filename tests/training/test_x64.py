@@ -45,7 +45,7 @@ for options in variants:
     corpus = load_configured(config)
     trainer = Trainer.of(config, corpus)
     model = make_model(config.model, corpus, config.data.modalities, config.precision)
-    tx = make_optimizer(config.optim, trainer.batches.steps, config.train.epochs)
+    tx = make_optimizer(config.optim, trainer.batches.steps_before, config.train.epochs)
     state, batch = jax.eval_shape(trainer.initialize, 0), next(trainer.batches.epoch(0))
     step = partial(train_step, model=model, tx=tx, average=0.9, axis=None)
     trained = jax.eval_shape(step, state, batch, HyperParams.of(config, trainer.class_weight_c))

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -30,8 +31,8 @@ from cmath_jax.data.sources.download import MMGCN, RawFile, blob_hash
 from cmath_jax.data.sources.own import content_paths, read_own
 from cmath_jax.data.sources.published import read_published
 from cmath_jax.data.sources.simulate import Simulation, simulate_lazily
-from cmath_jax.errors import InputError, doing
-from cmath_jax.io.files import unreadable
+from cmath_jax.errors import OF_MACHINE, InputError, doing, reason
+from cmath_jax.io.files import remove_empty, unreadable
 from cmath_jax.io.lock import FolderLock
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,8 @@ def _as_os_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise OSError(str(error)) from error
+        code = next((code for code in OF_MACHINE if os.strerror(code) in str(error)), None)
+        raise (OSError(code, str(error)) if code else OSError(str(error))) from error
 
 
 class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -223,11 +225,11 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
             if kwargs or not self.data_path.exists():
                 tfds.disable_progress_bar()
                 folder = Path(self.data_path).parent
-                with _only_process(folder), doing("preparing", folder):
+                with _only_process(folder, Path(self.data_dir_root) / "downloads"), doing("preparing", folder):
                     super().download_and_prepare(**kwargs)
         except OSError as error:
             raise InputError(
-                f"cannot prepare {self.info.full_name} in {self.data_dir}: {error}; another folder can be "
+                f"cannot prepare {self.info.full_name} in {self.data_dir}: {reason(error)}; another folder can be "
                 "named with prepared_dir"
             ) from error
         if not self.info.splits and (self.data_path / "dataset_info.json").exists():  # prepared by another process
@@ -242,8 +244,12 @@ class ConversationBuilder(tfds.core.ShardBasedBuilder, skip_registration=True): 
 
 
 @contextlib.contextmanager
-def _only_process(folder: Path) -> Iterator[None]:
-    """Holds the lock of the folder of one config, and clears away what a killed process left there."""
+def _only_process(folder: Path, downloads: Path) -> Iterator[None]:
+    """Holds the lock of the folder of one config, and clears away what a killed process left there.
+
+    Where the block fails, nothing is left of what TFDS makes before there are data: the folder of its downloads, which
+    is empty, and what it notes of a data set that is not there.
+    """
     lock = FolderLock(folder)
     lock.acquire(wait=True)
     try:
@@ -251,6 +257,10 @@ def _only_process(folder: Path) -> Iterator[None]:
             shutil.rmtree(left)
         yield
     except BaseException:
+        remove_empty([downloads / "extracted", downloads])
+        with contextlib.suppress(OSError):
+            if {path.name for path in folder.parent.iterdir()} == {folder.name, ".config"}:
+                shutil.rmtree(folder.parent / ".config")
         lock.release_without_trace(lambda path: path.name.startswith("incomplete."))
         raise
     finally:

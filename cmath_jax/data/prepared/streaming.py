@@ -138,7 +138,7 @@ def stream(
         rows_s = [rows_of_group(table.length_b, group, shape.rows) for group in groups[start : start + steps]]
         return table.chunk(rows_s, steps, shape, share)
 
-    numbers = grain.MapDataset.range(-(-(batches.steps - first) // steps))
+    numbers = grain.MapDataset.range(-(-(batches.steps_of(epoch) - first) // steps))
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=AHEAD)
     with closing(iter(numbers.map(chunk).to_iter_dataset(options))) as chunks:
         yield from chunks
@@ -165,21 +165,22 @@ def epoch_plans(
     step `first` on.
 
     Args:
-      epochs: of each seed.
+      epochs: of each seed; all of them have equally many steps.
       share: as for `stream`.
     """
     orders = [(replace(batches, seed=seed), epoch) for seed, epoch in zip(seeds, epochs, strict=True)]
+    (end,) = {batches.steps_of(epoch) for epoch in epochs}
     slots = max(order.slots(epoch) for order, epoch in orders)
     if not isinstance(batches.table, StreamedTable):
-        yield range(batches.steps), [order.plan(epoch, slots) for order, epoch in orders]
+        yield range(end), [order.plan(epoch, slots) for order, epoch in orders]
         return
     steps = chunk_steps(batches)
     with ExitStack() as stack:
         streams = [
             stack.enter_context(closing(stream(order, epoch, first, slots, steps, share))) for order, epoch in orders
         ]
-        for start, chunks in zip(range(first, batches.steps, steps), zip(*streams, strict=True), strict=True):
-            yield range(start, min(start + steps, batches.steps)), list(chunks)
+        for start, chunks in zip(range(first, end, steps), zip(*streams, strict=True), strict=True):
+            yield range(start, min(start + steps, end)), list(chunks)
 
 
 def one_ahead(items: Iterator[Item]) -> Generator[Item]:

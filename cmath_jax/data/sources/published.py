@@ -12,6 +12,7 @@ from cmath_jax.data.sources import counts, values
 from cmath_jax.data.sources.layouts import TEXTS, FeatureFile, first_utterance, recognize
 from cmath_jax.errors import InputError
 
+_TEXTS_OF = {"text0": TEXTS, **{slot: (slot,) for slot in TEXTS}}  # by the option text_layer
 PUBLISHED12 = (  # the validation dialogues of the IEMOCAP release of TelME, 647 utterances
     *("Ses01M_impro01", "Ses01M_script03_1", "Ses02F_impro02", "Ses02F_impro07", "Ses02M_script01_2", "Ses03F_impro01"),
     *("Ses03M_impro02", "Ses03M_impro08a", "Ses03M_script02_2", "Ses03M_script03_2", "Ses04F_impro07"),
@@ -28,7 +29,7 @@ def read_published(
     Args:
       paths: one file with the three modalities, or two in any order, one of them text-only (layouts G and H).
       dataset: `meld`, `iemocap` or `iemocap4`; inferred from the content where None.
-      text_layer: 1 to 4, which of the layers of RoBERTa to read; 1 is its last.
+      text_layer: 1 to 4, which of the layers of RoBERTa to read; 1 is its last; 0 reads all four, side by side.
       check_counts: `error` or `warn`: what to do when conversations, utterances or classes are not as many as
         published.
 
@@ -36,11 +37,11 @@ def read_published(
       InputError: an option or a file cannot be used; the message names the file and, for a defect inside it, the
         conversation, the utterance and the modality.
     """
-    text = f"text{text_layer}"
+    texts = _TEXTS_OF.get(f"text{text_layer}")  # True and 1.0 are no layers
     if dataset not in (None, *counts.COUNTS):
         raise InputError(f"dataset is {dataset!r}; it can be {', '.join(counts.COUNTS)}")
-    if text not in TEXTS:
-        raise InputError(f"text_layer is {text_layer!r}; it can be 1, 2, 3 or 4")
+    if texts is None:
+        raise InputError(f"text_layer is {text_layer!r}; it can be 1, 2, 3 or 4, or 0 for all four")
     if check_counts not in counts.COUNT_CHECKS:
         raise InputError(f"check_counts is {check_counts!r}; it can be {' or '.join(counts.COUNT_CHECKS)}")
     if len(paths) not in (1, 2):
@@ -52,7 +53,7 @@ def read_published(
     found = file.layout.dataset
     if dataset and (dataset == "meld") != (found == "meld"):
         raise InputError(f"{file.path}: dataset is {dataset!r}, but the content is that of {found!r}")
-    corpus = _corpus(file, dataset or found, text)
+    corpus = _corpus(file, dataset or found, texts)
     counts.check_counts(file.path, corpus.name, corpus.classes, counts.labels_of(corpus), check_counts)
     return corpus
 
@@ -139,11 +140,13 @@ def _combine(files: Sequence[FeatureFile]) -> FeatureFile:
     return FeatureFile(f"{one.path} + {two.path}", f"{one.source} + {two.source}", two.layout, slots, published)
 
 
-def _corpus(file: FeatureFile, dataset: str, text: str) -> Corpus:
-    slots = {"t": text, "a": "audio", "v": "visual"}
-    for m, slot in slots.items():
-        if not file.slots.get(slot):
-            raise InputError(f"{file.path}: it has no {MODALITIES[m]} features in {slot}")
+def _corpus(file: FeatureFile, dataset: str, texts: tuple[str, ...]) -> Corpus:
+    slots = {"t": texts, "a": ("audio",), "v": ("visual",)}
+    for m, names in slots.items():
+        for slot in names:
+            if not file.slots.get(slot):
+                other = "; text_layer=1 reads text1 alone" if len(names) > 1 and slot != TEXTS[0] else ""
+                raise InputError(f"{file.path}: it has no {MODALITIES[m]} features in {slot}{other}")
     ids = _split_ids(file, dataset)
     speakers = len(first_utterance(file.slots["speakers"])) if dataset == "meld" else 2
     splits = {split: [_conversation(file, id, slots, dataset, speakers) for id in ids[split]] for split in SPLITS}
@@ -193,9 +196,9 @@ def _split_ids(file: FeatureFile, dataset: str) -> dict[str, list[Any]]:
 
 
 def _conversation(
-    file: FeatureFile, id: int | str, slots: Mapping[str, str], dataset: str, speakers: int
+    file: FeatureFile, id: int | str, slots: Mapping[str, tuple[str, ...]], dataset: str, speakers: int
 ) -> Conversation:
-    """Makes one conversation; `slots` says in which slot each modality is."""
+    """Makes one conversation; `slots` says in which slots each modality is, side by side."""
     where = f"{file.path}: conversation {id!r}"
 
     def read(slot: str) -> Any:
@@ -208,10 +211,23 @@ def _conversation(
     for utterance, label in enumerate(labels):
         if not 0 <= label <= last:
             raise InputError(f"{where}, utterance {utterance}: label {label} is not one of 0..{last}")
-    features = {m: values.features(read(slot), where, MODALITIES[m]) for m, slot in slots.items()}
+    features = {
+        m: _side_by_side({slot: values.features(read(slot), where, MODALITIES[m]) for slot in names}, where)
+        for m, names in slots.items()
+    }
     who = read("speakers")
     speakers_n = values.one_hot(who, where, speakers) if dataset == "meld" else values.letters(who, where)
     texts = {
         name: values.words(read(name), where, name) for name in ("utterance_ids", "sentences") if name in file.slots
     }
     return Conversation(str(id), features, speakers_n, np.array(labels, np.int32), **texts)
+
+
+def _side_by_side(features: Mapping[str, np.ndarray], where: str) -> np.ndarray:
+    """Joins the features of slots that have equally many utterances of equally many numbers."""
+    (first, x_nd), *others = features.items()
+    for slot, y_nd in others:
+        if y_nd.shape != x_nd.shape:
+            sizes = " and ".join(f"{len(z_nd)} of {z_nd.shape[1]} numbers" for z_nd in (x_nd, y_nd))
+            raise InputError(f"{where}: {first} and {slot} do not belong together: their utterances are {sizes}")
+    return np.concatenate([*features.values()], axis=1) if others else x_nd

@@ -16,6 +16,7 @@ from cmath_jax.data.sources.class_names import doubtful_classes
 from cmath_jax.data.sources.own import OwnTranscripts, feature_paths, read_folder, read_own
 from cmath_jax.data.sources.published import draw_validation, read_published
 from cmath_jax.data.sources.recordings import recordings_line
+from cmath_jax.data.sources.speaker_names import doubtful_speakers
 from cmath_jax.errors import InputError, InputWarning
 
 LONG = 5  # words; a shorter text occurs again by chance
@@ -165,7 +166,8 @@ def _repeated(splits: Mapping[str, Sequence[Conversation]]) -> Iterator[str]:
 
 
 def _doubts(own: OwnTranscripts) -> Iterator[str]:
-    yield from (f"warning: {doubt}" for doubt in doubtful_classes(own.classes, own.labels()))
+    doubts = (*doubtful_classes(own.classes, own.labels()), *doubtful_speakers(own.transcripts))
+    yield from (f"warning: {doubt}" for doubt in doubts)
 
 
 def _strangers(folder: Path) -> Iterator[str]:

@@ -25,7 +25,7 @@ def convert(
     Args:
       source: a published file, a folder with MELD's CSV files, or a folder of conversations.
       clips: the recordings of MELD.Raw, for MELD's CSV files.
-      text_layer: which text of a published file that has four.
+      text_layer: which text of a published file that has four; 0 for all of them, side by side.
       check_counts: `warn` accepts what bears the name of a known data set and has not its counts.
 
     Raises:

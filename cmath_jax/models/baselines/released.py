@@ -26,6 +26,7 @@ from cmath_jax.data.corpus import Sizes
 from cmath_jax.data.packing import Shape
 from cmath_jax.errors import InputError, doing, not_one_of, require
 from cmath_jax.io.command import Parser, answer, tell
+from cmath_jax.models.baselines.state_dict import read_state_dict
 from cmath_jax.models.baselines.vectors import Vectors, read_vectors
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
 from cmath_jax.models.options import MODELS
@@ -134,6 +135,21 @@ def convert(
     return Converted(model, chosen, params, tuple(left), standardization)
 
 
+def load(name: str, path: Path, sizes: Sizes, options: Mapping[str, Any] | None = None) -> Converted:
+    """Loads a state dict of released code, a file of torch.save, into our model, which computes in float32.
+
+    Args:
+      name: of the released model, in any spelling.
+      sizes: classes and speakers of the data that it was trained on; a `Corpus` has them.
+      options: as for `convert`.
+
+    Raises:
+      InputError: for a file that is no state dict, or one of another model.
+    """
+    weights = Weights(read_state_dict(path), len(sizes.classes), sizes.speakers)
+    return convert(name, weights, sizes, options, "float32")
+
+
 def compare(name: str, vectors: Vectors, options: Mapping[str, Any] | None = None) -> tuple[Converted, Deviations]:
     """Compares what our model computes in float64 with test vectors. Raises InputError for vectors of another model.
 
@@ -222,6 +238,11 @@ def _command(arguments: Sequence[str] | None) -> int:
     parser.add_argument("name", metavar="NAME", help="a released model, such as MMGCN")
     parser.add_argument("file", metavar="FILE", type=Path, help="test vectors, a .npz file")
     given = parser.parse_args(arguments)
+    require(
+        given.file.suffix not in (".pt", ".pth", ".bin"),
+        f"{given.file}: a state dict holds nothing to compare with; `released.load` makes a model of it "
+        "(docs/baselines.md)",
+    )
     with doing("reading", given.file):
         vectors = read_vectors(given.file)
     converted, found = compare(given.name, vectors)

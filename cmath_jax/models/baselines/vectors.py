@@ -78,6 +78,8 @@ def read_vectors(path: Path) -> Vectors:
     require(bool(parameters), f"{path}: has no parameters, whose names begin with {prefixes[0]}")
     lengths = [len(x_nc) == len(each) for x_nc, each in zip(log_probabilities, conversations, strict=True)]
     require(all(lengths), f"{path}: log-probabilities and labels of a conversation are not equally many")
+    shapes = [{m: x_nd.shape[1] for m, x_nd in each.features.items()} for each in conversations]
+    require(all(each == shapes[0] for each in shapes), f"{path}: conversations differ in how many features they have")
     most = max(int(each.speakers.max(initial=0)) for each in conversations) + 1
     return Vectors(
         conversations=conversations,

@@ -9,14 +9,38 @@ from dataclasses import fields
 from typing import Any
 
 from cmath_jax.errors import InputError, not_one_of, require
+from cmath_jax.models.options.adaign import AdaIGNOptions
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
+from cmath_jax.models.options.cmcf_srnet import CMCFSRNetOptions
+from cmath_jax.models.options.ctnet import CTNetOptions
+from cmath_jax.models.options.dialogue_gcn import DialogueGCNOptions
+from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
+from cmath_jax.models.options.graphsmile import GraphSmileOptions
+from cmath_jax.models.options.m3net import M3NETOptions
 from cmath_jax.models.options.mm_dfn import MMDFNOptions
 from cmath_jax.models.options.mmgcn import MMGCNOptions
+from cmath_jax.models.options.multidag import MultiDAGOptions
+from cmath_jax.models.options.scmm import SCMMOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
 MODELS: dict[str, type[ModelOptions]] = {
-    kind.name: kind for kind in (CMATHOptions, SDTOptions, MMGCNOptions, MMDFNOptions)
+    kind.name: kind
+    for kind in (
+        CMATHOptions,
+        DialogueRNNOptions,
+        DialogueGCNOptions,
+        MMGCNOptions,
+        CTNetOptions,
+        MMDFNOptions,
+        SCMMOptions,
+        CMCFSRNetOptions,
+        MultiDAGOptions,
+        SDTOptions,
+        M3NETOptions,
+        GraphSmileOptions,
+        AdaIGNOptions,
+    )
 }
 
 
@@ -31,7 +55,7 @@ def recipe_options(recipe: str, model: object, dataset: str) -> dict[str, Any]:
     """Returns the options that a recipe sets for a model on a data set, by their dotted names.
 
     Raises:
-      InputError: if the model has no such recipe, or the recipe nothing for the data set.
+      InputError: if the model has no such recipe, or its authors have none for the data set.
     """
     recipes = model_named(model).recipes
     if recipe not in recipes:
@@ -39,7 +63,7 @@ def recipe_options(recipe: str, model: object, dataset: str) -> dict[str, Any]:
     by_dataset = recipes[recipe]
     known = [name for name in by_dataset if name]
     require(
-        recipe == "shared" or dataset in known,
+        recipe != "released" or dataset in known,
         f"recipe={recipe}: {model} has one for dataset={' and dataset='.join(known)}, not for dataset={dataset}; leave "
         "the recipe out, and set options by yourself",
     )

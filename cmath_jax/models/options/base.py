@@ -9,6 +9,7 @@ from cmath_jax.errors import require
 from cmath_jax.io.roles import HYPER, Role, option
 
 Recipes = Mapping[str, Mapping[str, Mapping[str, Any]]]  # recipe -> data set, or "" for all -> options, by dotted names
+STYLE = "-style"
 # What the released recipes have in common: nothing of ours around the optimizer, and the features as they are.
 RELEASED = {
     "data.standardize": False,
@@ -27,16 +28,22 @@ class ModelOptions:
     """Options of every model. The options of a model, but for its name, are the attributes of its module.
 
     Attributes:
+      title: what people call it; of a model that follows a paper without public code it ends in `STYLE`.
       module: of the Flax module, `package.file:Class`. Its other attributes are `classes`, `speakers`, `modalities`,
         `dtype`, and those of `facts`; it is called with (batch, train=..., dropout=...) and returns `Outputs`.
       recipes: what `--config.recipe` sets, by data set: `released` has the numbers of the model's authors, `shared`
-        what the model needs where all models are trained alike, such as the weights of its loss.
+        what the model needs where all models are trained alike, such as the weights of its loss; `style`, in place of
+        `released`, numbers that we chose where the authors' are not known. `released` is for the data sets that it
+        names, the others are for all.
       bidirectional: what of the model hears the future, so that it cannot be causal; "" for a model that can.
+      policies: whether it has policies, parameters whose names end in `_policy`, for `optim.policy_rate`.
     """
 
+    title: ClassVar[str]
     module: ClassVar[str]
     recipes: ClassVar[Recipes] = {}
     bidirectional: ClassVar[str] = ""
+    policies: ClassVar[bool] = False
 
     name: str = field(default="", init=False)
     width: int = 400  # d of the paper

@@ -13,6 +13,7 @@ INJECTIONS = ("attention", "block", "nothing")
 class CMATHOptions(TransformerOptions):
     """CMATH, the model of the paper."""
 
+    title: ClassVar[str] = "CMATH"
     module: ClassVar[str] = "cmath_jax.models.cmath:CMATH"
     recipes: ClassVar[Recipes] = {"shared": {}}
 

@@ -8,7 +8,7 @@ from cmath_jax.models.options.base import ModelOptions
 
 @dataclass(frozen=True)
 class DeepGraphOptions(ModelOptions):
-    """Options of MMGCN and MM-DFN. Half of the width is that of each direction of the recurrent layers."""
+    """Options of MMGCN, MM-DFN and AdaIGN. Half of the width is that of each direction of the recurrent layers."""
 
     graph_width: int = 100  # of the graph's layers
     layers: int = 64  # of the graph

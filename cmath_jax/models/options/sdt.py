@@ -13,6 +13,7 @@ GATES = ("learned", "identity")
 class SDTOptions(TransformerOptions):
     """SDT (Ma et al. 2024), a baseline."""
 
+    title: ClassVar[str] = "SDT"
     module: ClassVar[str] = "cmath_jax.models.baselines.sdt:SDT"
     recipes: ClassVar[Recipes] = {
         "shared": {

@@ -18,8 +18,17 @@ from cmath_jax.models.registry import make_model
 SMALL: dict[str, dict[str, Any]] = {
     "cmath": {"width": 8, "heads": 2},
     "sdt": {"width": 8, "heads": 2},
+    "ctnet": {"width": 8, "heads": 2, "speaker_width": 3},
+    "scmm": {"width": 8, "heads": 2},
+    "cmcf_srnet": {"width": 8, "heads": 2, "local_window": 2, "local_layers": 2, "graph_window": 3},
     "mmgcn": {"width": 8, "graph_width": 6, "layers": 3},
     "mm_dfn": {"width": 8, "graph_width": 6, "layers": 3},
+    "dialogue_rnn": {"width": 8, "party_width": 6, "emotion_width": 5, "hidden_width": 7},
+    "dialogue_gcn": {"width": 8, "relation_width": 6, "graph_width": 5, "hidden_width": 7, "past": 2, "future": 1},
+    "multidag": {"width": 8, "layers": 2},
+    "m3net": {"width": 8, "graph_width": 8, "layers": 2, "frequency_layers": 2},
+    "graphsmile": {"width": 8, "layers_tv": 2, "layers_ta": 1, "layers_va": 3, "past": 3, "future": 2},
+    "adaign": {"width": 8, "graph_width": 6, "layers": 3, "text_width": 5, "policy_rows": 6},
 }
 
 

@@ -1,0 +1,401 @@
+"""AdaIGN: adaptive interactive graphs (Tu et al., 2024), in their equations; see docs/baselines.md.
+
+Shapes: m modalities; r rows, l slots of a row (q the slot that hears, k the one that is heard), d width; g policies; c
+classes, and the two choices of a policy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from cmath_jax.data.batches import Batch
+from cmath_jax.data.corpus import MODALITIES
+from cmath_jax.errors import require
+from cmath_jax.models.baselines.deep_graph import DeepGraphLayers, angular_graph, is_node, normalized
+from cmath_jax.models.baselines.parties import party_context
+from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
+from cmath_jax.models.draws import random_bits, standard_logistic
+from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, accurate
+from cmath_jax.models.outputs import Outputs, Term
+from cmath_jax.models.recurrent import Recurrent
+
+ALPHA = 0.2  # how much of its first layer each layer of the graph keeps
+SHARE = {"t": 0.8, "a": 0.1, "v": 0.1}  # of a modality in what the classifier reads
+
+
+@flax.struct.dataclass
+class Policies:
+    """The policies of a batch: each a probability, and the logits from which it comes.
+
+    Attributes:
+      samples: m -> [r, l], how much of what is said in modality m is taken; without text where nothing depends on it.
+      contexts: m -> [r, l], how much is heard of the own speaker, and not of the others.
+      mix: a scalar, how much the graph without policies weighs.
+      sample_logits, context_logits: m -> [r, l, c].
+      mix_logits_c: see above.
+    """
+
+    samples: Mapping[str, jax.Array]
+    contexts: Mapping[str, jax.Array]
+    mix: jax.Array
+    sample_logits: Mapping[str, jax.Array]
+    context_logits: Mapping[str, jax.Array]
+    mix_logits_c: jax.Array
+
+
+class PolicyTables(nn.Module):
+    """The tables of policies: two logits for each place in a conversation, counted from its last utterance.
+
+    A policy is softmax(logits / temperature), class 0; in training with Gumbel noise on the logits, of which only the
+    difference matters. Utterances farther from the end than the table reaches have its first row.
+
+    Attributes:
+      sampled, modalities: which modalities have a policy of samples, and which one of contexts.
+      rows: places that have their own policy.
+      temperature: of the softmax.
+      forced: see `AdaIGN`.
+    """
+
+    sampled: Sequence[str]
+    modalities: Sequence[str]
+    rows: int
+    temperature: float
+    forced: Mapping[str, np.ndarray] | None
+
+    @nn.compact
+    def __call__(self, context: Context) -> Policies:
+        names = [f"sample_{m}" for m in self.sampled] + [f"context_{m}" for m in self.modalities]
+        normal = nn.initializers.normal(0.1)
+        tables = [
+            self.param(f"{kind}_policy", normal, (len(of), self.rows, 2), jnp.float32)
+            for kind, of in (("sample", self.sampled), ("context", self.modalities))
+            if of
+        ]
+        table_glc = jnp.concatenate(tables)
+        mix_logits_c = self.param("mix_policy", normal, (2,), jnp.float32)
+
+        same_rqk = context.segment_rl[:, :, None] == context.segment_rl[:, None, :]
+        from_end_rl = same_rqk.sum(-1) - 1 - context.position_rl
+        row_rl = jnp.maximum(self.rows - 1 - from_end_rl, 0)
+        # A product with one-hot rows, as exact: the gradient of a look-up adds up in any order on a GPU.
+        one_hot_rlx = jax.nn.one_hot(row_rl, self.rows, dtype=table_glc.dtype)
+        logits_grlc = jnp.einsum("rlx,gxc->grlc", one_hot_rlx, table_glc, precision="highest")
+
+        difference_grl = logits_grlc[..., 0] - logits_grlc[..., 1]
+        mix_difference = mix_logits_c[0] - mix_logits_c[1]
+        if context.train:
+            rng_key = self.make_rng("noise")
+            policy_grl = jnp.arange(len(names))[:, None, None]
+            difference_grl += standard_logistic(random_bits(rng_key, policy_grl, context.utterance_rl[None]))
+            mix_difference += standard_logistic(random_bits(rng_key, jnp.uint32(len(names))))
+        probability_grl = nn.sigmoid(difference_grl / self.temperature)
+        policies, logits = dict(zip(names, probability_grl, strict=True)), dict(zip(names, logits_grlc, strict=True))
+        for name, forced_n in (self.forced or {}).items():
+            policies[name] = jnp.where(jnp.asarray(forced_n)[context.utterance_rl], 1.0, policies[name])
+        return Policies(
+            samples={m: policies[f"sample_{m}"] for m in self.sampled},
+            contexts={m: policies[f"context_{m}"] for m in self.modalities},
+            mix=nn.sigmoid(mix_difference / self.temperature),
+            sample_logits={m: logits[f"sample_{m}"] for m in self.sampled},
+            context_logits={m: logits[f"context_{m}"] for m in self.modalities},
+            mix_logits_c=mix_logits_c,
+        )
+
+
+def policy_losses(policies: Policies, context: Context) -> dict[str, jax.Array]:
+    """Returns the losses of the policies by their names, [r, l]; their means over utterances are the losses.
+
+    CE_k is the cross-entropy of the logits x with choice k; D(x, y) = (t + 1) |x_0 - y_0| at place t from 0, whose mean
+    over a conversation is the sum of |x_0 - y_0| weighed by (t + 1) / n.
+    """
+    place_rl = (context.position_rl + 1).astype(jnp.float32)
+
+    def total(values: Sequence[jax.Array]) -> jax.Array:
+        return sum(values, jnp.zeros(place_rl.shape))
+
+    def entropy(logits: Sequence[jax.Array], choice: int) -> jax.Array:
+        return total([-nn.log_softmax(x)[..., choice] for x in logits])
+
+    def distance(x_rlc: jax.Array, y_rlc: jax.Array) -> jax.Array:
+        return place_rl * jnp.abs(x_rlc[..., 0] - y_rlc[..., 0])
+
+    samples = policies.sample_logits
+    text = [samples[m] for m in samples if m == "t"]
+    others = [samples[m] for m in samples if m != "t"]
+    contexts, mix = [*policies.context_logits.values()], [policies.mix_logits_c[None, None]]
+    alike = [distance(x, y) for x in text for y in others] + [distance(*pair) for pair in combinations(contexts, 2)]
+    return {
+        "importance": entropy(text + contexts, 0) + total(alike),
+        "not_importance": entropy(text + contexts, 1),
+        "hamming": entropy(others + mix, 0) + total([distance(*pair) for pair in combinations(others, 2)]),
+        "sparsity": entropy(others + mix, 1),
+    }
+
+
+class Graphs(nn.Module):
+    """The two graphs, the one without policies and the one by them: their nodes, and what those hear; g is 2.
+
+    Attributes:
+      width, graph_width, layers, speakers, modalities, dtype: see `AdaIGN`.
+      party_weights: m -> how much the context of a speaker weighs.
+      party_padding: see `models.options.adaign`.
+    """
+
+    width: int
+    graph_width: int
+    layers: int
+    speakers: int
+    modalities: Sequence[str]
+    party_weights: Mapping[str, float]
+    party_padding: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, features: Mapping[str, jax.Array], speaker_rl: jax.Array, policies: Policies, context: Context
+    ) -> tuple[jax.Array, jax.Array]:
+        """Computes the nodes [g, m, r, l, d], and what they have heard, [g, m, r, l, d] of another d."""
+        node_mrl = jnp.broadcast_to(is_node(context), (len(self.modalities), *speaker_rl.shape))
+        each: dict[str, Any] = {"variable_axes": {"params": 0}, "split_rngs": {"params": True, "dropout": True}}
+
+        def only_nodes(x_gmrld: jax.Array) -> jax.Array:
+            return jnp.where(node_mrl[None, ..., None], x_gmrld, jnp.zeros((), self.dtype))
+
+        # Of the first graph all policies are 1; text is taken as a whole in both: its policy is that of its party.
+        one_rl = jnp.ones(speaker_rl.shape)
+        taken = {
+            m: jnp.stack([one_rl, policies.samples.get(m, one_rl)])[..., None].astype(self.dtype)
+            for m in self.modalities
+        }
+        linear = []
+        for m in self.modalities:
+            x_grld = (1 if m == "t" else taken[m]) * jnp.broadcast_to(features[m], (2, *features[m].shape))
+            linear.append(Dense((self.width,), (2,), dtype=self.dtype, uniform=True, name=f"linear_{m}")(x_grld))
+        u_gmrld = only_nodes(jnp.stack(linear, axis=1))
+        nodes = dict(zip(self.modalities, jnp.unstack(u_gmrld, axis=1), strict=True))
+        recurrent = ("gru", self.width // 2, 2, 2, self.dtype)
+        if "t" in nodes:
+            each_recurrent = nn.vmap(Recurrent, in_axes=(0, None), **each)
+            nodes["t"] = each_recurrent(*recurrent, name="text_context")(nodes["t"], context)
+        told = [i for i, m in enumerate(self.modalities) if self.party_weights[m]]
+        if told:
+            party = Recurrent(*recurrent, name="party_context")
+            said_gmrld = u_gmrld[:, np.array(told)]
+            said_xrld = said_gmrld.reshape(-1, *said_gmrld.shape[2:])
+            heard_xrld = party_context(party, said_xrld, speaker_rl, context, self.speakers, self.party_padding)
+            for i, heard_grld in zip(told, jnp.unstack(heard_xrld.reshape(said_gmrld.shape), axis=1), strict=True):
+                m = self.modalities[i]
+                nodes[m] += self.party_weights[m] * taken[m] * heard_grld
+        x_gmrld = only_nodes(jnp.stack([*nodes.values()], axis=1))
+
+        # A node hears of its modality what was said up to it, and of its utterance all.
+        graph = jax.vmap(lambda x_mrld: angular_graph(x_mrld, replace(context, causal=True)))(x_gmrld)
+        own_rqk = speaker_rl[:, :, None] == speaker_rl[:, None, :]
+        context_mrql = jnp.stack([policies.contexts[m] for m in self.modalities])[..., None]
+        share_mrqk = jnp.where(own_rqk[None], context_mrql, 1 - context_mrql)
+        share_gmrqk = jnp.stack([jnp.ones_like(share_mrqk), share_mrqk])
+        graph = jax.vmap(normalized)(replace(graph, own_mrqk=graph.own_mrqk * share_gmrqk))
+        each_layers = nn.vmap(DeepGraphLayers, in_axes=(0, 0, None), **each)
+        layers = each_layers(self.graph_width, self.layers, ALPHA, False, self.dtype, name="layers")
+        return x_gmrld, only_nodes(layers(Dropout()(x_gmrld, context), graph, context))
+
+
+class AdaIGN(nn.Module):
+    """The whole model. `AdaIGN(...).apply(variables, batch, train=False)` returns `Outputs`.
+
+    Its fusion has no noise: mean and sample are what the classifier reads, the deviation is 0. `terms` are the losses
+    of the policies. Training draws from the rng keys `dropout` and `noise`.
+
+    Attributes:
+      classes: number of emotions C.
+      speakers: number of speaker indices.
+      modalities: which of t, a, v take part; a modality that is left out has no parameters.
+      dtype: of the computation; parameters are float32.
+      causal: False; the GRUs hear both ways.
+      forced: policy, such as sample_a or context_t -> bool [n], for which utterances of a split it is 1 all the same.
+        The released code knows them from seven other models, which are not public.
+      The others: see `models.options.adaign`.
+    """
+
+    classes: int
+    speakers: int
+    modalities: str
+    dtype: jnp.dtype
+    width: int
+    dropout: float
+    causal: bool
+    graph_width: int
+    layers: int
+    text_width: int
+    audio_width: int
+    visual_width: int
+    text_layers: int
+    party_text: float
+    party_audio: float
+    party_visual: float
+    party_padding: bool
+    policy_rows: int
+    temperature: float
+    importance: float
+    not_importance: float
+    hamming: float
+    sparsity: float
+    forced: Mapping[str, np.ndarray] | None = None
+
+    @nn.compact
+    def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
+        """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
+        present = [m for m in MODALITIES if m in self.modalities]
+        rate = self.dropout if dropout is None else dropout
+        context = Context.of(batch, present, dropout=rate, train=train, causal=False)
+        party_weights = {"t": self.party_text, "a": self.party_audio, "v": self.party_visual}
+        # The policy of samples of text has a use only where the context of its speaker, or a loss, depends on it.
+        text_sampled = any((self.party_text, self.importance, self.not_importance))
+        sampled = [m for m in present if m != "t" or text_sampled]
+        tables = PolicyTables(sampled, present, self.policy_rows, self.temperature, self.forced, name="policies")
+        policies = tables(context)
+
+        graphs = Graphs(
+            self.width,
+            self.graph_width,
+            self.layers,
+            self.speakers,
+            present,
+            party_weights,
+            self.party_padding,
+            self.dtype,
+            name="graphs",
+        )
+        x_gmrld, heard_gmrld = graphs(self._read(batch, present), batch.speaker_rl, policies, context)
+        mix = policies.mix.astype(self.dtype)
+        z_mrld = mix * heard_gmrld[0] + (1 - mix) * heard_gmrld[1]
+        parts = [SHARE[m] * y_rld for y_mrld in (z_mrld, x_gmrld[0]) for m, y_rld in zip(present, y_mrld, strict=True)]
+        fused_rld = nn.relu(jnp.concatenate(parts, axis=-1))
+        classifier = Dense((self.classes,), dtype=self.dtype, uniform=True, name="classifier")
+        mean_rld = accurate(fused_rld)
+        return Outputs(
+            logits_rlc=accurate(classifier(Dropout()(fused_rld, context))),
+            modality_logits={},
+            mean_rld=mean_rld,
+            deviation_rld=jnp.zeros_like(mean_rld),
+            sample_rld=mean_rld,
+            augmented={},
+            reconstructions={},
+            gates={},
+            terms=self._terms(policies, context),
+        )
+
+    def _read(self, batch: Batch, present: Sequence[str]) -> dict[str, jax.Array]:
+        """Returns m -> [r, l, d]: of text the mean over its normalized layers."""
+        widths = {"t": self.text_width, "a": self.audio_width, "v": self.visual_width}
+        features = {}
+        for m in present:
+            x_rld, layers = batch.features[m], self.text_layers
+            width = x_rld.shape[-1]
+            dense = Dense((widths[m] or width,), dtype=self.dtype, uniform=True, name=f"input_{m}")
+            if m == "t":
+                require(width % layers == 0, f"model.text_layers={layers} does not divide {width} features of text")
+                y_grld = dense(jnp.stack(jnp.split(x_rld, layers, axis=-1)))
+                normed_grld = LayerNorm((layers,), self.dtype, 1e-5, name="norm_t")(y_grld)
+                features[m] = accurate(normed_grld).mean(0).astype(self.dtype)
+            else:
+                features[m] = dense(x_rld)
+        return features
+
+    def _terms(self, policies: Policies, context: Context) -> dict[str, Term]:
+        """Returns the losses of the policies that have a weight."""
+        weights = {name: getattr(self, name) for name in ("importance", "not_importance", "hamming", "sparsity")}
+        filled_rl = context.segment_rl != 0
+        count_rl = filled_rl.astype(jnp.float32)
+        return {
+            name: Term(jnp.where(filled_rl, weights[name] * value_rl, 0.0), count_rl)
+            for name, value_rl in policy_losses(policies, context).items()
+            if weights[name]
+        }
+
+
+def released_options(weights: Weights) -> dict[str, Any]:
+    """Returns the options that released parameters fit. Nothing says how much the contexts of speakers weigh."""
+    parties = "rnn_parties.weight_ih_l0" in weights
+    return {
+        "width": len(weights["linear_a.bias"]),
+        "graph_width": len(weights[f"{GRAPHS[0]}.fcs.0.bias"]),
+        "layers": weights.count(rf"{GRAPHS[0]}\.convs\.\d+\.weight"),
+        "text_width": len(weights["fc1.bias"]),
+        "audio_width": len(weights["fc2.bias"]),
+        "visual_width": len(weights["fc3.bias"]),
+        "text_layers": len(NORMS),
+        "policy_rows": len(weights["modal1_sample0_logits"]),
+        "party_text": 1.5 * parties,
+        "party_audio": 0.5 * parties,
+        "party_visual": 0.5 * parties,
+        "party_padding": parties,
+    }
+
+
+def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
+    """Returns our parameters. There the modalities come in the order audio, visual, text."""
+
+    def layers(name: str) -> Tree:
+        kernels = [weights[f"{name}.convs.{layer}.weight"] for layer in range(options["layers"])]
+        return {"input": weights.dense(f"{name}.fcs.0"), "kernel": np.stack(kernels)}
+
+    def tables(kind: str) -> np.ndarray:
+        return np.stack([weights[f"modal{'avt'.index(m) + 1}_{kind}0_logits"] for m in MODALITIES])
+
+    classifier = weights.dense("smax_fc")
+    width, graph_width = options["width"], options["graph_width"]
+    graph_a, graph_v, graph_t, a, v, t = np.split(
+        classifier["kernel"], np.cumsum([graph_width] * 3 + [width] * 2), axis=0
+    )
+    parties = {"party_context": weights.recurrent("rnn_parties")} if options["party_text"] else {}
+    return {
+        **{f"input_{m}": weights.dense(f"fc{i}") for i, m in enumerate("tav", start=1)},
+        "norm_t": stacked([weights.norm(name) for name in NORMS]),
+        "policies": {
+            "sample_policy": tables("sample"),
+            "context_policy": tables("context"),
+            "mix_policy": weights["modal_logits"][0],
+        },
+        "graphs": {
+            **{
+                f"linear_{m}": stacked([weights.dense(f"linear_{letter}{ending}") for ending in ("", "1")])
+                for m, letter in LETTERS.items()
+            },
+            "text_context": stacked([weights.recurrent(f"lstm_l{ending}") for ending in ("", "1")]),
+            "layers": stacked([layers(name) for name in GRAPHS]),
+            **parties,
+        },
+        "classifier": {**classifier, "kernel": np.concatenate([graph_t, graph_a, graph_v, t, a, v])},
+    }
+
+
+def released_constants(weights: Weights) -> dict[str, Any]:
+    """Returns the utterances whose policies are 1 all the same, as vectors have them."""
+    forced = {}
+    for kind, prefix in (("sample", "pos"), ("context", "pos_con")):
+        for m in MODALITIES:
+            names = [f"{prefix}_{m}_{k}" for k in range(len(weights.extra))]
+            if found := [weights.extra[name] for name in names if name in weights.extra]:
+                forced[f"{kind}_{m}"] = np.concatenate(found)
+    return {"forced": forced or None}
+
+
+LETTERS = {"t": "l", "a": "a", "v": "v"}
+NORMS = ("normLNa", "normLNb", "normLNc", "normLNd")
+GRAPHS = ("graph_model1.graph_net", "graph_model2.graph_net")
+RELEASED = {
+    "ADAIGN": Released(
+        released_options,
+        released_params,
+        dead=r"modal\d_(sample|context)[1-9]\d*_logits",  # of other slots of a batch
+        constants=released_constants,
+    )
+}

@@ -1,0 +1,374 @@
+"""AdaIGN against a second computation of its equations, and its policies: their noise, losses, rows and training."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every_model import Sizes, outputs_of, random_params, small_model
+from own_vectors import Parameters, write_vectors
+from samples import DIMS, conversations, losses_of, pack, tiny, unpack
+
+from cmath_jax.config import Config, LossConfig, override
+from cmath_jax.data.corpus import Conversation
+from cmath_jax.errors import InputError
+from cmath_jax.models.baselines.released import main
+from cmath_jax.models.options import recipe_options
+from cmath_jax.models.registry import make_model
+from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.trainer import Trainer
+
+WIDTH, GRAPH_WIDTH, LAYERS, ROWS, TEXT = 4, 3, 2, 4, 4  # TEXT: layers of a language model
+READ = {"l": 3, "a": 2, "v": 3}  # the widths of the layers that read the features
+PARTY_WEIGHTS = {"a": 0.5, "v": 0.5, "l": 1.5}
+LENGTHS = (3, 2, 1)
+LOSSES = ("importance", "not_importance", "hamming", "sparsity")
+
+
+# The second computation: one conversation at a time, float64, by the names and in the order (a, v, l) of released code.
+
+
+def linear(p: Parameters, name: str, x_nd: np.ndarray) -> np.ndarray:
+    result: np.ndarray = x_nd @ p[f"{name}.weight"].T + p[f"{name}.bias"]
+    return result
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    result: np.ndarray = 1 / (1 + np.exp(-x))
+    return result
+
+
+def gru(p: Parameters, name: str, x_xnd: np.ndarray) -> np.ndarray:
+    """Two layers, both directions, of several sequences x."""
+    for layer in (0, 1):
+        kernels = {
+            part: np.stack([p[f"{name}.{part}_l{layer}{way}"] for way in ("", "_reverse")])
+            for part in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
+        }
+        both = np.stack([x_xnd, x_xnd[:, ::-1]])  # [way, x, n, d]
+        inputs = np.split(both @ kernels["weight_ih"][:, None].mT + kernels["bias_ih"][:, None, None], 3, axis=-1)
+        h, states = np.zeros((2, len(x_xnd), WIDTH // 2)), []
+        for t in range(x_xnd.shape[1]):
+            of_state = np.split(h @ kernels["weight_hh"].mT + kernels["bias_hh"][:, None], 3, axis=-1)
+            reset, update = (sigmoid(inputs[gate][:, :, t] + of_state[gate]) for gate in (0, 1))
+            h = (1 - update) * np.tanh(inputs[2][:, :, t] + reset * of_state[2]) + update * h
+            states.append(h)
+        forth, back = np.stack(states, axis=2)
+        x_xnd = np.concatenate([forth, back[:, ::-1]], axis=-1)
+    return x_xnd
+
+
+def parties(p: Parameters, u: Mapping[str, np.ndarray], speaker_n: np.ndarray) -> dict[str, np.ndarray]:
+    """Of each modality and speaker the own utterances, and zeros behind them up to the length of the conversation."""
+    own = [np.flatnonzero(speaker_n == speaker) for speaker in sorted(set(speaker_n))]
+    padded = np.zeros((len(u), len(own), *u["l"].shape))
+    for i, u_nd in enumerate(u.values()):
+        for j, places in enumerate(own):
+            padded[i, j, : len(places)] = u_nd[places]
+    states = gru(p, "rnn_parties", padded.reshape(-1, *u["l"].shape)).reshape(padded.shape)
+    heard = np.zeros((len(u), *u["l"].shape))
+    for j, places in enumerate(own):
+        heard[:, places] = states[:, j, : len(places)]
+    return dict(zip(u, heard, strict=True))
+
+
+def graph(nodes: Sequence[np.ndarray], speaker_n: np.ndarray, contexts: Sequence[np.ndarray] | None) -> np.ndarray:
+    """The normalized weights between all 3 n nodes; None hears all speakers alike."""
+    n = len(speaker_n)
+    unit = [x_nd / np.linalg.norm(x_nd, axis=1, keepdims=True) for x_nd in nodes]
+    similar = [[1 - np.arccos(0.99999 * x_nd @ y_nd.T) / np.pi for y_nd in unit] for x_nd in unit]
+    blocks = [
+        [np.diag(np.diag(similar[i][j])) if i != j else np.tril(similar[i][j]) for j in range(3)] for i in range(3)
+    ]
+    if contexts is not None:
+        own_nn = speaker_n[:, None] == speaker_n[None, :]
+        for i, context_n in enumerate(contexts):
+            blocks[i][i] = blocks[i][i] * np.where(own_nn, context_n[:, None], 1 - context_n[:, None])
+    weights = np.block(blocks)
+    assert weights.shape == (3 * n, 3 * n)
+    degree = weights.sum(1)
+    result: np.ndarray = weights / np.sqrt(degree[:, None] * degree[None, :])
+    return result
+
+
+def convolved(p: Parameters, name: str, nodes: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    first = np.maximum(linear(p, f"{name}.fcs.0", np.concatenate(nodes)), 0)
+    h = first
+    for layer in range(LAYERS):
+        theta, heard = math.log(0.5 / (layer + 1) + 1), weights @ h
+        mixed = np.concatenate([heard, first], axis=1) @ p[f"{name}.convs.{layer}.weight"]
+        h = np.maximum(theta * mixed + (1 - theta) * (0.8 * heard + 0.2 * first), 0)
+    return residual(np.split(h, 3))
+
+
+def residual(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([share * x_nd for share, x_nd in zip((0.1, 0.1, 0.8), parts, strict=True)], axis=1)
+
+
+def policy(p: Parameters, name: str, n: int) -> np.ndarray:
+    """Of the places of a conversation of n utterances, from the last row up."""
+    logits = p[name][-n:] / 5
+    result: np.ndarray = np.exp(logits[:, 0]) / np.exp(logits).sum(1)
+    return result
+
+
+def forward(p: Parameters, talk: Conversation, forced: Mapping[str, np.ndarray], party: bool) -> np.ndarray:
+    n, speaker_n = len(talk), talk.speakers
+    samples, contexts = (
+        {m: policy(p, f"modal{i}_{kind}0_logits", n) for i, m in enumerate("avl", start=1)}
+        for kind in ("sample", "context")
+    )
+    contexts["a"] = np.where(forced[talk.id], 1.0, contexts["a"])
+    mix = policy(p, "modal_logits", 1)[0]
+    read = {"l": np.zeros((n, READ["l"])), "a": linear(p, "fc2", talk.features["a"])}
+    read["v"] = linear(p, "fc3", talk.features["v"])
+    for name, x_nd in zip("abcd", np.split(talk.features["t"], TEXT, axis=1), strict=True):
+        y_nd = linear(p, "fc1", x_nd)
+        normed_nd = (y_nd - y_nd.mean(1, keepdims=True)) / np.sqrt(y_nd.var(1, keepdims=True) + 1e-5)
+        read["l"] = read["l"] + (normed_nd * p[f"normLN{name}.weight"] + p[f"normLN{name}.bias"]) / TEXT
+
+    graphs = []
+    for ending, taken in (("", {m: np.ones(n) for m in "avl"}), ("1", samples)):
+        u = {m: linear(p, f"linear_{m}{ending}", taken[m][:, None] * read[m]) for m in "av"}
+        u["l"] = linear(p, f"linear_l{ending}", read["l"])
+        nodes = {**u, "l": gru(p, f"lstm_l{ending}", u["l"][None])[0]}
+        if party:
+            for m, heard_nd in parties(p, u, speaker_n).items():
+                nodes[m] = nodes[m] + PARTY_WEIGHTS[m] * taken[m][:, None] * heard_nd
+        graphs.append([nodes[m] for m in "avl"])
+    whole = convolved(p, "graph_model1.graph_net", graphs[0], graph(graphs[0], speaker_n, None))
+    weights = graph(graphs[1], speaker_n, [contexts[m] for m in "avl"])
+    chosen = convolved(p, "graph_model2.graph_net", graphs[1], weights)
+    z_nd = np.concatenate([mix * whole + (1 - mix) * chosen, residual(graphs[0])], axis=1)
+    logits_nc = linear(p, "smax_fc", np.maximum(z_nd, 0))
+    result: np.ndarray = logits_nc - np.log(np.exp(logits_nc).sum(1, keepdims=True))
+    return result
+
+
+def released_parameters(dims: Mapping[str, int], classes: int, party: bool) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    shapes: dict[str, tuple[int, ...]] = {"modal_logits": (1, 2)}
+    for i in (1, 2, 3):
+        # Slot 1 of a batch is dead.
+        shapes |= {f"modal{i}_{kind}{slot}_logits": (ROWS, 2) for kind in ("sample", "context") for slot in (0, 1)}
+    for i, (m, d) in enumerate((("l", dims["t"] // TEXT), ("a", dims["a"]), ("v", dims["v"])), start=1):
+        shapes |= {f"fc{i}.weight": (READ[m], d), f"fc{i}.bias": (READ[m],)}
+        for ending in ("", "1"):
+            shapes |= {f"linear_{m}{ending}.weight": (WIDTH, READ[m]), f"linear_{m}{ending}.bias": (WIDTH,)}
+    for name in "abcd":
+        shapes |= {f"normLN{name}.weight": (READ["l"],), f"normLN{name}.bias": (READ["l"],)}
+    for name in ("lstm_l", "lstm_l1", *(["rnn_parties"] if party else [])):
+        for ending in ("l0", "l0_reverse", "l1", "l1_reverse"):
+            gates = 3 * WIDTH // 2
+            shapes |= {f"{name}.weight_ih_{ending}": (gates, WIDTH), f"{name}.weight_hh_{ending}": (gates, WIDTH // 2)}
+            shapes |= {f"{name}.bias_ih_{ending}": (gates,), f"{name}.bias_hh_{ending}": (gates,)}
+    for name in ("graph_model1.graph_net", "graph_model2.graph_net"):
+        shapes |= {f"{name}.fcs.0.weight": (GRAPH_WIDTH, WIDTH), f"{name}.fcs.0.bias": (GRAPH_WIDTH,)}
+        shapes |= {f"{name}.convs.{layer}.weight": (2 * GRAPH_WIDTH, GRAPH_WIDTH) for layer in range(LAYERS)}
+    shapes |= {"smax_fc.weight": (classes, 3 * (WIDTH + GRAPH_WIDTH)), "smax_fc.bias": (classes,)}
+    return {name: rng.normal(size=shape) / math.sqrt(shape[-1]) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("party", [False, True], ids=["no parties", "parties"])
+def test_a_second_computation_agrees(party: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    dims = {"t": 2 * TEXT, "a": 2, "v": 3}
+    talks = [
+        Conversation(
+            f"c{k}",
+            {m: rng.normal(size=(n, d)) for m, d in dims.items()},
+            rng.integers(2, size=n).astype(np.int32),
+            rng.integers(3, size=n).astype(np.int32),
+        )
+        for k, n in enumerate(LENGTHS)
+    ]
+    forced = {talk.id: rng.integers(2, size=len(talk)).astype(bool) for talk in talks}
+    write_vectors(
+        tmp_path / "own.npz",
+        released_parameters(dims, 3, party),
+        talks,
+        lambda p, talk: forward(p, talk, forced, party),
+        {f"pos_con_a_{k}": forced[talk.id] for k, talk in enumerate(talks)},
+    )
+    assert main(["AdaIGN", str(tmp_path / "own.npz")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("dataset", "dims", "network"),
+    [("iemocap", (1024, 1582, 342), 4_946_118), ("meld", (1024, 300, 342), 3_739_113)],
+)
+def test_number_of_parameters(dataset: str, dims: tuple[int, ...], network: int) -> None:
+    """That of the live network of the released code, and the policies: of 3 x 32 x 2 tables of 200 rows 6 act there."""
+    options = recipe_options("released", "adaign", dataset)
+    config = override(Config(), {"model.name": "adaign", **options, "model.text_layers": 4})
+    sizes = Sizes(9)
+    sizes.classes = tuple("123456" if dataset == "iemocap" else "1234567")
+    model = make_model(config.model, sizes, "tav", "float32")
+    batch = pack(conversations((2,)), ((0,),), 2)
+    features = {m: jnp.zeros((1, 2, d)) for m, d in zip("tav", (4 * dims[0], *dims[1:]), strict=True)}
+    batch = batch.replace(features=features)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))["params"]
+    policies = 6 * 200 * 2 + 2
+    assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == network + policies
+    assert sum(x.size for x in jax.tree.leaves(shapes["policies"])) == policies
+
+
+def losses_by_hand(tables: Mapping[str, np.ndarray], mix: np.ndarray) -> dict[str, float]:
+    """Of one conversation, by the equations of the released code for a batch of one; tables [n, 2] by name."""
+
+    def entropy(x_nc: np.ndarray, choice: int) -> float:
+        return -float((x_nc - np.log(np.exp(x_nc).sum(1, keepdims=True)))[:, choice].mean())
+
+    def distance(x: str, y: str) -> float:
+        n = len(tables[x])
+        return float(((np.arange(n) + 1) / n * np.abs(tables[x] - tables[y])[:, 0]).sum())
+
+    important = ("sample_t", "context_t", "context_a", "context_v")
+    others = ("sample_a", "sample_v")
+    alike = [("sample_t", "sample_a"), ("sample_t", "sample_v")]
+    alike += [("context_t", "context_a"), ("context_t", "context_v"), ("context_a", "context_v")]
+    return {
+        "importance": sum(entropy(tables[x], 0) for x in important) + sum(distance(*pair) for pair in alike),
+        "not_importance": sum(entropy(tables[x], 1) for x in important),
+        "hamming": sum(entropy(tables[x], 0) for x in others) + distance(*others) + entropy(mix[None], 0),
+        "sparsity": sum(entropy(tables[x], 1) for x in others) + entropy(mix[None], 1),
+    }
+
+
+def test_losses_of_policies() -> None:
+    """Of a conversation as by hand; of several, their mean by utterances, in any rows."""
+    weights = {"importance": 0.9, "not_importance": 0.2, "hamming": 0.6, "sparsity": 0.1}
+    model = small_model("adaign", layers=1, party_text=0.0, party_audio=0.0, party_visual=0.0)
+    talks = conversations((4, 6))
+    batch = pack(talks, ((0, 1),), 12)
+    params = random_params(model, batch)
+    tables = params["policies"]
+    expected = dict.fromkeys(weights, 0.0)
+    for n in (4, 6):
+        by_name = {
+            f"{kind}_{m}": np.asarray(tables[f"{kind}_policy"], np.float64)[i, -n:]
+            for kind in ("sample", "context")
+            for i, m in enumerate("tav")
+        }
+        for name, value in losses_by_hand(by_name, np.asarray(tables["mix_policy"], np.float64)).items():
+            expected[name] += n * value / 10
+    for layout in (batch, pack(talks, ((1,), (), (0,)), 7)):
+        terms = outputs_of(model, params, layout).terms
+        assert set(terms) == set(LOSSES)
+        for name, term in terms.items():
+            found = term.value_rl.sum() / term.count_rl.sum()
+            np.testing.assert_allclose(found, weights[name] * expected[name], rtol=1e-5)
+
+
+def test_a_loss_without_weight_is_left_out() -> None:
+    model = small_model("adaign", layers=1, hamming=0.0, sparsity=0.0)
+    batch = pack(conversations((2,)), ((0,),), 2)
+    assert set(outputs_of(model, random_params(model, batch), batch).terms) == {"importance", "not_importance"}
+
+
+def test_policies_go_by_the_place_from_the_end() -> None:
+    """The first rows are those of the utterances farthest from it; what lies farther shares the first one."""
+    model = small_model("adaign", "a", layers=1, policy_rows=3, party_audio=0.0)
+    talks = conversations((5, 2))
+    batch = pack(talks, ((1, 0),), 7)
+    params = random_params(model, batch)
+
+    def reached(row: int) -> list[bool]:
+        """Returns for each utterance whether the policy of samples in this row has to do with it."""
+        changed = jax.tree.map(jnp.copy, params)
+        changed["policies"]["sample_policy"] = params["policies"]["sample_policy"].at[0, row, 0].add(3.0)
+        before, after = (unpack(outputs_of(model, each, batch).mean_rld, batch) for each in (params, changed))
+        return [not np.allclose(x, y) for x, y in zip(before, after, strict=True)]
+
+    # A node hears those before it: from the first utterance on that the row belongs to.
+    assert reached(2) == [False] * 4 + [True] + [False, True]
+    assert reached(1) == [False] * 3 + [True] * 2 + [True] * 2
+    assert reached(0) == [True] * 5 + [False] * 2
+
+
+def test_noise_of_policies_is_that_of_training_alone() -> None:
+    model = small_model("adaign", "ta", layers=1)
+    batch = pack(conversations((4, 3)), ((0, 1),), 8, "ta")
+    params = random_params(model, batch)
+    trained, evaluated = (outputs_of(model, params, batch, train).mean_rld for train in (True, False))
+    assert not np.allclose(trained, evaluated)
+    # A policy that is certain has none: the logits are far apart.
+    sure = {**params, "policies": jax.tree.map(lambda x: x.at[..., 0].add(1e4), params["policies"])}
+    trained, evaluated = (outputs_of(model, sure, batch, train).mean_rld for train in (True, False))
+    np.testing.assert_array_equal(trained, evaluated)
+
+
+def test_without_a_use_text_has_no_policy_of_samples() -> None:
+    batch = pack(conversations((3,)), ((0,),), 3)
+    unused = {"party_text": 0.0, "importance": 0.0, "not_importance": 0.0}
+    for options, tables in (({}, 3), (unused, 2), ({**unused, "importance": 0.5}, 3), ({**unused, "party_text": 1}, 3)):
+        params = random_params(small_model("adaign", layers=1, **options), batch)
+        assert len(params["policies"]["sample_policy"]) == tables
+
+
+def test_text_of_other_layers_is_refused() -> None:
+    batch = pack(conversations((3,)), ((0,),), 3)
+    with pytest.raises(InputError, match=rf"^model\.text_layers=4 does not divide {DIMS['t']} features of text"):
+        random_params(small_model("adaign", text_layers=4), batch)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 7}, "model.width=7 is odd"),
+        ({"text_layers": 0}, "model.text_layers=0 must be positive"),
+        ({"audio_width": -1}, "model.audio_width=-1 must not be negative"),
+        ({"party_text": -1.0}, "model.party_text=-1.0 must be a number of 0 or more"),
+        ({"temperature": 0.0}, "model.temperature=0.0 must be positive"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        override(Config(), {"model.name": "adaign", **{f"model.{name}": value for name, value in options.items()}})
+
+
+def test_the_gradient_of_the_policies_reaches_them_with_noise() -> None:
+    model = small_model("adaign", "ta", layers=1, importance=0.0, not_importance=0.0, hamming=0.0, sparsity=0.0)
+    batch = pack(conversations((4, 3)), ((0, 1),), 8, "ta")
+    params = random_params(model, batch)
+
+    @jax.jit
+    @jax.grad
+    def gradient_of(params: Any) -> jax.Array:
+        rngs = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
+        return losses_of(model.apply({"params": params}, batch, train=True, rngs=rngs), batch, LossConfig())["total"]
+
+    for name, gradient in gradient_of(params)["policies"].items():
+        assert float(jnp.abs(gradient).max()) > 1e-7, name
+
+
+def test_weights_and_policies_are_trained_in_turns() -> None:
+    config = tiny(
+        model__name="adaign",
+        model__graph_width=4,
+        model__layers=1,
+        model__text_width=4,
+        model__policy_rows=6,
+        model__party_text=0.0,
+        model__party_audio=0.0,
+        model__party_visual=0.0,
+        optim__policy_rate=5.0,
+        parallel__devices=1,
+    )
+    trainer = Trainer.of(config, load_configured(config))
+    state, hyper_params = trainer.fresh_states([0]), trainer.hyper_params([config])
+    kept = [jax.device_get(state.params)]
+    for epoch in range(3):
+        for steps, plan in trainer.plans([0], [epoch], 0):
+            state, _ = trainer.advance(state, plan, hyper_params, 0, len(steps))
+        kept.append(jax.device_get(state.params))
+    for epoch, (before, after) in enumerate(pairwise(kept)):
+        has_moved = jax.tree.map(lambda x, y: bool(np.any(x != y)), before, after)
+        for path, moved in jax.tree_util.tree_leaves_with_path(has_moved):
+            is_policy = "_policy" in jax.tree_util.keystr(path)
+            assert moved == (is_policy == (epoch == 1)), (epoch, path)
