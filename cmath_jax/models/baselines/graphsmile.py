@@ -297,7 +297,7 @@ def released_standardization(weights: Weights) -> dict[str, tuple[np.ndarray, np
 def released_constants(weights: Weights) -> dict[str, Any]:
     """Returns the sentiments of the classes of the data set that has so many."""
     names = next((names for names in CLASSES.values() if len(names) == weights.classes), ())
-    return {"sentiments": sentiments_of(names)}
+    return {"sentiments": sentiments_of(names)} if names else {}
 
 
 RELEASED = {
