@@ -16,11 +16,11 @@ from cmath_jax.models.options.cmcf_srnet import CMCFSRNetOptions
 from cmath_jax.models.options.ctnet import CTNetOptions
 from cmath_jax.models.options.dialogue_gcn import DialogueGCNOptions
 from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
+from cmath_jax.models.options.graphsmile import GraphSmileOptions
+from cmath_jax.models.options.m3net import M3NETOptions
 from cmath_jax.models.options.mm_dfn import MMDFNOptions
 from cmath_jax.models.options.mmgcn import MMGCNOptions
 from cmath_jax.models.options.multidag import MultiDAGOptions
-from cmath_jax.models.options.graphsmile import GraphSmileOptions
-from cmath_jax.models.options.m3net import M3NETOptions
 from cmath_jax.models.options.scmm import SCMMOptions
 from cmath_jax.models.options.sdt import SDTOptions
 
@@ -28,19 +28,19 @@ MODELS: dict[str, type[ModelOptions]] = {
     kind.name: kind
     for kind in (
         CMATHOptions,
-        SDTOptions,
-        MMGCNOptions,
-        MMDFNOptions,
         DialogueRNNOptions,
         DialogueGCNOptions,
-        MultiDAGOptions,
-        M3NETOptions,
-        GraphSmileOptions,
+        MMGCNOptions,
         CTNetOptions,
+        MMDFNOptions,
         SCMMOptions,
         CMCFSRNetOptions,
+        MultiDAGOptions,
+        SDTOptions,
+        M3NETOptions,
+        GraphSmileOptions,
+        AdaIGNOptions,
     )
-    kind.name: kind for kind in (CMATHOptions, SDTOptions, MMGCNOptions, MMDFNOptions, AdaIGNOptions)
 }
 
 
