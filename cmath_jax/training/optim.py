@@ -12,7 +12,7 @@ import optax
 from cmath_jax.config import OptimConfig
 
 StepsBefore = Callable[[float], int]  # an epoch -> how many steps come before it, as `TrainingBatches.steps_before`
-MILESTONES = (25, 40)  # epochs, of training in turns
+MILESTONES = (25, 40)  # epochs, of alternation
 WEIGHT_FALL, POLICY_FALL = 0.6, 0.8  # what is left of a rate then
 
 
@@ -36,9 +36,9 @@ def make_optimizer(config: OptimConfig, steps_before: StepsBefore, epochs: int) 
     """Returns clipping, L2 (coupled: it goes through Adam's moments; or decoupled: it does not), Adam and schedule.
 
     Its updates are for a highest learning rate of 1. The step multiplies them by its own: a number that runs with one
-    compiled step do not have to share. If the config has a rate of policies, they and the weights are trained in turns.
+    compiled step do not have to share. If the config has a rate of policies, these and the weights alternate.
     """
-    parts = (_in_turns(config, steps_before, epochs),) if config.policy_rate else _adam(config, config.weight_decay)
+    parts = (_alternating(config, steps_before, epochs),) if config.policy_rate else _adam(config, config.weight_decay)
     return optax.chain(*parts, optax.scale_by_learning_rate(schedule(config, steps_before, epochs)))
 
 
@@ -49,7 +49,7 @@ def _adam(config: OptimConfig, weight_decay: float) -> tuple[optax.GradientTrans
     return clip, *((moments, decay) if config.decoupled else (decay, moments))
 
 
-def _in_turns(config: OptimConfig, steps_before: StepsBefore, epochs: int) -> optax.GradientTransformation:
+def _alternating(config: OptimConfig, steps_before: StepsBefore, epochs: int) -> optax.GradientTransformation:
     """Returns an Adam for weights, in the epochs 0, 2, ..., and one for policies, in the others (AdaIGN).
 
     In an epoch of the others, parameters and moments stay as they are. Both rates fall where one of `MILESTONES`
@@ -61,9 +61,9 @@ def _in_turns(config: OptimConfig, steps_before: StepsBefore, epochs: int) -> op
     def epoch_of(step: jax.Array) -> jax.Array:
         return (step >= jnp.asarray(ends)).sum()
 
-    def part(turn: int, rate: float, fall: float, weight_decay: float) -> optax.GradientTransformation:
-        def is_its_turn(step: jax.Array) -> jax.Array:
-            return epoch_of(step) % 2 == turn
+    def part(odd: int, rate: float, fall: float, weight_decay: float) -> optax.GradientTransformation:
+        def is_its_epoch(step: jax.Array) -> jax.Array:
+            return epoch_of(step) % 2 == odd
 
         def rate_at(step: jax.Array) -> Any:
             epoch = epoch_of(step)
@@ -73,7 +73,7 @@ def _in_turns(config: OptimConfig, steps_before: StepsBefore, epochs: int) -> op
 
         adam = optax.chain(*_adam(config, weight_decay))
         # The masked one counts its own steps alone; the rate is outside of it, for it goes by all.
-        return optax.chain(optax.transforms.conditionally_mask(adam, is_its_turn), optax.scale_by_schedule(rate_at))
+        return optax.chain(optax.transforms.conditionally_mask(adam, is_its_epoch), optax.scale_by_schedule(rate_at))
 
     parts = {
         "weights": part(0, 1.0, WEIGHT_FALL, config.weight_decay),

@@ -205,7 +205,7 @@ def test_a_second_computation_agrees(party: bool, tmp_path: Path) -> None:
 def test_number_of_parameters(dataset: str, dims: tuple[int, ...], network: int) -> None:
     """That of the live network of the released code, and the policies: of 3 x 32 x 2 tables of 200 rows 6 act there."""
     options = recipe_options("released", "adaign", dataset)
-    config = override(Config(), {"model.name": "adaign", **options, "model.text_layers": 4})
+    config = override(Config(), {"model.name": "adaign", **options})
     sizes = Sizes(9)
     sizes.classes = tuple("123456" if dataset == "iemocap" else "1234567")
     model = make_model(config.model, sizes, "tav", "float32")
@@ -347,7 +347,7 @@ def test_the_gradient_of_the_policies_reaches_them_with_noise() -> None:
         assert float(jnp.abs(gradient).max()) > 1e-7, name
 
 
-def test_weights_and_policies_are_trained_in_turns() -> None:
+def test_weights_and_policies_are_trained_in_alternation() -> None:
     config = tiny(
         model__name="adaign",
         model__graph_width=4,

@@ -352,9 +352,8 @@ def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
 
     classifier = weights.dense("smax_fc")
     width, graph_width = options["width"], options["graph_width"]
-    graph_a, graph_v, graph_t, a, v, t = np.split(
-        classifier["kernel"], np.cumsum([graph_width] * 3 + [width] * 2), axis=0
-    )
+    sizes = [graph_width] * 3 + [width] * 2
+    audio, visual, text, *nodes = np.split(classifier["kernel"], np.cumsum(sizes), axis=0)
     parties = {"party_context": weights.recurrent("rnn_parties")} if options["party_text"] else {}
     return {
         **{f"input_{m}": weights.dense(f"fc{i}") for i, m in enumerate("tav", start=1)},
@@ -373,7 +372,7 @@ def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
             "layers": stacked([layers(name) for name in GRAPHS]),
             **parties,
         },
-        "classifier": {**classifier, "kernel": np.concatenate([graph_t, graph_a, graph_v, t, a, v])},
+        "classifier": {**classifier, "kernel": np.concatenate([text, audio, visual, nodes[2], *nodes[:2]])},
     }
 
 

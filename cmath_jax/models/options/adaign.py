@@ -16,6 +16,7 @@ WEIGHTS = ("party_text", "party_audio", "party_visual", "importance", "not_impor
 class AdaIGNOptions(DeepGraphOptions):
     """AdaIGN (Tu et al. 2024), a baseline."""
 
+    title: ClassVar[str] = "AdaIGN"
     module: ClassVar[str] = "cmath_jax.models.baselines.adaign:AdaIGN"
     bidirectional: ClassVar[str] = "the GRU"
     policies: ClassVar[bool] = True
@@ -24,6 +25,8 @@ class AdaIGNOptions(DeepGraphOptions):
         "released": {
             "": {
                 **RELEASED,
+                "data.text_layer": 0,
+                "model.text_layers": 4,
                 "model.width": 200,
                 "model.graph_width": 100,
                 "model.dropout": 0.4,
@@ -60,7 +63,7 @@ class AdaIGNOptions(DeepGraphOptions):
     text_width: int = 100  # of the layer that reads the text features
     audio_width: int = 0  # of the layer that reads the audio features; 0: as wide as they are
     visual_width: int = 0  # of the layer that reads the visual features; 0: as wide as they are
-    text_layers: int = 1  # how many layers of a language model lie side by side in the text features
+    text_layers: int = 1  # the text features are so many equal parts; 4 with data.text_layer=0
     # How much the context of each speaker adds to a modality.
     party_text: float = 1.5
     party_audio: float = 0.5

@@ -1,4 +1,4 @@
-"""Training of weights and policies in turns, against one plain Adam for each."""
+"""Training that alternates between weights and policies, against one plain Adam for each."""
 
 from typing import Any
 
@@ -42,12 +42,12 @@ def trained(config: OptimConfig, steps: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("room", "name", "turn", "rate", "decay"),
+    ("room", "name", "odd", "rate", "decay"),
     [("layer", "kernel", 0, 1.0, 0.1), ("policies", "mix_policy", 1, 20.0, 0.3)],
     ids=["weights", "policies"],
 )
 def test_each_part_is_trained_as_if_the_epochs_of_the_other_were_not(
-    room: str, name: str, turn: int, rate: float, decay: float
+    room: str, name: str, odd: int, rate: float, decay: float
 ) -> None:
     found = trained(CONFIG, 8)
     tx, params = (
@@ -56,7 +56,7 @@ def test_each_part_is_trained_as_if_the_epochs_of_the_other_were_not(
     )
     state = tx.init(params)
     for step, now in enumerate(found):
-        if step // STEPS % 2 == turn:
+        if step // STEPS % 2 == odd:
             updates, state = tx.update(gradient_at(step)[room], state, params)
             params = optax.apply_updates(params, jax.tree.map(lambda x: 0.01 * rate * x, updates))
         np.testing.assert_allclose(now[room][name], params[name], rtol=1e-6)
