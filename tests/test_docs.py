@@ -34,7 +34,9 @@ PROGRAMS = [
     *(path for folder in ("experiments", "benchmarks", "examples", "docs") for path in (ROOT / folder).glob("*.py")),
     ROOT / "launch.py",
 ]
-MAINS = {name: module for name, (module, _) in COMMANDS.items() if name != "train"}
+MAINS = {name: module for name, (module, _) in COMMANDS.items() if name != "train"} | {
+    "models.baselines.released": "cmath_jax.models.baselines.released"
+}
 OPTIONS = roles()
 OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", "2>&1"}
 ids = [str(path.relative_to(ROOT)) for path in PAGES]
