@@ -2,24 +2,28 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from every_model import Sizes, outputs_of, random_params, small_model
 from own_vectors import Parameters, write_vectors
-from samples import DIMS, conversations, losses_of, pack, tiny, unpack
+from samples import DIMS, conversations, final_arrays, losses_of, pack, rows, tiny, unpack
+from stopping import stop_after
 
-from cmath_jax.config import Config, LossConfig, override
+from cmath_jax.config import Config, LossConfig, ParallelConfig, override
 from cmath_jax.data.corpus import Conversation
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, Terminated
 from cmath_jax.models.baselines.released import main
 from cmath_jax.models.options import recipe_options
 from cmath_jax.models.registry import make_model
+from cmath_jax.training import fit as fitting
 from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.trainer import Trainer
 
@@ -347,19 +351,33 @@ def test_the_gradient_of_the_policies_reaches_them_with_noise() -> None:
         assert float(jnp.abs(gradient).max()) > 1e-7, name
 
 
+def alternating(**options: Any) -> Config:
+    """Training of a small model by audio and text, in epochs of weights and of policies."""
+    small = {"graph_width": 4, "layers": 1, "text_width": 4, "policy_rows": 6}
+    small |= {"party_text": 0.0, "party_audio": 0.0, "party_visual": 0.0}
+    settings = {f"model__{name}": value for name, value in small.items()}
+    return tiny(**{"model__name": "adaign", **settings, "optim__policy_rate": 5.0, "parallel__devices": 1, **options})
+
+
+def test_alternation_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of an epoch of policies; and beside another seed, on two devices, but for rounding."""
+    config = alternating(train__epochs=3)
+    fitting.fit(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)  # of four steps an epoch
+        with pytest.raises(Terminated):
+            fitting.fit(config, tmp_path / "stopped")
+    fitting.fit(config, tmp_path / "stopped")
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    chex.assert_trees_all_equal(final_arrays(tmp_path / "stopped", config), final_arrays(tmp_path / "whole", config))
+    fitting.fit(replace(config, seeds=2, parallel=ParallelConfig(devices=2, population=2)), tmp_path / "beside")
+    beside = [row for row in rows(tmp_path / "beside") if row["seed"] == 0]
+    for expected, found in zip(rows(tmp_path / "whole"), beside, strict=True):
+        assert found["train"]["loss"] == pytest.approx(expected["train"]["loss"], rel=1e-3)
+
+
 def test_weights_and_policies_are_trained_in_alternation() -> None:
-    config = tiny(
-        model__name="adaign",
-        model__graph_width=4,
-        model__layers=1,
-        model__text_width=4,
-        model__policy_rows=6,
-        model__party_text=0.0,
-        model__party_audio=0.0,
-        model__party_visual=0.0,
-        optim__policy_rate=5.0,
-        parallel__devices=1,
-    )
+    config = alternating()
     trainer = Trainer.of(config, load_configured(config))
     state, hyper_params = trainer.fresh_states([0]), trainer.hyper_params([config])
     kept = [jax.device_get(state.params)]
