@@ -205,8 +205,8 @@ class Config:
         layers = getattr(self.model, "text_layers", 1)
         require(
             layers == 1 or self.data.text_layer == 0 or self.dataset not in ("meld", "iemocap"),
-            f"model.text_layers={layers} takes several text vectors, and data.text_layer={self.data.text_layer} loads one: "
-            "set data.text_layer=0, or model.text_layers=1",
+            f"model.text_layers={layers} takes several text vectors, and data.text_layer={self.data.text_layer} loads "
+            "one: set data.text_layer=0, or model.text_layers=1",
         )
 
 

@@ -156,6 +156,7 @@ OTHER: dict[str, Any] = {
     "data.check_counts": "warn",
     "model.name": "sdt",
     "model.gates": "identity",
+    "model.edge_attention": "position",
     "model.width": 500,
     "model.heads": 5,
     "model.kernel": 3,

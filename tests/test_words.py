@@ -15,6 +15,8 @@ each_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PAC
 
 # Endings without a vowel that are no axes.
 ORDINARY = {"csv", "fn", "npz", "ns"}
+# Names that others gave to their models.
+PUBLISHED = ("DialogueRNN", "DialogueGCN")
 # What a function does, as its docstring begins.
 VERBS = (
     "Adds Aligns Answers Applies Averages Builds Calls Checks Clears Closes Combines Compares Compiles Computes "
@@ -146,7 +148,9 @@ def test_docstrings_are_sentences(path: Path) -> None:
 @each_file
 def test_terms_have_one_word(path: Path) -> None:
     assert BANNED
-    found = {f"{path}:{line} {name}" for line, name in names(ast.parse(path.read_text())) if words(name) & BANNED}
+    given = names(ast.parse(path.read_text()))
+    own = [(line, name) for line, name in given if name.removesuffix("Options") not in PUBLISHED]
+    found = {f"{path}:{line} {name}" for line, name in own if words(name) & BANNED}
     assert not found
 
 

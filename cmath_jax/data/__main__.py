@@ -39,7 +39,7 @@ def _command(arguments: Sequence[str] | None) -> None:
             type=int,
             choices=range(5),
             default=1,
-            help="which text of a published file with four; default 1, the last layer of its encoder; 0: all, side by side",
+            help="which text of a published file with four; default 1, the last layer of its encoder; 0: all four",
         )
         command.add_argument(
             "--check-counts",

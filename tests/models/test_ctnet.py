@@ -11,7 +11,6 @@ from second import attend, check, heard_by, inputs, layers_of, post_norm, presen
 from cmath_jax.config import Config, override
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.errors import InputError
-from cmath_jax.models.options import recipe_options
 
 
 def gru(x_nd: np.ndarray, layer: Any, direction: int) -> np.ndarray:
@@ -64,10 +63,3 @@ def test_matches_a_second_computation(modalities: str, gaps: bool) -> None:
 def test_half_of_the_width_is_a_direction_of_the_gru() -> None:
     with pytest.raises(InputError, match=r"model\.width=15 is not even"):
         override(Config(), {"model.name": "ctnet", "model.width": 15, "model.heads": 5})
-
-
-def test_the_recipe_is_for_all_data_sets() -> None:
-    rates = {name: recipe_options("style", "ctnet", name)["model.dropout"] for name in ("meld", "iemocap", "simulated")}
-    assert rates == {"meld": 0.4, "iemocap": 0.3, "simulated": 0.3}
-    with pytest.raises(InputError, match="recipe='released' is not one of shared, style"):
-        recipe_options("released", "ctnet", "meld")

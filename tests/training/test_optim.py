@@ -52,7 +52,7 @@ def test_adam_with_coupled_decay_and_clipping() -> None:
 @pytest.mark.parametrize("amsgrad", [False, True])
 def test_decoupled_decay_and_the_largest_moment(amsgrad: bool) -> None:
     """AdamW and AMSGrad by hand: the decay is no part of the moments, and a large gradient is not forgotten."""
-    tx = make_optimizer(OptimConfig(weight_decay=0.3, decoupled=True, amsgrad=amsgrad), steps_per_epoch=10, epochs=4)
+    tx = make_optimizer(OptimConfig(weight_decay=0.3, decoupled=True, amsgrad=amsgrad), ten_an_epoch, epochs=4)
     x = np.array([1.0, -2.0])
     params = jnp.asarray(x, jnp.float32)
     state = tx.init(params)

@@ -112,8 +112,9 @@ def repeated(
     def once(layer: nn.Module, x: jax.Array, _: None) -> tuple[jax.Array, None]:
         return apply(layer, x), None
 
-    rng_keys = {"params": True, "dropout": True}
-    scan: Callable[..., Any] = nn.scan(once, variable_axes={"params": 0}, split_rngs=rng_keys, length=layers)
+    scan: Callable[..., Any] = nn.scan(
+        once, variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True}, length=layers
+    )
     y: jax.Array = scan(layer, x, None)[0]
     return y
 

@@ -88,6 +88,7 @@ def normalized(graph: Graph) -> Graph:
     )
 
 
+@jax.checkpoint  # else each layer would keep its H as often as it is heard
 def heard(graph: Graph, h_mrld: jax.Array) -> jax.Array:
     """Sums what each node hears, by weight: the product of the graph and H, [m, r, l, d]."""
     own_mrld = product(graph.own_mrqk, h_mrld)
@@ -136,7 +137,7 @@ class DeepGraphLayers(nn.Module):
             return drop(h_mrld, bits_mrld, context.dropout)
 
         def mixed(h_mrld: jax.Array, kernel: jax.Array) -> jax.Array:
-            y_nx = product(h_mrld.reshape(nodes, self.width), kernel)
+            y_nx = product(h_mrld.reshape(nodes, -1), kernel)
             return y_nx.reshape(*h_mrld.shape[:3], kernel.shape[1])
 
         memory = self._memory() if self.memory else None
@@ -149,10 +150,11 @@ class DeepGraphLayers(nn.Module):
                 r_mrld = heard(graph, h_mrld)
             else:
                 kernel_input, kernel_state, bias_x = memory
-                from_input_mrlx = mixed(h_mrld, kernel_input) + bias_x[None, None, None]
-                remembered = [*lstm(from_input_mrlx, mixed(remembered[0], kernel_state), tuple(remembered))]
+                gates_mrlx = mixed(h_mrld, kernel_input) + mixed(remembered[0], kernel_state) + bias_x[None, None, None]
+                # The gates are computed again for the gradient, which is faster than to keep all that it takes of them.
+                remembered = [*jax.checkpoint(lstm)(gates_mrlx, jnp.zeros((), self.dtype), tuple(remembered))]
                 r_mrld = heard(graph, remembered[0])
-            g_mrld = mixed(r_mrld, kernel[: self.width]) + mixed(first_mrld, kernel[self.width :])
+            g_mrld = mixed(jnp.concatenate([r_mrld, first_mrld], axis=-1), kernel)
             next_mrld = dropped(nn.relu(g_mrld), layer)
             return (next_mrld if memory is None else next_mrld + h_mrld, *remembered), None
 

@@ -18,7 +18,7 @@ from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.errors import require
 from cmath_jax.models.attention import MASKED
-from cmath_jax.models.baselines.dialogue_rnn import Matching
+from cmath_jax.models.baselines.matching import Matching
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
 from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, uniform_by
 from cmath_jax.models.outputs import Outputs
@@ -28,12 +28,13 @@ LAYERS = 2  # of the LSTM
 ORDERS = 2  # of the two ends of an edge: the sender speaks first, or not
 
 
-def edges(batch: Batch, past: int, future: int) -> jax.Array:
-    """Returns bool [r, k, q]: whether the receiver q is in the window of the sender k: of its conversation, and near."""
-    distance_rkq = batch.position_rl[:, None, :] - batch.position_rl[:, :, None]
-    same_rkq = batch.segment_rl[:, :, None] == batch.segment_rl[:, None, :]
-    filled_rkq = batch.segment_rl[:, :, None] != 0
-    return same_rkq & filled_rkq & (-past <= distance_rkq) & (distance_rkq <= future)
+def edges(position_rl: jax.Array, segment_rl: jax.Array, past: int, future: int) -> jax.Array:
+    """Whether the receiver is in the window of the sender, bool [r, k, q]: near, and of one conversation."""
+    distance_rkq = position_rl[:, None, :] - position_rl[:, :, None]
+    same_rkq = segment_rl[:, :, None] == segment_rl[:, None, :]
+    filled_rkq = segment_rl[:, :, None] != 0
+    near_rkq = (-past <= distance_rkq) & (distance_rkq <= future)
+    return near_rkq & same_rkq & filled_rkq
 
 
 class EdgeAttention(nn.Module):
@@ -51,7 +52,7 @@ class EdgeAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x_rld: jax.Array, batch: Batch, edges_rkq: jax.Array) -> jax.Array:
-        *slots_rl, width = x_rld.shape
+        width = x_rld.shape[-1]
         if self.kind == "bilinear":
             sender_rlx, size, initializer = x_rld, width, nn.initializers.normal(1.0 / width)
         else:
@@ -159,7 +160,7 @@ class DialogueGCN(nn.Module):
 
         u_rlx = jnp.concatenate([batch.features[m] for m in present], axis=-1)
         x_rld = Recurrent("lstm", self.width // 2, LAYERS, 2, self.dtype, name="lstm")(u_rlx, context)
-        edges_rkq = edges(batch, self.past, self.future)
+        edges_rkq = edges(context.position_rl, context.segment_rl, self.past, self.future)
         attention = EdgeAttention(self.edge_attention, self.longest, self.dtype, name="edge_attention")
         weight_rkq = attention(x_rld, batch, edges_rkq)
         relations = RelationalConvolution(relation, self.bases, self.speakers, self.dtype, name="relations")

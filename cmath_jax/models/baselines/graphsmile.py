@@ -1,7 +1,7 @@
 """GraphSmile: graphs between two modalities, and shifts of sentiment (Li et al., 2024); see docs/baselines.md.
 
-Shapes: m the two modalities of a graph; g its layers; r rows, l slots of a row (q the slot that hears, k the one that is
-heard), d width, c classes or sentiments.
+Shapes: m the two modalities of a graph; g its layers; r rows, l slots of a row (q the slot that hears, k the one that
+is heard), d width, c classes or sentiments.
 """
 
 from collections.abc import Mapping, Sequence
@@ -297,7 +297,7 @@ def released_standardization(weights: Weights) -> dict[str, tuple[np.ndarray, np
 def released_constants(weights: Weights) -> dict[str, Any]:
     """Returns the sentiments of the classes of the data set that has so many."""
     names = next((names for names in CLASSES.values() if len(names) == weights.classes), ())
-    return {"sentiments": sentiments_of(names)}
+    return {"sentiments": sentiments_of(names)} if names else {}
 
 
 RELEASED = {

@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
+from cmath_jax.models.baselines.deep_graph import Graph, heard, is_node, normalized
 from cmath_jax.models.baselines.input_norm import InputNorm, running_statistics
 from cmath_jax.models.baselines.place_weights import PlaceWeights
 from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
@@ -98,23 +99,18 @@ class HighFrequencies(nn.Module):
         linked_mrqk = visible(context, context) & ~itself_rqk[None] & node_mrl[:, :, :, None] & node_mrl[:, :, None, :]
         another_mm = ~np.eye(modalities, dtype=bool)
         linked_mmrl = another_mm[..., None, None] & node_mrl[:, None] & node_mrl[None]
-        degree_mrl = jnp.maximum(linked_mrqk.sum(-1) + linked_mmrl.sum(1), 1)
-        scale_mrl = jax.lax.rsqrt(degree_mrl.astype(accurate(x_mrld).dtype))
-        scale_mrqk = jnp.where(linked_mrqk, scale_mrl[:, :, :, None] * scale_mrl[:, :, None, :], 0.0)
-        scale_mmrl = jnp.where(linked_mmrl, scale_mrl[:, None] * scale_mrl[None], 0.0)
+        exact = accurate(x_mrld).dtype
+        plain = normalized(Graph(linked_mrqk.astype(exact), linked_mmrl.astype(exact)))
 
         def advance(x_mrld: jax.Array, gate: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             kernel, bias = gate
+            # A gate reads both nodes side by side: tanh(q [X_i; X_j] + c).
             score_nd = accurate(product(x_mrld.reshape(-1, width), kernel.reshape(2, width).T))
             hears_mrl, heard_mrl = (score_nd[:, i].reshape(node_mrl.shape) for i in range(2))
             hears_mrl += accurate(bias)
-            own_mrqk = scale_mrqk * jnp.tanh(hears_mrl[:, :, :, None] + heard_mrl[:, :, None, :])
-            cross_mmrl = scale_mmrl * jnp.tanh(hears_mrl[:, None] + heard_mrl[None])
-            y_mrld = x_mrld + product(own_mrqk.astype(self.dtype), x_mrld)
-            if modalities > 1:
-                x_mmrld = repeat_along(x_mrld, 0, modalities)
-                y_mrld += total(cross_mmrl.astype(self.dtype)[..., None] * x_mmrld, 1)
-            return y_mrld, None
+            own_mrqk = plain.own_mrqk * jnp.tanh(hears_mrl[:, :, :, None] + heard_mrl[:, :, None, :])
+            cross_mmrl = plain.cross_mmrl * jnp.tanh(hears_mrl[:, None] + heard_mrl[None])
+            return x_mrld + heard(Graph(own_mrqk.astype(self.dtype), cross_mmrl.astype(self.dtype)), x_mrld), None
 
         kernel = self.param("kernel", uniform_by(2 * width), (self.layers, 2 * width), jnp.float32)
         bias = self.param("bias", uniform_by(2 * width), (self.layers,), jnp.float32)
@@ -157,8 +153,7 @@ class M3NET(nn.Module):
         present = [m for m in MODALITIES if m in self.modalities]
         rate = self.dropout if dropout is None else dropout
         context = Context.of(batch, present, dropout=rate, train=train, causal=False)
-        filled_mrl = jnp.broadcast_to((context.segment_rl != 0)[None], (len(present), *context.segment_rl.shape))
-        node_mrl = filled_mrl if context.present_mrl is None else filled_mrl & context.present_mrl
+        node_mrl = jnp.broadcast_to(is_node(context), (len(present), *context.segment_rl.shape))
 
         def dense(width: int, name: str) -> Dense:
             return Dense((width,), dtype=self.dtype, uniform=True, name=name)

@@ -11,8 +11,9 @@ EDGE_ATTENTIONS = ("bilinear", "position")
 
 @dataclass(frozen=True)
 class DialogueGCNOptions(ModelOptions):
-    """DialogueGCN (Ghosal et al. 2019), a baseline. Its `width` is that of the states of its LSTM, of both directions."""
+    """DialogueGCN (Ghosal et al. 2019), a baseline. Its `width` is that of what its LSTM returns."""
 
+    title: ClassVar[str] = "DialogueGCN"
     module: ClassVar[str] = "cmath_jax.models.baselines.dialogue_gcn:DialogueGCN"
     bidirectional: ClassVar[str] = "the LSTM"
     recipes: ClassVar[Recipes] = {

@@ -11,6 +11,7 @@ from cmath_jax.models.options.base import RELEASED, ModelOptions, Recipes
 class DialogueRNNOptions(ModelOptions):
     """DialogueRNN (Majumder et al. 2019), a baseline. Its `width` is that of the states of conversations."""
 
+    title: ClassVar[str] = "DialogueRNN"
     module: ClassVar[str] = "cmath_jax.models.baselines.dialogue_rnn:DialogueRNN"
     recipes: ClassVar[Recipes] = {
         "shared": {"": {}},

@@ -13,10 +13,11 @@ from cmath_jax.models.options.deep_graph import DeepGraphOptions
 class MMDFNOptions(DeepGraphOptions):
     """MM-DFN (Hu et al. 2022), a baseline."""
 
+    title: ClassVar[str] = "MM-DFN"
     module: ClassVar[str] = "cmath_jax.models.baselines.mm_dfn:MMDFN"
     bidirectional: ClassVar[str] = "the GRU"
     recipes: ClassVar[Recipes] = {
-        "shared": {"": {}},
+        "shared": {},
         # The authors give grids, in which they searched by the test split; the first number of each is here.
         "released": {
             "": {

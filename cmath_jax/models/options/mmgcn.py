@@ -11,10 +11,11 @@ from cmath_jax.models.options.deep_graph import DeepGraphOptions
 class MMGCNOptions(DeepGraphOptions):
     """MMGCN (Hu et al. 2021), a baseline."""
 
+    title: ClassVar[str] = "MMGCN"
     module: ClassVar[str] = "cmath_jax.models.baselines.mmgcn:MMGCN"
     bidirectional: ClassVar[str] = "the LSTM"
     recipes: ClassVar[Recipes] = {
-        "shared": {"": {}},
+        "shared": {},
         "released": {
             "": {
                 **RELEASED,

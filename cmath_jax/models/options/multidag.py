@@ -11,6 +11,7 @@ from cmath_jax.models.options.base import RELEASED, ModelOptions, Recipes
 class MultiDAGOptions(ModelOptions):
     """MultiDAG (Nguyen et al. 2024), a baseline; with train.curriculum it is MultiDAG+CL. Causal as it is."""
 
+    title: ClassVar[str] = "MultiDAG"
     module: ClassVar[str] = "cmath_jax.models.baselines.multidag:MultiDAG"
     recipes: ClassVar[Recipes] = {
         "shared": {},
