@@ -41,6 +41,11 @@ class Side:
         done, self._next = last - self._next, last
         return done, seconds
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has."""
+        return sum(x.size for x in jax.tree.leaves(self._state.params)) // len(self._seeds)
+
     def device_peak(self) -> int | None:
         """Bytes of memory that the device has held at most; None where it is the processor."""
         stats = jax.local_devices()[0].memory_stats()

@@ -19,7 +19,7 @@ from cmath_jax.data.sources.counts import COUNT_CHECKS
 from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.errors import InputError, nearest, require, require_one_of, suggestion
 from cmath_jax.io.roles import FREE, HYPER, PLACE, SOURCE, STRUCTURAL, Role, option, role_of, stated
-from cmath_jax.io.spelled import convert
+from cmath_jax.io.spelled import check_address, convert
 from cmath_jax.models import options as models
 from cmath_jax.models.options.base import ModelOptions
 from cmath_jax.models.options.cmath import CMATHOptions
@@ -154,16 +154,6 @@ class ParallelConfig:
             f"parallel.coordinator={self.coordinator!r}, parallel.num_processes={self.num_processes} and "
             f"parallel.process_id={self.process_id} go together, and the last one counts from 0",
         )
-
-
-def check_address(name: str, address: str) -> None:
-    """Raises InputError for anything but HOST:PORT; a host of IPv6 stands in brackets."""
-    host, _, port = address.rpartition(":")
-    named = bool(host) and not (":" in host and not (host[0] == "[" and host[-1] == "]"))
-    require(
-        named and port.isascii() and port.isdigit() and 0 < int(port) < 2**16,
-        f"{name}={address!r} is not HOST:PORT, as in 10.0.0.1:1234",
-    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import types
 import typing
 from typing import Any
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, require
 
 
 def convert(name: str, value: Any, wanted: Any) -> Any:
@@ -26,3 +26,13 @@ def convert(name: str, value: Any, wanted: Any) -> Any:
     except (TypeError, ValueError):
         pass
     raise InputError(f"{name}={value!r} is not of type {wanted.__name__}")
+
+
+def check_address(name: str, address: str) -> None:
+    """Raises InputError for anything but HOST:PORT; a host of IPv6 stands in brackets."""
+    host, _, port = address.rpartition(":")
+    named = bool(host) and not (":" in host and not (host[0] == "[" and host[-1] == "]"))
+    require(
+        named and port.isascii() and port.isdigit() and 0 < int(port) < 2**16,
+        f"{name}={address!r} is not HOST:PORT, as in 10.0.0.1:1234",
+    )

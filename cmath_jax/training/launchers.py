@@ -7,8 +7,8 @@ refused by name: to guess would mean to wait in vain for processes that nobody h
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmath_jax.config import check_address
 from cmath_jax.errors import InputError
+from cmath_jax.io.spelled import check_address
 
 ALONE = "to train as one process, give parallel.distributed=false"
 STEP, TASKS, STEP_TASKS = "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +12,12 @@ import reference
 from every_model import Sizes, outputs_of, random_params, small_model
 from own_vectors import Parameters, write_vectors
 from recurrences import cell_shapes, features_of, gru, matched, short_conversations
-from samples import CLASSES, conversations, pack, unpack
+from samples import CLASSES, SPEAKERS, conversations, pack, unpack
 
 from cmath_jax.data.corpus import Conversation
+from cmath_jax.models.baselines.dialogue_rnn import emotion_rate
 from cmath_jax.models.baselines.released import compare, main
+from cmath_jax.models.baselines.speaker_states import Places, _states, emotions
 from cmath_jax.models.baselines.vectors import read_vectors
 from cmath_jax.models.options import recipe_options
 from cmath_jax.models.options.dialogue_rnn import DialogueRNNOptions
@@ -125,6 +128,37 @@ def test_renaming_speakers_changes_nothing() -> None:
     )
     np.testing.assert_allclose(same, expected, rtol=1e-6, atol=1e-6)
     assert not np.allclose(other, expected, rtol=1e-3)
+
+
+def test_the_gradient_is_that_of_the_scan() -> None:
+    """With dropout too, of which released vectors have none; several conversations to a row."""
+    batch = pack(conversations((5, 1, 4, 2)), ((0, 1, 3), (2,)), 10)
+    rng, slots = np.random.default_rng(6), (10, 2, 2)  # [l, g, r]
+    widths = {"global": (PARTY, GLOBAL), "party": (GLOBAL, PARTY), "emotion": (PARTY, EMOTION)}
+    weights, inputs = {}, {"query": rng.normal(size=(*slots, GLOBAL))}
+    for name, (heard, d) in widths.items():
+        weights |= {
+            f"{name}_heard": rng.normal(size=(2, heard, 3 * d)),
+            f"{name}_state": rng.normal(size=(2, d, 3 * d)),
+        }
+        weights |= {f"{name}_{kind}_bias": rng.normal(size=(2, 3 * d)) for kind in ("heard", "state")}
+        inputs |= {f"keep_{name}": 2.0 * rng.integers(2, size=(*slots, d))}
+        inputs |= {} if name == "emotion" else {name: rng.normal(size=(*slots, 3 * d))}
+    factor_lgrd = rng.normal(size=(*slots, EMOTION))
+    with jax.enable_x64(True):
+        places = Places.of(batch, SPEAKERS, 2)
+        arguments = jax.tree.map(jnp.asarray, (weights, inputs))
+        ours = jax.jit(jax.grad(lambda x: (emotions(*x, places) * factor_lgrd).sum()))(arguments)
+        scan = jax.jit(jax.grad(lambda x: (_states(*x, places)[0] * factor_lgrd).sum()))(arguments)
+        for gradients in (ours, scan):  # the rate of dropout is no parameter
+            for name in widths:
+                del gradients[1][f"keep_{name}"]
+        chex.assert_trees_all_close(ours, scan, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.0, 0.0), (0.1, 0.25), (0.5, 0.65), (0.99, 0.99)])
+def test_emotions_are_dropped_more_often(rate: float, expected: float) -> None:
+    np.testing.assert_allclose(emotion_rate(rate), expected, rtol=1e-6)
 
 
 def test_memory_grows_with_the_slots_and_not_with_their_square() -> None:

@@ -122,7 +122,7 @@ def test_a_name_chooses_the_options(order: int) -> None:
         ),
         (SDTOptions(), {"model.widht": 3}, "did you mean model.width?"),
         (CMATHOptions(), {"model.name": "std"}, f"'std' is not one of {', '.join(MODELS)}; did you mean sdt?"),
-        (CMATHOptions(), {"model.name": 3}, "model.name=3 is not one of cmath, sdt"),
+        (CMATHOptions(), {"model.name": 3}, f"model.name=3 is not one of {', '.join(MODELS)}"),
         (SDTOptions(), {"model.width": 81}, "model.width=81 is not a multiple of model.heads=10"),
     ],
 )

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from jax._src.clusters.ompi_cluster import OmpiCluster
 from jax._src.clusters.slurm_cluster import SlurmCluster
 
-from cmath_jax.config import ParallelConfig, check_address
+from cmath_jax.config import ParallelConfig
 from cmath_jax.errors import InputError
+from cmath_jax.io.spelled import check_address
 from cmath_jax.training.launchers import Launched, launched
 
 TASK = {
