@@ -1,4 +1,4 @@
-"""GraphSmile: graphs between two modalities, and shifts of sentiment (Li et al., 2024); see docs/baselines.md.
+"""GraphSmile: graphs between two modalities, and shifts of sentiment (Li et al., 2025); see docs/baselines.md.
 
 Shapes: m the two modalities of a graph; g its layers; r rows, l slots of a row (q the slot that hears, k the one that
 is heard), d width, c classes or sentiments.
