@@ -37,9 +37,7 @@ class DataConfig:
     dir: str = option("", PLACE)  # the folder of one's own conversations, for dataset=conversations
     feature_set: str = option("auto", PLACE)  # sdt, graphsmile, cosmic, mmgcn, file; auto: the first that is there
     file: str = option("", PLACE)  # one feature file by name or path, instead of a known feature set
-    text_layer: int = option(
-        1, SOURCE
-    )  # of four published RoBERTa vectors; 1 is the last layer's; 0: all, side by side
+    text_layer: int = option(1, SOURCE)  # which of the four published RoBERTa layers; 1 is the last; 0: all of them
     modalities: str = "tav"  # any of t, a, v
     standardize: bool = True  # features to mean 0 and deviation 1, by the training split
     validation: str = option("auto", SOURCE)  # the data set's own split, or else drawn; drawn; published12 (IEMOCAP)
@@ -191,12 +189,6 @@ class Config:
             self.optim.warmup_epochs < self.train.epochs,
             f"optim.warmup_epochs={self.optim.warmup_epochs} is not less than train.epochs={self.train.epochs}: "
             "the learning rate would never be reached",
-        )
-        layers = getattr(self.model, "text_layers", 1)
-        require(
-            layers == 1 or self.data.text_layer == 0 or self.dataset not in ("meld", "iemocap"),
-            f"model.text_layers={layers} takes several text vectors, and data.text_layer={self.data.text_layer} loads "
-            "one: set data.text_layer=0, or model.text_layers=1",
         )
 
 

@@ -33,6 +33,21 @@ def check_usable(config: Config, corpus: Corpus) -> None:
     for split in SPLITS:
         if not corpus.class_counts(split).any():
             raise InputError(f"the {split} split of {corpus.name} has no labelled utterance")
+    _check_text_layers(config, corpus)
+
+
+def _check_text_layers(config: Config, corpus: Corpus) -> None:
+    """Raises InputError if a model that reads several vectors of a text gets one."""
+    parts, layer = getattr(config.model, "text_layers", 1), config.data.text_layer
+    if parts == 1 or "t" not in config.data.modalities:
+        return
+    way_on = "set model.text_layers=1, or data.text_layer=0, which loads all published vectors"
+    require(
+        layer == 0 or not corpus.published,
+        f"model.text_layers={parts}, but data.text_layer={layer} loads one vector: {way_on}",
+    )
+    width = corpus.dims["t"]
+    require(width % parts == 0, f"model.text_layers={parts} does not divide the {width} text features: {way_on}")
 
 
 def class_weights(corpus: Corpus) -> np.ndarray:

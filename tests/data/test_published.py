@@ -104,37 +104,30 @@ def test_text_layers(tmp_path: Path) -> None:
     for layer in (1, 2, 3, 4):
         read, first = (c.splits["test"][0].features["t"] for c in (read_published(path, text_layer=layer), source))
         np.testing.assert_array_equal(read, first + np.float32(layer - 1))
-    together, first = (c.splits["test"][0].features for c in (read_published(path, text_layer=0), source))
-    np.testing.assert_array_equal(together["t"], np.concatenate([first["t"] + k for k in range(4)], axis=1))
-    np.testing.assert_array_equal(together["a"], first["a"])
+    read, first = (c.splits["test"][0].features["t"] for c in (read_published(path, text_layer=0), source))
+    np.testing.assert_array_equal(read, np.concatenate([first + k for k in range(4)], axis=1))
     dump(path, content("F", source, layers=False))
     assert_equal(read_published(path), source)
-    with pytest.raises(InputError, match="no text features in text2; text_layer=1 reads text1 alone"):
-        read_published(path, text_layer=0)
-    with pytest.raises(InputError, match="no text features in text3"):
-        read_published(path, text_layer=3)
+    for layer, words in ((3, "text3"), (0, "text2; text_layer=1 reads text1 alone")):
+        with pytest.raises(InputError, match=f"no text features in {words}"):
+            read_published(path, text_layer=layer)
     with pytest.raises(InputError, match="no text features in text2"):
         read_published(dump(path, content("D", source)), text_layer=2)
 
 
 def test_text_layers_that_do_not_belong_together(tmp_path: Path) -> None:
-    source = corpus("meld")
+    path, source = tmp_path / "x.pkl", corpus("meld")
 
-    def reading(change: Callable[[np.ndarray], np.ndarray]) -> str:
-        item = list(content("F", source, np.asarray))
-        third = ORDER["F"].split().index("text3")
-        item[third] = {id: change(x_nd) for id, x_nd in item[third].items()}
-        path = dump(tmp_path / "x.pkl", tuple(item))
-        assert_equal(read_published(path), source)  # which does not read it
-        with pytest.raises(InputError) as error:
+    def refuses(words: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        item = dict(zip(ORDER["F"].split(), content("F", source, np.asarray), strict=True))
+        item["text3"] = {id: change(x_nd) for id, x_nd in item["text3"].items()}
+        assert_equal(read_published(dump(path, tuple(item.values()))), source)  # which does not read it
+        with pytest.raises(InputError, match=words):
             read_published(path, text_layer=0)
-        return str(error.value)
 
-    assert "text1 and text3 do not belong together: their utterances are 2 of 4 numbers and 1 of 4" in reading(
-        lambda x_nd: x_nd[:1]
-    )
-    assert "2 of 4 numbers and 2 of 3 numbers" in reading(lambda x_nd: x_nd[:, :3])
-    assert "nan" in reading(lambda x_nd: x_nd * np.nan)  # a text that is missing in one layer
+    refuses("text1 and text3 do not belong together: their utterances are 2 of 4 numbers and 1", lambda x: x[:1])
+    refuses("2 of 4 numbers and 2 of 3 numbers", lambda x: x[:, :3])
+    refuses("nan", lambda x: x * np.nan)  # a text that is missing in one layer
 
 
 def test_the_order_of_a_set_of_names_does_not_matter(tmp_path: Path) -> None:

@@ -70,17 +70,9 @@ def fused(p: Parameters, talk: Conversation) -> np.ndarray:
         for layer in range(LAYERS[pair]):
             name = f"hetergconv_{pair}.hetergcn_layers.{layer}.hetergconv"
             moved = {node: x_d @ p[f"{name}.weight"] for node, x_d in state.items()}
-            state = {
-                node: sum(
-                    (
-                        w / math.sqrt(degree[one] * degree[two]) * moved[two]
-                        for (one, two), w in edges.items()
-                        if one == node
-                    ),
-                    p[f"{name}.bias"],
-                )
-                for node in state
-            }
+            state = dict.fromkeys(state, p[f"{name}.bias"])
+            for (one, two), w in edges.items():
+                state[one] = state[one] + w / math.sqrt(degree[one] * degree[two]) * moved[two]
             for node, x_d in state.items():
                 summed[node] = summed[node] + leaky(linear(p, f"hetergconv_{pair}.fc_layers.{layer}.0", x_d))
         for (_, i), x_d in summed.items():

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from every_model import Sizes, outputs_of, random_params, small_model
 from own_vectors import Parameters, write_vectors
-from samples import DIMS, conversations, pack, unpack
+from samples import conversations, pack, unpack
 
-from cmath_jax.config import Config, override
 from cmath_jax.data.corpus import CLASSES, Conversation
 from cmath_jax.errors import InputError
 from cmath_jax.models.baselines.place_weights import PlaceWeights
@@ -251,16 +250,6 @@ def test_places_beyond_the_table_weigh_1() -> None:
     params = {"weight": jnp.asarray([0.5, 2.0, 3.0])}
     place = jnp.asarray([[2, 0], [3, 9]])
     np.testing.assert_array_equal(weights.apply({"params": params}, place), [[3.0, 0.5], [1.0, 1.0]])
-
-
-def test_text_layers_are_parts_of_the_text() -> None:
-    batch = pack(conversations((3,)), ((0,),), 3)
-    with pytest.raises(InputError, match=f"text_layers=2: the {DIMS['t']} text features are not so many equal parts"):
-        small_model("m3net", text_layers=2).init(jax.random.key(0), batch, train=False)
-    four = {"model.name": "m3net", "model.text_layers": 4}
-    with pytest.raises(InputError, match=r"data\.text_layer=1 loads one: set data\.text_layer=0"):
-        override(Config(), {**four, "dataset": "meld"})
-    assert override(Config(), {**four, "dataset": "meld", "data.text_layer": 0}).model.text_layers == 4  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

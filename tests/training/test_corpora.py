@@ -1,9 +1,12 @@
 """The corpus of a config, and what training needs of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from samples import tiny
 
+from cmath_jax.config import override
 from cmath_jax.data.corpus import SPLITS
 from cmath_jax.data.load import load_corpus
 from cmath_jax.errors import InputError
@@ -34,3 +37,20 @@ def test_missing_modalities_are_refused() -> None:
             del conversation.features["a"]  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="has only"):
         Trainer.of(tiny(), corpus)
+
+
+@pytest.mark.parametrize(
+    ("layers", "layer", "published", "words"),
+    [
+        (3, 1, "F", r"model\.text_layers=3, but data\.text_layer=1 loads one vector: .* data\.text_layer=0"),
+        (4, 0, "F", r"model\.text_layers=4 does not divide the 9 text features"),
+        (4, 1, "", "does not divide the 9 text features"),
+    ],
+)
+def test_a_model_of_several_text_vectors_gets_them(layers: int, layer: int, published: str, words: str) -> None:
+    config = tiny(model__name="m3net", model__text_layers=layers, data__text_layer=layer)
+    corpus = replace(load_configured(config), published=published)
+    with pytest.raises(InputError, match=words):
+        Trainer.of(config, corpus)
+    Trainer.of(override(config, {"model.text_layers": 3, "data.text_layer": 0}), corpus)
+    Trainer.of(override(config, {"data.modalities": "a"}), corpus)  # which has no text

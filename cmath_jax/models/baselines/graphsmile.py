@@ -1,4 +1,4 @@
-"""GraphSmile: graphs between two modalities, and shifts of sentiment (Li et al., 2024); see docs/baselines.md.
+"""GraphSmile: graphs between two modalities, and shifts of sentiment (Li et al., 2025); see docs/baselines.md.
 
 Shapes: m the two modalities of a graph; g its layers; r rows, l slots of a row (q the slot that hears, k the one that
 is heard), d width, c classes or sentiments.
@@ -157,10 +157,10 @@ class GraphSmile(nn.Module):
             told.append(graph(jnp.stack([h[m] for m in pair]), linked_mrqk, place_mrqk, context))
 
         # The mean of what all nodes of an utterance are told.
-        there_grl = jnp.stack([node[m] for pair in pairs for m in pair])
+        nodes_grl = jnp.stack([node[m] for pair in pairs for m in pair])
         told_grld = nn.leaky_relu(dense(self.width, "fusion")(jnp.concatenate(told)))
-        told_grld = jnp.where(there_grl[..., None], told_grld, jnp.zeros((), self.dtype))
-        count_rl = jnp.maximum(there_grl.sum(0), 1)
+        told_grld = jnp.where(nodes_grl[..., None], told_grld, jnp.zeros((), self.dtype))
+        count_rl = jnp.maximum(nodes_grl.sum(0), 1)
         mean_rld = total(accurate(told_grld), 0) / count_rl[..., None]
         fused_rld = mean_rld.astype(self.dtype)
         return Outputs(

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from cmath_jax.errors import require
 from cmath_jax.models.baselines.weights import Weights
 
 EPSILON = 1e-5  # of torch.nn.BatchNorm1d
@@ -31,11 +30,6 @@ class InputNorm(nn.Module):
     @nn.compact
     def __call__(self, x_rlx: jax.Array) -> jax.Array:
         width = x_rlx.shape[-1]
-        require(
-            width % self.parts == 0,
-            f"model.text_layers={self.parts}: the {width} text features are not so many equal parts; data.text_layer=0 "
-            "loads the four published vectors side by side",
-        )
         scale_x, bias_x = (
             self.param(name, initializer, (self.parts, width // self.parts), jnp.float32).astype(self.dtype).ravel()
             for name, initializer in (("scale", nn.initializers.ones), ("bias", nn.initializers.zeros))

@@ -97,7 +97,7 @@ class HighFrequencies(nn.Module):
         modalities, *_, width = x_mrld.shape
         itself_rqk = context.position_rl[:, :, None] == context.position_rl[:, None, :]
         linked_mrqk = visible(context, context) & ~itself_rqk[None] & node_mrl[:, :, :, None] & node_mrl[:, :, None, :]
-        another_mm = ~np.eye(modalities, dtype=bool)
+        another_mm = ~jnp.eye(modalities, dtype=bool)
         linked_mmrl = another_mm[..., None, None] & node_mrl[:, None] & node_mrl[None]
         exact = accurate(x_mrld).dtype
         plain = normalized(Graph(linked_mrqk.astype(exact), linked_mmrl.astype(exact)))

@@ -26,7 +26,7 @@ def sentiments_of(classes: Sequence[str]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class GraphSmileOptions(ModelOptions):
-    """GraphSmile (Li et al. 2024), a baseline."""
+    """GraphSmile (Li et al. 2025), a baseline."""
 
     title: ClassVar[str] = "GraphSmile"
     module: ClassVar[str] = "cmath_jax.models.baselines.graphsmile:GraphSmile"
