@@ -138,6 +138,15 @@ def test_a_number_that_is_wrong_is_found(name: str, sdt_file: Path, tmp_path: Pa
         ({"conv0/text": np.full((3, 3), np.nan)}, "conv0/text: not finite"),
         ({"conv0/text": np.array(["x"])}, "conv0/text: no numbers"),
         ({"logp/1": np.zeros((4, CLASSES))}, "not equally many"),
+        ({"conv0/audio": np.zeros((0, 2))}, "not equally many"),
+        ({"conv0/text": np.zeros(3)}, "conv0/text has 1 axes, not 2"),
+        ({"conv1/label": np.array([CLASSES])}, "labels are not all from -1 to 5"),
+        ({"conv1/speaker": np.array([-1])}, "speakers are not all from 0 to "),
+        ({"loss_ce": np.zeros(2)}, "loss_ce has 1 axes, not 0"),
+        ({"grad/last_gate.fc.weight": np.zeros(2)}, "not the shapes of their parameters: last_gate.fc.weight"),
+        ({"param/features_reduce_t.weight": np.zeros(3)}, "not the shapes of their"),
+        ({"param/features_reduce_t.weight": np.zeros(3), "grad/features_reduce_t.weight": np.zeros(3)}, "not fit SDT"),
+        ({"pe_first16": np.zeros((16, 3))}, "not fit SDT"),
     ],
 )
 def test_files_that_do_not_fit(
