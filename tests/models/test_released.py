@@ -189,5 +189,7 @@ def test_a_state_dict_becomes_a_model(sdt_file: Path, tmp_path: Path) -> None:
     assert outputs.logits_rlc.dtype == jnp.float32
     log_rlc = np.asarray(jax.nn.log_softmax(outputs.logits_rlc))
     np.testing.assert_allclose(unpack(log_rlc, batch), np.concatenate(vectors.log_probabilities), atol=1e-5)
+    with pytest.raises(InputError, match="are of 6 classes, and there are 7"):
+        load("sdt", path, Sizes(tuple("abcdefg"), 2))
     with pytest.raises(InputError, match="has no option hidden"):
         load("sdt", path, sizes, {"hidden": 4})

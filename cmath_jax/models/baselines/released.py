@@ -129,6 +129,8 @@ def convert(
         model = make_model(kind(**chosen), sizes, "tav", precision).clone(**released.constants(weights))
         params = released.params(weights, chosen)
         standardization = released.standardization(weights)
+    classes = len(params["classifier"]["bias"])
+    require(classes == weights.classes, f"the parameters are of {classes} classes, and there are {weights.classes}")
     left = sorted(set(weights.arrays) - weights.asked)
     strange = [each for each in left if not re.fullmatch(released.dead or "(?!)", each)]
     require(
