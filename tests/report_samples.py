@@ -217,7 +217,7 @@ def write_sweep(
         "ablations": {"cmath": {}, **ABLATIONS},
         "modalities": {**{m: {"data.modalities": m} for m in MODALITIES}, "tav": {}},
         "width": {str(width): {"model.width": width} for width in widths},
-        "lengths": {"cmath": {}, "sdt": {"model.name": "sdt"}},
+        "lengths": {"cmath": {}, "multidag": {"model.name": "multidag"}, "sdt": {"model.name": "sdt"}},
         "gammas": grid,
     }
     shared = {"tav": "cmath", "400": "cmath", "1.0,1.2": "cmath"}

@@ -258,15 +258,21 @@ class SpeakerEmbedding(nn.Module):
 
     A product with one-hot rows, which is as exact: the gradient of a look-up adds up in any order on a GPU, and would
     not be repeatable.
+
+    Attributes:
+      deviation: of its numbers at first; 0 is 1 / sqrt(width). PyTorch has 1, and so the models of others.
     """
 
     speakers: int
     width: int
     dtype: jnp.dtype
+    deviation: float = 0.0
 
     @nn.compact
     def __call__(self, speaker_rl: jax.Array) -> jax.Array:
         init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", out_axis=0)
+        if self.deviation:
+            init = nn.initializers.normal(self.deviation)
         embedding_vd = self.param("embedding", init, (self.speakers, self.width), jnp.float32)
         one_hot_rlv = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
         return jnp.matmul(one_hot_rlv, embedding_vd.astype(self.dtype))

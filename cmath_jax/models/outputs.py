@@ -5,8 +5,10 @@ Shapes: r rows, l slots of a row, d width, c classes.
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
 from cmath_jax.data.batches import Array
+from cmath_jax.models.layers import accurate
 
 
 @flax.struct.dataclass
@@ -46,6 +48,27 @@ class Outputs:
     reconstructions: dict[str, jax.Array]
     gates: dict[str, dict[str, jax.Array]]
     terms: dict[str, Term] = flax.struct.field(default_factory=dict)
+
+
+def plain_outputs(logits_rlc: jax.Array, mean_rld: jax.Array, terms: dict[str, Term] | None = None) -> Outputs:
+    """Returns the outputs of a model without noise, gates, reconstructions and classifiers of single modalities.
+
+    Args:
+      mean_rld: what its classifier reads.
+      terms: of its own loss.
+    """
+    mean_rld = accurate(mean_rld)
+    return Outputs(
+        logits_rlc=accurate(logits_rlc),
+        modality_logits={},
+        mean_rld=mean_rld,
+        deviation_rld=jnp.zeros_like(mean_rld),
+        sample_rld=mean_rld,
+        augmented={},
+        reconstructions={},
+        gates={},
+        terms=terms or {},
+    )
 
 
 @flax.struct.dataclass

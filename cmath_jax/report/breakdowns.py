@@ -38,8 +38,8 @@ class LengthGroup:
       scores: by the label of the model, over seeds.
       intervals: by the label of the model: of the mean over seeds, if other conversations had been drawn; None where
         there is only one.
-      comparison: of the first model with the second, over seeds and these conversations; None where there are not two.
-      p_value: that of the comparison, Holm-corrected over all groups.
+      comparisons: by the label of each model but the first: the first minus it, over seeds and these conversations.
+      p_values: of the comparisons, Holm-corrected over all groups and models.
     """
 
     name: str
@@ -48,8 +48,8 @@ class LengthGroup:
     utterances: int
     scores: dict[str, Score]
     intervals: dict[str, Interval | None]
-    comparison: Comparison | None
-    p_value: float | None = None
+    comparisons: dict[str, Comparison]
+    p_values: dict[str, float | None]
 
 
 def named_runs(study: Study) -> dict[str, Run]:
@@ -89,8 +89,8 @@ def length_groups(section: SectionResults, study: Study) -> list[LengthGroup]:
         chosen_b = (length_b >= shortest) & (length_b <= (np.inf if longest is None else longest))
         chosen_n = chosen_b[first.conversation_n] & (first.label_n != UNLABELLED)
         groups.append(_group(name, (shortest, longest), int(chosen_b.sum()), chosen_n, runs))
-    adjusted = holm([group.comparison.p_value if group.comparison else None for group in groups])
-    return [replace(group, p_value=p_value) for group, p_value in zip(groups, adjusted, strict=True)]
+    adjusted = iter(holm([compared.p_value for group in groups for compared in group.comparisons.values()]))
+    return [replace(group, p_values={label: next(adjusted) for label in group.comparisons}) for group in groups]
 
 
 def _group(
@@ -98,12 +98,10 @@ def _group(
 ) -> LengthGroup:
     utterances = int(chosen_n.sum())
     if not utterances:
-        return LengthGroup(name, lengths, conversations, 0, {}, {}, None)
+        return LengthGroup(name, lengths, conversations, 0, {}, {}, {}, {})
     chosen = {label: _Chosen.of(run, chosen_n) for label, run in runs.items()}
-    comparison = None
-    if len(chosen) == 2:
-        a, b = chosen.values()
-        comparison = compare_models(a.utterances, a.prediction_tn, b.prediction_tn)
+    first, *others = chosen
+    a = chosen[first]
     return LengthGroup(
         name=name,
         lengths=lengths,
@@ -111,7 +109,10 @@ def _group(
         utterances=utterances,
         scores={label: each.score() for label, each in chosen.items()},
         intervals={label: each.interval() for label, each in chosen.items()},
-        comparison=comparison,
+        comparisons={
+            label: compare_models(a.utterances, a.prediction_tn, chosen[label].prediction_tn) for label in others
+        },
+        p_values={},
     )
 
 

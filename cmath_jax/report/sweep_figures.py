@@ -7,6 +7,7 @@ from matplotlib.patches import Rectangle
 
 from cmath_jax.pages.drawing import (
     BLUE,
+    GREEN,
     INK,
     MUTED,
     ORANGE,
@@ -69,7 +70,7 @@ def length_bars(groups: Sequence[LengthGroup], name: str) -> Graphic:
     models = list(filled[0].scores)
     width = 0.8 / len(models)
     for i, model in enumerate(models):
-        colour = (BLUE, ORANGE)[i % 2]
+        colour = (BLUE, ORANGE, GREEN)[i % 3]
         for x, group in enumerate(filled):
             at = x + (i - (len(models) - 1) / 2) * width
             axes.bar(at, group.scores[model].mean, 0.9 * width, color=colour, label=model if x == 0 else None)
@@ -83,7 +84,7 @@ def length_bars(groups: Sequence[LengthGroup], name: str) -> Graphic:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=len(models))
     data = [
         [g.name, model, g.conversations, g.utterances, s.mean, s.std, *((i.low, i.high) if i else ("", ""))]
-        + ([g.comparison.difference, g.p_value] if g.comparison and model == models[0] else [None, None])
+        + ([g.comparisons[model].difference, g.p_values[model]] if model in g.comparisons else [None, None])
         for g in filled
         for (model, s), i in zip(g.scores.items(), g.intervals.values(), strict=True)
     ]
@@ -97,7 +98,7 @@ def length_bars(groups: Sequence[LengthGroup], name: str) -> Graphic:
         "Weighted F1 by the length of the test conversation: mean over seeds, and the 95 % interval of a bootstrap "
         "over conversations.",
         f"Weighted F1 by length of the conversation. {said}",
-        [[*columns, "difference", "p_holm"], *data],
+        [[*columns, f"{models[0]} minus it", "p_holm"], *data],
     )
 
 

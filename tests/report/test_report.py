@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -239,24 +240,26 @@ def test_scores_by_length_are_those_of_the_conversations_of_that_length(sweep: P
         assert [float(row[6]), float(row[7])] == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=4)
 
 
-def test_p_values_by_length_are_corrected_for_all_groups(tmp_path: Path) -> None:
+def test_p_values_by_length_are_corrected_for_all_groups_and_models(tmp_path: Path) -> None:
     split = samples.make_split(60, mean_length=14)
     samples.write_sweep(tmp_path, split, kinds=["lengths"], representations=False, seeds=2)
-    runs = {name: load_run(tmp_path / "runs" / name, name).predictions for name in ("cmath", "sdt")}
+    runs = {name: load_run(tmp_path / "runs" / name, name).predictions for name in ("cmath", "multidag", "sdt")}
     length_n = np.array([len(labels) for labels in split.labels])[split.conversation_n]
     p_values = {}
     for group, (shortest, longest) in {"C1": (1, 9), "C2": (10, 20), "C3": (21, 1000)}.items():
         chosen_n = (length_n >= shortest) & (length_n <= longest) & (split.label_n >= 0)
-        ours, theirs = (p.prediction_tn[:, chosen_n] for p in runs.values())
-        compared = compare_models(Utterances(split.label_n[chosen_n], split.conversation_n[chosen_n], 7), ours, theirs)
-        assert compared.p_value is not None
-        p_values[group] = compared.p_value
+        utterances = Utterances(split.label_n[chosen_n], split.conversation_n[chosen_n], 7)
+        for label, other in (("MultiDAG", "multidag"), ("SDT", "sdt")):
+            ours, theirs = (runs[name].prediction_tn[:, chosen_n] for name in ("cmath", other))
+            compared = compare_models(utterances, ours, theirs)
+            assert compared.p_value is not None
+            p_values[group, label] = compared.p_value
     page = write_report([tmp_path])
     html = page.read_text(encoding="utf-8")
     largest = 0.0
-    for rank, (group, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, (3 - rank) * p))
-        row = next(row for row in cells(page, "lengths") if row[:2] == [group, "CMATH"])
+    for rank, ((group, label), p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (6 - rank) * p))
+        row = next(row for row in cells(page, "lengths") if row[:2] == [group, label])
         assert float(row[9]) == pytest.approx(largest)
         shown = html[html.index(f'<th scope="row">{group}: ') :].split("</tr>")[0]
         assert f"<td>{largest:.3f}</td>" in shown
@@ -318,3 +321,12 @@ def test_the_page_needs_nothing_else(sweep: Path) -> None:
     assert not list(sweep.parent.rglob("*.partial"))
     for path in (sweep.parent / "figures").glob("*.svg"):
         assert path.with_suffix(".csv").exists() and "var(" not in path.read_text(encoding="utf-8")
+
+
+def test_the_representations_of_multidag_stand_beside_those_of_cmath(tmp_path: Path, split: samples.Split) -> None:
+    """As in Figure 3 of the paper; the features that went in are drawn once."""
+    samples.write_sweep(tmp_path, split, kinds=["main_results", "lengths"], seeds=1)
+    html = write_report([tmp_path]).read_text(encoding="utf-8")
+    chapter = html[html.index('id="view-representations"') :]
+    drawn = re.findall(r"(Fused|Input)[^.]*? of ([\w-]+), by t-SNE", chapter)
+    assert {*drawn} == {("Fused", "CMATH"), ("Input", "CMATH"), ("Fused", "MultiDAG")}

@@ -20,7 +20,7 @@ from cmath_jax.models.baselines.parties import party_context
 from cmath_jax.models.baselines.policies import Policies, PolicyTables, policy_losses
 from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
 from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, accurate
-from cmath_jax.models.outputs import Outputs, Term
+from cmath_jax.models.outputs import Outputs, Term, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
 ALPHA = 0.2  # how much of its first layer each layer of the graph keeps
@@ -167,18 +167,7 @@ class AdaIGN(nn.Module):
         parts = [SHARE[m] * y_rld for y_mrld in (z_mrld, x_gmrld[0]) for m, y_rld in zip(present, y_mrld, strict=True)]
         fused_rld = nn.relu(jnp.concatenate(parts, axis=-1))
         classifier = Dense((self.classes,), dtype=self.dtype, uniform=True, name="classifier")
-        mean_rld = accurate(fused_rld)
-        return Outputs(
-            logits_rlc=accurate(classifier(Dropout()(fused_rld, context))),
-            modality_logits={},
-            mean_rld=mean_rld,
-            deviation_rld=jnp.zeros_like(mean_rld),
-            sample_rld=mean_rld,
-            augmented={},
-            reconstructions={},
-            gates={},
-            terms=self._terms(policies, context),
-        )
+        return plain_outputs(classifier(Dropout()(fused_rld, context)), fused_rld, self._terms(policies, context))
 
     def _read(self, batch: Batch, present: Sequence[str]) -> dict[str, jax.Array]:
         """Returns m -> [r, l, d]: of text the mean over its normalized layers."""

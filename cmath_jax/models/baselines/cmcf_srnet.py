@@ -30,7 +30,7 @@ from cmath_jax.models.baselines.encoder import (
     without_heads,
 )
 from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.outputs import Outputs, plain_outputs
 
 
 class LocalLayer(nn.Module):
@@ -177,14 +177,5 @@ class CMCFSRNet(nn.Module):
         )
 
         z_rlx = nn.relu(jnp.concatenate([merged_rld, h_rld], axis=-1))
-        classifier, mean_rlx = Dense((self.classes,), dtype=self.dtype, name="classifier"), accurate(z_rlx)
-        return Outputs(
-            logits_rlc=accurate(classifier(Dropout()(z_rlx, context))),
-            modality_logits={},
-            mean_rld=mean_rlx,
-            deviation_rld=jnp.zeros_like(mean_rlx),
-            sample_rld=mean_rlx,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
+        classifier = Dense((self.classes,), dtype=self.dtype, name="classifier")
+        return plain_outputs(classifier(Dropout()(z_rlx, context)), z_rlx)

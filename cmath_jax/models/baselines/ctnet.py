@@ -20,8 +20,8 @@ from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.attention import Attention
 from cmath_jax.models.baselines.encoder import PostNorm, UtteranceInputs
-from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, SpeakerEmbedding, accurate, repeat_along
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, SpeakerEmbedding, repeat_along
+from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
 
@@ -80,14 +80,4 @@ class CTNet(nn.Module):
         r_rld = Attention(self.heads, self.dtype, name="context_attention")(h_rld[None], h_rld[None], everybody)[0, 0]
         o_rld = LayerNorm((), self.dtype, name="context_norm")(h_rld + r_rld)
 
-        mean_rld = accurate(o_rld)
-        return Outputs(
-            logits_rlc=accurate(Dense((self.classes,), dtype=self.dtype, name="classifier")(o_rld)),
-            modality_logits={},
-            mean_rld=mean_rld,
-            deviation_rld=jnp.zeros_like(mean_rld),
-            sample_rld=mean_rld,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
+        return plain_outputs(Dense((self.classes,), dtype=self.dtype, name="classifier")(o_rld), o_rld)

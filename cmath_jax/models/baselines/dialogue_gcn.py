@@ -21,7 +21,7 @@ from cmath_jax.models.attention import MASKED
 from cmath_jax.models.baselines.matching import Matching
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
 from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, uniform_by
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
 LAYERS = 2  # of the LSTM
@@ -172,17 +172,7 @@ class DialogueGCN(nn.Module):
             z_rld = Matching(self.dtype, bounded=True, name="nodal_attention")(z_rld, context)
         mean_rld = nn.relu(dense(hidden, "hidden")(z_rld))
         logits_rlc = dense(self.classes, "classifier")(Dropout()(mean_rld, context))
-        mean_rld = accurate(mean_rld)
-        return Outputs(
-            logits_rlc=accurate(logits_rlc),
-            modality_logits={},
-            mean_rld=mean_rld,
-            deviation_rld=jnp.zeros_like(mean_rld),
-            sample_rld=mean_rld,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
+        return plain_outputs(logits_rlc, mean_rld)
 
 
 @dataclass(frozen=True)

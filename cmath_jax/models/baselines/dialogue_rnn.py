@@ -18,8 +18,8 @@ from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.baselines.matching import Matching
 from cmath_jax.models.baselines.speaker_states import Arrays, Places, emotions
 from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
-from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, uniform_by
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.layers import Context, Dense, Dropout, product, uniform_by
+from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import flipped
 
 STATES = ("global", "party", "emotion")  # of the conversation, of who speaks, of the emotion
@@ -131,17 +131,7 @@ class DialogueRNN(nn.Module):
             e_rld = Matching(self.dtype, name="attention")(e_rld, context)
         mean_rld = nn.relu(dense(hidden, "hidden")(e_rld))
         logits_rlc = dense(self.classes, "classifier")(Dropout()(mean_rld, context))
-        mean_rld = accurate(mean_rld)
-        return Outputs(
-            logits_rlc=accurate(logits_rlc),
-            modality_logits={},
-            mean_rld=mean_rld,
-            deviation_rld=jnp.zeros_like(mean_rld),
-            sample_rld=mean_rld,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
+        return plain_outputs(logits_rlc, mean_rld)
 
 
 def emotion_rate(rate: jax.Array | float) -> jax.Array:

@@ -19,7 +19,7 @@ from cmath_jax.models.baselines.place_weights import PlaceWeights
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
 from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, total, uniform_by
 from cmath_jax.models.options.graphsmile import UNKNOWN, sentiments_of
-from cmath_jax.models.outputs import Outputs, Term
+from cmath_jax.models.outputs import Outputs, Term, plain_outputs
 
 PAIRS = ("tv", "ta", "va")  # in the order of the released code
 
@@ -163,17 +163,7 @@ class GraphSmile(nn.Module):
         count_rl = jnp.maximum(nodes_grl.sum(0), 1)
         mean_rld = total(accurate(told_grld), 0) / count_rl[..., None]
         fused_rld = mean_rld.astype(self.dtype)
-        return Outputs(
-            logits_rlc=accurate(dense(self.classes, "classifier")(fused_rld)),
-            modality_logits={},
-            mean_rld=mean_rld,
-            deviation_rld=jnp.zeros_like(mean_rld),
-            sample_rld=mean_rld,
-            augmented={},
-            reconstructions={},
-            gates={},
-            terms=self._terms(fused_rld, batch),
-        )
+        return plain_outputs(dense(self.classes, "classifier")(fused_rld), mean_rld, self._terms(fused_rld, batch))
 
     def _layers(self, pair: str) -> int:
         layers = dict(zip(PAIRS, (self.layers_tv, self.layers_ta, self.layers_va), strict=True))

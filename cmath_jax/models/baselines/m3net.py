@@ -24,6 +24,7 @@ from cmath_jax.models.layers import (
     Context,
     Dense,
     Dropout,
+    SpeakerEmbedding,
     accurate,
     product,
     repeat_along,
@@ -31,7 +32,7 @@ from cmath_jax.models.layers import (
     uniform_by,
     visible,
 )
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
 
@@ -165,7 +166,8 @@ class M3NET(nn.Module):
             text_rld = dense(self.width, "project_t")(text_rld) if self.project_text else text_rld
             text_rld = jnp.where(node_mrl[0][..., None], text_rld, jnp.zeros((), self.dtype))
             said_rld = Recurrent("gru", self.width // 2, 2, 2, self.dtype, name="recurrent")(text_rld, context)
-            x["t"] = said_rld + self._speaker(batch.speaker_rl)
+            speaker = SpeakerEmbedding(self.speakers, self.width, self.dtype, 1.0, name="speaker")
+            x["t"] = said_rld + speaker(batch.speaker_rl)
         x_mrld = dense(self.graph_width, "nodes")(jnp.stack([x[m] for m in present]))
         x_mrld = jnp.where(node_mrl[..., None], x_mrld, jnp.zeros((), self.dtype))
 
@@ -175,22 +177,7 @@ class M3NET(nn.Module):
         parts = [smooth(x_mrld, node_mrl, context), rough(x_mrld, node_mrl, context)]
         fused_rlx = nn.relu(jnp.concatenate([part[m] for m in range(len(present)) for part in parts], axis=-1))
         logits_rlc = dense(self.classes, "classifier")(Dropout()(fused_rlx, context))
-        mean_rlx = accurate(fused_rlx)
-        return Outputs(
-            logits_rlc=accurate(logits_rlc),
-            modality_logits={},
-            mean_rld=mean_rlx,
-            deviation_rld=jnp.zeros_like(mean_rlx),
-            sample_rld=mean_rlx,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
-
-    def _speaker(self, speaker_rl: jax.Array) -> jax.Array:
-        embedding_vd = self.param("speaker", nn.initializers.normal(1.0), (self.speakers, self.width), jnp.float32)
-        one_hot_rlv = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
-        return jnp.matmul(one_hot_rlv, embedding_vd.astype(self.dtype))
+        return plain_outputs(logits_rlc, fused_rlx)
 
 
 NORMS = tuple(f"normBN{letter}" for letter in "abcd")
@@ -221,7 +208,7 @@ def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
         "project_a": weights.dense("linear_a"),
         "project_v": weights.dense("linear_v"),
         "recurrent": weights.recurrent("gru_l"),
-        "speaker": weights[f"{graph}speaker_embeddings.weight"][: weights.speakers],
+        "speaker": {"embedding": weights[f"{graph}speaker_embeddings.weight"][: weights.speakers]},
         "nodes": weights.dense(f"{graph}fc1"),
         "hypergraph": {
             "bias": np.stack([weights[f"{graph}hyperconv{k + 1}.bias"] for k in range(options["layers"])]),

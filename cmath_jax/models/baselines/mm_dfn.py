@@ -17,8 +17,8 @@ from cmath_jax.models.baselines.deep_graph import DeepGraphLayers, angular_graph
 from cmath_jax.models.baselines.deep_graph_weights import RELEASED_DEAD, released_graph_options, released_graph_params
 from cmath_jax.models.baselines.parties import party_context
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
-from cmath_jax.models.layers import Context, Dense, Dropout, accurate
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.layers import Context, Dense, Dropout
+from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
 ALPHA = 0.2  # how much of the first layer each keeps
@@ -99,17 +99,7 @@ class MMDFN(nn.Module):
         said_mrlx = jnp.where(is_node_mrlx, jnp.concatenate([x_mrld, h_mrld], axis=-1), jnp.zeros((), self.dtype))
         said_rlx = nn.relu(jnp.concatenate([*said_mrlx], axis=-1))
         classifier = Dense((self.classes,), dtype=self.dtype, uniform=True, name="classifier")
-        mean_rlx = accurate(said_rlx)
-        return Outputs(
-            logits_rlc=accurate(classifier(Dropout()(said_rlx, context))),
-            modality_logits={},
-            mean_rld=mean_rlx,
-            deviation_rld=jnp.zeros_like(mean_rlx),
-            sample_rld=mean_rlx,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
+        return plain_outputs(classifier(Dropout()(said_rlx, context)), said_rlx)
 
 
 def released_options(weights: Weights) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from cmath_jax.models.baselines.deep_graph import (
 )
 from cmath_jax.models.baselines.deep_graph_weights import RELEASED_DEAD, released_graph_options, released_graph_params
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
-from cmath_jax.models.layers import Context, Dense, Dropout, accurate
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.layers import Context, Dense, Dropout, SpeakerEmbedding
+from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
 ALPHA = 0.1  # how much of the first layer each keeps
@@ -73,7 +73,8 @@ class MMGCN(nn.Module):
         x_mrld = jnp.where(is_node_mrlx, x_mrld, jnp.zeros((), self.dtype))
         if "t" in present:
             text = Recurrent("lstm", self.width // 2, 2, 2, self.dtype, name="text_context")
-            x_rld = text(x_mrld[0], context) + self._speaker(batch.speaker_rl)
+            speaker = SpeakerEmbedding(self.speakers, self.width, self.dtype, 1.0, name="speaker")
+            x_rld = text(x_mrld[0], context) + speaker(batch.speaker_rl)
             x_mrld = jnp.where(is_node_mrlx, x_mrld.at[0].set(x_rld), jnp.zeros((), self.dtype))
 
         # H: what the graph makes of it; and the classifier.
@@ -85,23 +86,7 @@ class MMGCN(nn.Module):
         said_mrlx = jnp.where(is_node_mrlx, jnp.concatenate([x_mrld, h_mrld], axis=-1), jnp.zeros((), self.dtype))
         said_rlx = nn.relu(jnp.concatenate([*said_mrlx], axis=-1))
         classifier = Dense((self.classes,), dtype=self.dtype, uniform=True, name="classifier")
-        mean_rlx = accurate(said_rlx)
-        return Outputs(
-            logits_rlc=accurate(classifier(Dropout()(said_rlx, context))),
-            modality_logits={},
-            mean_rld=mean_rlx,
-            deviation_rld=jnp.zeros_like(mean_rlx),
-            sample_rld=mean_rlx,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
-
-    def _speaker(self, speaker_rl: jax.Array) -> jax.Array:
-        """Embeds the speakers. Their rows are standard normal at first, as long as PyTorch makes them."""
-        embedding_vd = self.param("speaker", nn.initializers.normal(1.0), (self.speakers, self.width), jnp.float32)
-        one_hot_rlv = jax.nn.one_hot(speaker_rl, self.speakers, dtype=self.dtype)
-        return jnp.matmul(one_hot_rlv, embedding_vd.astype(self.dtype))
+        return plain_outputs(classifier(Dropout()(said_rlx, context)), said_rlx)
 
 
 def released_options(weights: Weights) -> dict[str, Any]:
@@ -113,7 +98,7 @@ def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
     """Returns our parameters."""
     del options
     speaker_vd = weights["graph_model.speaker_embeddings.weight"][: weights.speakers]
-    return {**released_graph_params(weights), "speaker": speaker_vd}
+    return {**released_graph_params(weights), "speaker": {"embedding": speaker_vd}}
 
 
 RELEASED = {"MMGCN": Released(released_options, released_params, dead=RELEASED_DEAD)}

@@ -17,7 +17,7 @@ from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
 from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, uniform_by
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import gru
 
 GIVEN = ("input", "state")  # what a cell is given
@@ -253,17 +253,7 @@ class MultiDAG(nn.Module):
         z_rld = jnp.concatenate([first_rld, states_rlx, x_rld], axis=-1)
         for i in range(2):
             z_rld = nn.relu(dense(self.width, f"hidden_{i}")(z_rld))
-        mean_rld = accurate(z_rld)
-        return Outputs(
-            logits_rlc=accurate(dense(self.classes, "classifier")(Dropout()(z_rld, context))),
-            modality_logits={},
-            mean_rld=mean_rld,
-            deviation_rld=jnp.zeros_like(mean_rld),
-            sample_rld=mean_rld,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
+        return plain_outputs(dense(self.classes, "classifier")(Dropout()(z_rld, context)), z_rld)
 
 
 def released_options(weights: Weights) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from cmath_jax.models.layers import (
     total,
     visible,
 )
-from cmath_jax.models.outputs import Outputs
+from cmath_jax.models.outputs import Outputs, plain_outputs
 
 
 class PathSelection(nn.Module):
@@ -193,14 +193,5 @@ class SCMM(nn.Module):
         z_rld = InteractionModule(self.heads, self.dtype, name="interaction")(told_alone(c_mrld, context), context)
 
         z_rld = nn.relu(z_rld)
-        classifier, mean_rld = Dense((self.classes,), dtype=self.dtype, name="classifier"), accurate(z_rld)
-        return Outputs(
-            logits_rlc=accurate(classifier(Dropout()(z_rld, context))),
-            modality_logits={},
-            mean_rld=mean_rld,
-            deviation_rld=jnp.zeros_like(mean_rld),
-            sample_rld=mean_rld,
-            augmented={},
-            reconstructions={},
-            gates={},
-        )
+        classifier = Dense((self.classes,), dtype=self.dtype, name="classifier")
+        return plain_outputs(classifier(Dropout()(z_rld, context)), z_rld)
