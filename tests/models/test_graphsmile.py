@@ -190,15 +190,6 @@ def test_terms_and_missing_modalities(classes: int) -> None:
         np.testing.assert_allclose(term.value_rl.sum() / term.count_rl.sum(), weights[name] * value, rtol=1e-9)
 
 
-@pytest.mark.parametrize(("classes", "dataset"), [(6, "iemocap"), (7, "meld")])
-def test_a_state_dict_has_the_windows_of_its_authors(classes: int, dataset: str) -> None:
-    sizes, recipe = Sizes(2), recipe_options("released", "graphsmile", dataset)
-    sizes.classes = CLASSES[dataset]
-    options = convert("GraphSmile", Weights(released_parameters(OWN, classes), classes, 2), sizes).options
-    for name in ("past", "future", "shift_window", "sentiment_weight", "shift_weight"):
-        assert options[name] == recipe[f"model.{name}"], name
-
-
 @pytest.mark.skipif(not VECTORS.exists(), reason="no test vectors of released code beside the project")
 @pytest.mark.parametrize("case", [1, 2])
 def test_released_terms(case: int) -> None:

@@ -17,8 +17,10 @@ from samples import unpack
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.errors import InputError
 from cmath_jax.models.baselines.released import _Sizes as Sizes
-from cmath_jax.models.baselines.released import batch_of, load, main
+from cmath_jax.models.baselines.released import batch_of, find_released, load, main
 from cmath_jax.models.baselines.vectors import Vectors, read_vectors
+from cmath_jax.models.baselines.weights import Weights
+from cmath_jax.models.options import recipe_options
 
 VECTORS = Path(__file__).parents[3] / "shared" / "conformance"
 FILES = sorted(VECTORS.glob("*_case*.npz"))
@@ -193,3 +195,13 @@ def test_a_state_dict_becomes_a_model(sdt_file: Path, tmp_path: Path) -> None:
         load("sdt", path, Sizes(tuple("abcdefg"), 2))
     with pytest.raises(InputError, match="has no option hidden"):
         load("sdt", path, sizes, {"hidden": 4})
+
+
+@pytest.mark.parametrize(("classes", "dataset"), [(6, "iemocap"), (7, "meld")])
+def test_a_state_dict_has_the_windows_of_its_authors(classes: int, dataset: str) -> None:
+    """As of GraphSmile, whose test vectors have other ones."""
+    arrays = {"modal_fusion.0.bias": np.zeros(4), "hetergconv_tv.edge_weight": np.zeros(0)}
+    options = find_released("GraphSmile")[1].options(Weights(arrays, classes, 2))
+    recipe = recipe_options("released", "graphsmile", dataset)
+    for name in ("past", "future", "shift_window", "sentiment_weight", "shift_weight"):
+        assert options[name] == recipe[f"model.{name}"], name
