@@ -6,6 +6,7 @@ Parameters of these functions are options of the command line: `get_config(datas
 the values of `--config.dataset` and `--config.quick`.
 """
 
+import contextlib
 import inspect
 import re
 import runpy
@@ -161,7 +162,9 @@ def _beside(given: Mapping[str, Any], config: Config, section: Section) -> Secti
 
     def kept(point: Mapping[str, Any]) -> dict[str, Any]:
         model, dataset = (point.get(name, values[name]) for name in ("model.name", "dataset"))
-        set_by_recipe = recipe_options(point["recipe"], model, dataset) if point.get("recipe") else {}
+        set_by_recipe: Mapping[str, Any] = {}
+        with contextlib.suppress(InputError):  # which is raised again, with the name of the point
+            set_by_recipe = recipe_options(point.get("recipe", ""), model, dataset)
         return {name: values[name] for name in given if name in set_by_recipe and name in values} | dict(point)
 
     return replace(section, points={name: kept(point) for name, point in section.points.items()})
