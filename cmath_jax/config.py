@@ -95,7 +95,7 @@ class OptimConfig:
     decoupled: bool = False  # False: L2 is part of the gradient, as torch.optim.Adam has it; True: AdamW
     amsgrad: bool = False  # divides by the largest second moment so far (Reddi et al. 2018)
     average: float = 0.0  # evaluates an average over steps, weighed by average^age; 0 evaluates the last parameters
-    policy_rate: float = 0.0  # if > 0: odd epochs train the policies of AdaIGN alone, at so many times learning_rate
+    policy_rate: float = 0.0  # if > 0: every second epoch is of AdaIGN's policies alone, at so many times learning_rate
     policy_decay: float = 0.0  # L2 of policies
 
     def __post_init__(self) -> None:

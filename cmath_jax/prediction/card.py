@@ -37,9 +37,8 @@ def card(model: TrainedModel) -> str:
     facts, test = model.facts, model.facts.scores["test"]
     seeds = f"the best of {facts.seeds} seeds by validation" if facts.seeds > 1 else "a single seed"
     stated = Circumstances.read(facts.circumstances, to_dict(model.config))
-    context = (
-        "what was said before it" if model.config.model.causal else "the whole conversation, what comes after it too"
-    )
+    hears_future = model.config.model.hears_future
+    context = "the whole conversation, what comes after it too" if hears_future else "what was said before it"
     features = "\n".join(
         f"- {MODALITIES[m]}: {model.dims[m]} features, {_origin(model.extraction.get(m), stated.features.get(m), m)}"
         for m in model.modalities

@@ -141,7 +141,7 @@ class Predictor:
     @property
     def causal(self) -> bool:
         """Returns whether it was trained to see only what came before an utterance."""
-        return self.trained.config.model.causal
+        return not self.trained.config.model.hears_future
 
     @property
     def card(self) -> dict[str, Any]:

@@ -12,16 +12,17 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.config import Config, from_dict, override, to_dict
+from cmath_jax.config import Config, flat, from_dict, override, to_dict
 from cmath_jax.errors import InputError
 from cmath_jax.io.json_files import read_json
 from cmath_jax.io.spelled import convert
+from cmath_jax.models.options import recipe_options
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,21 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
         return _blamed(path, get_studies)
     if "sweep" not in namespace:
         return Experiment(config)
-    return _blamed(path, lambda: Experiment(config, tuple(call("sweep", config))))
+    return _blamed(
+        path, lambda: Experiment(config, tuple(_beside(left, config, each) for each in call("sweep", config)))
+    )
+
+
+def _beside(given: Mapping[str, Any], config: Config, section: Section) -> Section:
+    """Returns a section whose points keep the options that are given where their recipes set them otherwise."""
+    values = flat(to_dict(config))
+
+    def kept(point: Mapping[str, Any]) -> dict[str, Any]:
+        model, dataset = (point.get(name, values[name]) for name in ("model.name", "dataset"))
+        set_by_recipe = recipe_options(point["recipe"], model, dataset) if point.get("recipe") else {}
+        return {name: values[name] for name in given if name in set_by_recipe and name in values} | dict(point)
+
+    return replace(section, points={name: kept(point) for name, point in section.points.items()})
 
 
 def parameters(path: str | Path) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from samples import CLASSES, conversations, pack, unpack
 
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.models.baselines.dialogue_gcn import edges
-from cmath_jax.models.baselines.released import compare, main
+from cmath_jax.models.baselines.released import compare, find_released, main
 from cmath_jax.models.baselines.vectors import read_vectors
+from cmath_jax.models.baselines.weights import Weights
 from cmath_jax.models.options import recipe_options
 from cmath_jax.models.options.dialogue_gcn import DialogueGCNOptions
 from cmath_jax.models.registry import make_model
@@ -96,6 +97,13 @@ def test_it_computes_the_equations(release: str, tmp_path: Path, capsys: pytest.
     write_vectors(path, released_parameters(release), talks, lambda p, talk: forward(release, p, talk), EXTRA)
     assert main([release, str(path)]) == 0, capsys.readouterr()
     assert f"past={PAST}, future={FUTURE}" in capsys.readouterr().out
+
+
+@releases
+def test_a_state_dict_has_the_windows_of_its_authors(release: str) -> None:
+    for classes in (6, 7):
+        options = find_released(release)[1].options(Weights(released_parameters(release), classes, 2))
+        assert (options["past"], options["future"]) == (10, 10)
 
 
 def written(path: Path, release: str, of: Callable[[Parameters, Conversation], np.ndarray], speakers: int = 2) -> Path:

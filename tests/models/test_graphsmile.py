@@ -157,7 +157,9 @@ def converted_outputs(p: Parameters, talks: Sequence[Conversation], classes: int
     """What our model makes of these parameters, with the classes of the data set that has so many, and the batch."""
     sizes = Sizes(2)
     sizes.classes = tuple(str(c) for c in range(classes))
-    converted = convert("GraphSmile", Weights(p, classes, 2), sizes)
+    past, future, window, _ = SETTINGS[classes]
+    options = {"past": past, "future": future, "shift_window": window}
+    converted = convert("GraphSmile", Weights(p, classes, 2), sizes, options)
     batch = pack(talks, ((0, 2), (1,)), sum(map(len, talks)))
     outputs = outputs_of(converted.model, jax.tree.map(jnp.asarray, converted.params), batch)
     return jax.tree.map(np.asarray, outputs), batch
@@ -196,7 +198,7 @@ def test_released_terms(case: int) -> None:
     sizes, extra = Sizes(vectors.speakers), vectors.extra
     sizes.classes = CLASSES["iemocap" if case == 1 else "meld"]
     table = np.array([*sentiments_of(sizes.classes)])
-    block, weight = ((4, (1.0, 0.7)), (10**6, (0.5, 0.2)))[case - 1]
+    block, scales = ((4, (1.0, 0.7)), (10**6, (0.5, 0.2)))[case - 1]
     found: dict[str, list[float]] = {"sentiment": [], "shift": []}
     for i, talk in enumerate(vectors.conversations):
         said = table[talk.labels]
@@ -207,11 +209,12 @@ def test_released_terms(case: int) -> None:
         known = [(x, int(said[q] != said[k])) for x, (q, k) in enumerate(pairs) if said[q] >= 0 and said[k] >= 0]
         found["shift"] += [-log_nc[x, shift] for x, shift in known]
     with jax.enable_x64(True):
-        converted = convert("GRAPHSMILE", Weights(vectors.parameters, vectors.classes, vectors.speakers), sizes)
+        weights = Weights(vectors.parameters, vectors.classes, vectors.speakers, extra)
+        converted = convert("GRAPHSMILE", weights, sizes)
         batch = jax.tree.map(jnp.asarray, batch_of(vectors, converted.standardization))
         outputs = outputs_of(converted.model, jax.tree.map(jnp.asarray, converted.params), batch)
         outputs = jax.tree.map(np.asarray, outputs)
-    for name, scale in zip(found, weight, strict=True):
+    for name, scale in zip(found, scales, strict=True):
         term = outputs.terms[name]
         assert int(term.count_rl.sum()) == len(found[name])
         np.testing.assert_allclose(term.value_rl.sum() / term.count_rl.sum(), scale * np.mean(found[name]), rtol=1e-12)

@@ -1,7 +1,7 @@
 """MultiDAG against a second computation of its equations, its gradient, and what is special to it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from cmath_jax.config import Config, override
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.errors import InputError
 from cmath_jax.models.baselines import multidag
-from cmath_jax.models.baselines.multidag import Kernels, MultiDAG, predecessors, recurrence
+from cmath_jax.models.baselines.multidag import Kernels, MultiDAG, predecessors, recurrence, released_window
 from cmath_jax.models.baselines.released import main
 from cmath_jax.models.options.multidag import MultiDAGOptions
 from cmath_jax.models.registry import make_model
@@ -125,6 +125,25 @@ def test_it_computes_what_its_equations_say(window: int, tmp_path: Path, capsys:
     write_vectors(path, released_parameters(), talks, lambda p, talk: forward(p, talk, window), extra)
     assert main(["MultiDAG", str(path)]) == 0, capsys.readouterr()
     assert f"window={window}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("speakers", "window", "expected"),
+    [
+        (([0, 1, 0, 1, 0, 1],), 1, 1),
+        (([0, 1, 0, 1, 0, 1],), 2, 2),
+        (([0, 1, 2, 0],), 2, 2),  # the last one hears all, though only one is of its speaker
+        (([0, 1, 0], [0, 1, 2, 3]), 2, 2),
+        (([0, 1, 2, 3], [1, 0, 0, 0]), 1, 1),
+    ],
+)
+def test_the_window_of_vectors(speakers: Sequence[Sequence[int]], window: int, expected: int) -> None:
+    pairs = []
+    for who in map(np.array, speakers):
+        heard = [heard_of(who, i, window) for i in range(len(who))]
+        heard_nn = np.array([[j in found for j in range(len(who))] for found in heard], int)
+        pairs.append((heard_nn, (who[:, None] == who).astype(int)))
+    assert released_window(pairs) == expected
 
 
 def test_its_gradient_is_that_of_the_loop() -> None:

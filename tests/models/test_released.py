@@ -17,8 +17,10 @@ from samples import unpack
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.errors import InputError
 from cmath_jax.models.baselines.released import _Sizes as Sizes
-from cmath_jax.models.baselines.released import batch_of, load, main
+from cmath_jax.models.baselines.released import batch_of, find_released, load, main
 from cmath_jax.models.baselines.vectors import Vectors, read_vectors
+from cmath_jax.models.baselines.weights import Weights
+from cmath_jax.models.options import recipe_options
 
 VECTORS = Path(__file__).parents[3] / "shared" / "conformance"
 FILES = sorted(VECTORS.glob("*_case*.npz"))
@@ -138,6 +140,15 @@ def test_a_number_that_is_wrong_is_found(name: str, sdt_file: Path, tmp_path: Pa
         ({"conv0/text": np.full((3, 3), np.nan)}, "conv0/text: not finite"),
         ({"conv0/text": np.array(["x"])}, "conv0/text: no numbers"),
         ({"logp/1": np.zeros((4, CLASSES))}, "not equally many"),
+        ({"conv0/audio": np.zeros((0, 2))}, "not equally many"),
+        ({"conv0/text": np.zeros(3)}, "conv0/text has 1 axes, not 2"),
+        ({"conv1/label": np.array([CLASSES])}, "labels are not all from -1 to 5"),
+        ({"conv1/speaker": np.array([-1])}, "speakers are not all from 0 to "),
+        ({"loss_ce": np.zeros(2)}, "loss_ce has 1 axes, not 0"),
+        ({"grad/last_gate.fc.weight": np.zeros(2)}, "not the shapes of their parameters: last_gate.fc.weight"),
+        ({"param/features_reduce_t.weight": np.zeros(3)}, "not the shapes of their"),
+        ({"param/features_reduce_t.weight": np.zeros(3), "grad/features_reduce_t.weight": np.zeros(3)}, "not fit SDT"),
+        ({"pe_first16": np.zeros((16, 3))}, "not fit SDT"),
     ],
 )
 def test_files_that_do_not_fit(
@@ -180,5 +191,17 @@ def test_a_state_dict_becomes_a_model(sdt_file: Path, tmp_path: Path) -> None:
     assert outputs.logits_rlc.dtype == jnp.float32
     log_rlc = np.asarray(jax.nn.log_softmax(outputs.logits_rlc))
     np.testing.assert_allclose(unpack(log_rlc, batch), np.concatenate(vectors.log_probabilities), atol=1e-5)
+    with pytest.raises(InputError, match="are of 6 classes, and there are 7"):
+        load("sdt", path, Sizes(tuple("abcdefg"), 2))
     with pytest.raises(InputError, match="has no option hidden"):
         load("sdt", path, sizes, {"hidden": 4})
+
+
+@pytest.mark.parametrize(("classes", "dataset"), [(6, "iemocap"), (7, "meld")])
+def test_a_state_dict_has_the_windows_of_its_authors(classes: int, dataset: str) -> None:
+    """As of GraphSmile, whose test vectors have other ones."""
+    arrays = {"modal_fusion.0.bias": np.zeros(4), "hetergconv_tv.edge_weight": np.zeros(0)}
+    options = find_released("GraphSmile")[1].options(Weights(arrays, classes, 2))
+    recipe = recipe_options("released", "graphsmile", dataset)
+    for name in ("past", "future", "shift_window", "sentiment_weight", "shift_weight"):
+        assert options[name] == recipe[f"model.{name}"], name

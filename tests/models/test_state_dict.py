@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cmath_jax.errors import InputError
+from cmath_jax.models.baselines import state_dict
 from cmath_jax.models.baselines.state_dict import read_state_dict
 
 
@@ -66,6 +67,58 @@ def test_nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_is_no_state_dict(content: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read_state_dict(archive(tmp_path / "bad.pt", content))
+
+
+def a_tensor(size: object, stride: object, count: object) -> bytes:
+    """Returns the pickle of a state dict whose one array is a part of a storage of eight numbers."""
+
+    def part(x: object) -> bytes:
+        return pickle.dumps(x, 2)[2:-1]
+
+    storage = b"(" + part("storage") + b"ctorch\nDoubleStorage\n" + part("0") + part("cpu") + part(count) + b"tQ"
+    arguments = b"(" + storage + part(0) + part(size) + part(stride) + b"\x89Nt"
+    return b"\x80\x02}" + part("x") + b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"Rs."
+
+
+HARMFUL = {
+    "larger than any memory": a_tensor((10**6, 10**7), (0, 0), 8),
+    "longer than the file": a_tensor((2,), (1,), 10**12),
+    "a size that is none": a_tensor(("a",), (1,), 8),
+    "a memory of 2 GiB": b"\x80\x02}r\xff\xff\xff\x7f.",
+    "bytes without end": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "a dictionary without items": b"\x80\x02ccollections\nOrderedDict\n)R}X\x05\x00\x00\x00itemsK\x05sb.",
+}
+
+
+@pytest.mark.parametrize("content", HARMFUL.values(), ids=HARMFUL)
+def test_what_is_made_to_do_harm(content: bytes, tmp_path: Path) -> None:
+    path = archive(tmp_path / "bad.pt", content)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("archive/data/0", bytes(64))
+    with pytest.raises(InputError, match=r"bad\.pt: is damaged, or holds more than arrays"):
+        read_state_dict(path)
+
+
+def test_what_is_damaged_or_encrypted(tmp_path: Path) -> None:
+    path = tmp_path / "bad.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/data.pkl", pickle.dumps({"x": 1}))
+    whole, header, entry = path.read_bytes(), b"PK\x03\x04", b"PK\x01\x02"
+    for place in ((header, 6, 1), (header, 8, 99), (header, 30 + len("archive/data.pkl"), 255)):
+        changed = bytearray(whole)
+        for mark, offset, value in (place, (entry, place[1] + 2, place[2]))[: 2 if place[1] < 30 else 1]:
+            changed[whole.index(mark) + offset] = value
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match="is damaged, or holds more than arrays"):
+            read_state_dict(path)
+
+
+def test_a_file_does_not_change_what_reads_the_next_one(tmp_path: Path) -> None:
+    function = b"ctorch._utils\n_rebuild_tensor_v2\n"
+    content = b"\x80\x02" + function + b"(N}X\x0c\x00\x00\x00__defaults__(K\x05tstb."
+    with pytest.raises(InputError):
+        read_state_dict(archive(tmp_path / "bad.pt", content))
+    assert state_dict._tensor.__defaults__ is None
 
 
 def test_what_is_no_archive(tmp_path: Path) -> None:

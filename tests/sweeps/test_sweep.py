@@ -256,6 +256,26 @@ def test_a_point_with_an_option_that_its_model_lacks_is_refused(order: int) -> N
         Experiment(BASE, (Section("a", {"x": point}),))
 
 
+def test_an_option_that_is_given_counts_beside_the_recipe_of_a_point(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    points = {"one": {"model.name": "mmgcn", "recipe": "released"}, "two": {"model.name": "mmgcn", "train.epochs": 3}}
+    path.write_text(f"""
+from cmath_jax.config import Config
+from cmath_jax.sweeps.experiment import Section
+
+def get_config():
+    return Config(dataset="meld")
+
+def sweep(config):
+    return [Section("main_results", {points})]
+""")
+    for given, expected in (({}, {"one": 60, "two": 3}), ({"train.epochs": "2"}, {"one": 2, "two": 3})):
+        experiment = load(path, given)
+        configs = {name: override(experiment.config, each) for name, each in experiment.sections[0].points.items()}
+        assert {name: config.train.epochs for name, config in configs.items()} == expected
+        assert configs["one"].model.dropout == 0.4  # of the recipe
+
+
 @pytest.mark.parametrize("sections", [{}, 3, [{"kind": "a"}], [{"kind": "a", "points": 3}], ["a"]])
 def test_a_config_file_with_broken_sections_is_refused(sections: Any, tmp_path: Path) -> None:
     path = tmp_path / "config.json"

@@ -193,9 +193,9 @@ class Names:
     classifier: str
 
     def options(self, weights: Weights) -> dict[str, Any]:
-        """Returns the options that released parameters fit. Edges say what the windows are, or else the classes."""
+        """Returns the options that released parameters fit. Edges of vectors say the windows; the authors have 10."""
         basis = weights[f"{self.graph}.conv1.basis"].shape
-        past, future = (3, 2) if weights.classes == 6 else (10, 10)
+        past, future = 10, 10
         distances = [x[1] - x[0] for name, x in weights.extra.items() if name.startswith("edge_index/")]
         if distances:
             distance_n = np.concatenate(distances)

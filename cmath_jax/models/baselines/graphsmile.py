@@ -231,11 +231,19 @@ def _term(weight: float, surprise: jax.Array, known: jax.Array) -> Term:
 
 
 def released_options(weights: Weights) -> dict[str, Any]:
-    """Returns the options that released parameters fit; windows and weights of terms are those of test vectors."""
+    """Returns the options that released parameters fit.
+
+    Nothing says windows and weights of terms: they are the authors', but for windows of test vectors.
+    """
     layers = {
         f"layers_{pair}": weights.count(rf"hetergconv_{pair}\.hetergcn_layers\.\d+\.hetergconv\.bias") for pair in PAIRS
     }
-    past, future, window, sentiment, shift = (-1, 4, -1, 0.5, 0.2) if weights.classes == 7 else (3, 2, 4, 1.0, 0.7)
+    is_meld, is_vectors = weights.classes == 7, bool(weights.extra)
+    if is_vectors:
+        past, future, window = (-1, 4, -1) if is_meld else (3, 2, 4)
+    else:
+        past, future, window = (3, 3, 3) if is_meld else (17, 17, 19)
+    sentiment, shift = (0.5, 0.2) if is_meld else (1.0, 0.7)
     return {
         "width": len(weights["modal_fusion.0.bias"]),
         **layers,

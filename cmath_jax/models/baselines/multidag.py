@@ -4,12 +4,13 @@ Shapes: l slots of a row, in front, since a loop goes over them, r rows, d width
 that hear it; g the two relations, of the same speaker and of another; x the gates of both cells side by side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
@@ -256,14 +257,25 @@ class MultiDAG(nn.Module):
 
 
 def released_options(weights: Weights) -> dict[str, Any]:
-    """Returns the options that released parameters fit."""
+    """Returns the options that released parameters fit. Vectors say who hears whom; the authors have a window of 1."""
     pairs = [(weights.extra[name], weights.extra[f"same_{name[4:]}"]) for name in weights.extra if name[:4] == "adj_"]
-    window = max((int((heard * same).sum(1).max()) for heard, same in pairs), default=0)
     return {
         "width": len(weights["fc1.weight"]),
         "layers": weights.count(r"gather\.\d+\.Wr0\.weight"),
-        "window": window or (1 if weights.classes == 6 else 2),
+        "window": released_window(pairs) if pairs else 1,
     }
+
+
+def released_window(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
+    """Returns a window by which each utterance of these conversations hears those that it hears.
+
+    Args:
+      pairs: of each conversation, whom an utterance hears, and who speaks as it does, [n, n].
+    """
+    count_n = np.concatenate([(heard_nn * same_nn).sum(1) for heard_nn, same_nn in pairs])
+    # One that does not hear all before it has as many of its own speaker as the window is long.
+    is_full_n = np.concatenate([heard_nn.sum(1) < np.arange(len(heard_nn)) for heard_nn, _ in pairs])
+    return int(count_n[is_full_n].max() if is_full_n.any() else count_n.max() + 1)
 
 
 def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:

@@ -8,10 +8,11 @@ the names of the released code, its log-probabilities, mean cross-entropy and gr
 not, 2 for a file that does not fit.
 """
 
+import contextlib
 import importlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -120,12 +121,16 @@ def convert(
     """
     model_name, released = find_released(name)
     kind = MODELS[model_name]
-    chosen = {**released.options(weights), **(options or {})}
+    with fitting(name):
+        chosen = {**released.options(weights), **(options or {})}
     unknown = [each for each in chosen if each not in {field.name for field in fields(kind) if field.init}]
     require(not unknown, f"{model_name} has no option {', '.join(unknown)}")
-    model = make_model(kind(**chosen), sizes, "tav", precision).clone(**released.constants(weights))
-    params = released.params(weights, chosen)
-    standardization = released.standardization(weights)
+    with fitting(name):
+        model = make_model(kind(**chosen), sizes, "tav", precision).clone(**released.constants(weights))
+        params = released.params(weights, chosen)
+        standardization = released.standardization(weights)
+    classes = len(params["classifier"]["bias"])
+    require(classes == weights.classes, f"the parameters are of {classes} classes, and there are {weights.classes}")
     left = sorted(set(weights.arrays) - weights.asked)
     strange = [each for each in left if not re.fullmatch(released.dead or "(?!)", each)]
     require(
@@ -133,6 +138,18 @@ def convert(
         f"{len(strange)} parameters are not of {name}, such as {', '.join(strange[:3])}; is this another model?",
     )
     return Converted(model, chosen, params, tuple(left), standardization)
+
+
+@contextlib.contextmanager
+def fitting(name: str) -> Iterator[None]:
+    """Raises InputError where arrays have not the axes, or not the sizes, that this model needs."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, LookupError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"parameters, or what else the file holds, do not fit {name}: {told}") from error
 
 
 def load(name: str, path: Path, sizes: Sizes, options: Mapping[str, Any] | None = None) -> Converted:
@@ -160,8 +177,9 @@ def compare(name: str, vectors: Vectors, options: Mapping[str, Any] | None = Non
     with jax.enable_x64(True):
         weights = Weights(vectors.parameters, vectors.classes, vectors.speakers, vectors.extra)
         converted = convert(name, weights, sizes, options)
-        batch = batch_of(vectors, converted.standardization)
-        _check_shapes(converted, batch)
+        with fitting(name):
+            batch = batch_of(vectors, converted.standardization)
+            _check_shapes(converted, batch)
         # What the mean cross-entropy does not depend on has no gradient there, and must have none here.
         none = {each: np.zeros_like(x) for each, x in vectors.parameters.items()}
         gradients = find_released(name)[1].params(

@@ -4,8 +4,10 @@ Such a file is a zip archive: `data.pkl` says which arrays there are, and `data/
 The pickle may name nothing but a dictionary, the storages, and what makes a tensor of a part of one.
 """
 
+import math
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,11 @@ STORAGES = {
     "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1",
     "BoolStorage": "?",
 }  # fmt: skip
+# What a reader of archives and pickles may raise for a file that is damaged, encrypted, or made to do harm.
+DAMAGED = (
+    pickle.UnpicklingError, zlib.error, EOFError, LookupError, ValueError, TypeError, AttributeError, OverflowError,
+    MemoryError, RuntimeError,
+)  # fmt: skip
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # what people save a state dict under
 
 
@@ -33,22 +40,28 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             roots = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
             require(len(roots) == 1, f"{path}: has no data.pkl: it is not a file of torch.save")
-            content = _Reader(archive, roots[0]).load()
+            arrays = _unwrapped(_Reader(archive, roots[0]).load())
+    except InputError:
+        raise
     except zipfile.BadZipFile as error:
         raise InputError(
             f"{path}: is not a zip archive, as torch.save writes since version 1.6; load an older one with "
             "PyTorch, and save its state_dict() again"
         ) from error
-    except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path}: is damaged, or holds more than arrays ({error}); save model.state_dict()") from error
-    for name in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    arrays = content if isinstance(content, Mapping) else {}
     found = {str(name): x for name, x in arrays.items() if isinstance(x, np.ndarray)}
     require(bool(found) and len(found) == len(arrays), f"{path}: is no state dict: save model.state_dict()")
     parallel = all(name.startswith("module.") for name in found)
     return {name.removeprefix("module.") if parallel else name: x for name, x in found.items()}
+
+
+def _unwrapped(content: Any) -> dict[Any, Any]:
+    """Returns the state dict itself; nothing where the content is no dictionary."""
+    for name in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    return dict(content.items()) if isinstance(content, Mapping) else {}
 
 
 class _Reader(pickle.Unpickler):
@@ -63,12 +76,13 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = {
             ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+            # A pickle may set attributes of what it names: it gets a function of its own.
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *parts: _tensor(*parts),
             ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
             **{("torch", storage): kind for storage, kind in STORAGES.items()},
         }
         if (module, name) not in known:
-            raise InputError(f"the file names {module}.{name}, which is no array: save model.state_dict() alone")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array")
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> np.ndarray:
@@ -82,7 +96,12 @@ class _Reader(pickle.Unpickler):
 
 
 def _tensor(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
-    """Returns the array of a part of a storage. Raises ValueError where the storage is too short for it."""
+    """Returns the array of a part of a storage. Raises ValueError where the storage is too short for it.
+
+    An array that repeats numbers of its storage is none of a model, and may be larger than any memory.
+    """
+    if math.prod(size) > len(storage):
+        raise ValueError("an array is larger than its storage")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset
     if offset < 0 or any(step < 0 for step in stride) or last >= len(storage) + (not all(size)):
         raise ValueError("an array reaches beyond its storage")

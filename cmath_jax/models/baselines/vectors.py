@@ -11,6 +11,7 @@ There are two ways to name the arrays; k and i count conversations from 0:
 | mean cross-entropy, its gradient | loss_ce, grad/NAME | loss_ce, g/NAME |
 """
 
+import itertools
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmath_jax.data.corpus import Conversation
+from cmath_jax.data.corpus import UNLABELLED, Conversation
 from cmath_jax.errors import InputError, require
 
 TEXT_LAYERS = ("x_t1_{}", "x_t2_{}", "x_t3_{}", "x_t4_{}")
@@ -68,26 +69,40 @@ def read_vectors(path: Path) -> Vectors:
             if first_convention
             else {"t": _texts(arrays, k), "a": (f"x_a_{k}",), "v": (f"x_v_{k}",)}
         )
-        features = {m: np.concatenate([_get(arrays, name, path) for name in names[m]], axis=1) for m in names}
         speaker_n, label_n = (
-            _get(arrays, name, path).astype(np.int32)
+            _get(arrays, name, path, 1)
             for name in ((f"conv{k}/speaker", f"conv{k}/label") if first_convention else (f"spk_{k}", f"lab_{k}"))
         )
-        conversations.append(Conversation(f"conversation {k}", features, speaker_n, label_n))
+        parts = {m: [_get(arrays, name, path, 2) for name in names[m]] for m in names}
         log_probabilities.append(_log_probability(arrays, k, path))
+        together = [*itertools.chain(*parts.values()), speaker_n, label_n, log_probabilities[k]]
+        require(
+            {len(x) for x in together} == {len(label_n)} and len(label_n) > 0,
+            f"{path}: utterances of conversation {k}, from 0, are not equally many in all arrays, or there are none",
+        )
+        features = {m: np.concatenate(x, axis=1) for m, x in parts.items()}
+        who_n, what_n = speaker_n.astype(np.int32), label_n.astype(np.int32)
+        conversations.append(Conversation(f"conversation {k}", features, who_n, what_n))
     require(bool(parameters), f"{path}: has no parameters, whose names begin with {prefixes[0]}")
-    lengths = [len(x_nc) == len(each) for x_nc, each in zip(log_probabilities, conversations, strict=True)]
-    require(all(lengths), f"{path}: log-probabilities and labels of a conversation are not equally many")
+    classes = {x_nc.shape[1] for x_nc in log_probabilities}
+    require(len(classes) == 1, f"{path}: conversations differ in how many classes they have")
     shapes = [{m: x_nd.shape[1] for m, x_nd in each.features.items()} for each in conversations]
     require(all(each == shapes[0] for each in shapes), f"{path}: conversations differ in how many features they have")
-    most = max(int(each.speakers.max(initial=0)) for each in conversations) + 1
+    most = max(int(each.speakers.max()) for each in conversations) + 1
+    speakers = int(_get(arrays, "n_speakers", path, 0)) if "n_speakers" in arrays else most
+    for of, first, size in (("speakers", 0, speakers), ("labels", UNLABELLED, *classes)):
+        index_n = np.concatenate([getattr(each, of) for each in conversations])
+        known = bool((index_n >= first).all() and (index_n < size).all())
+        require(known, f"{path}: {of} are not all from {first} to {size - 1}")
+    strange = [name for name, x in gradients.items() if x.shape != parameters.get(name, x).shape]
+    require(not strange, f"{path}: gradients have not the shapes of their parameters: {', '.join(strange[:3])}")
     return Vectors(
         conversations=conversations,
         log_probabilities=log_probabilities,
-        loss=float(_get(arrays, "loss_ce", path)),
+        loss=float(_get(arrays, "loss_ce", path, 0)),
         parameters=parameters,
         gradients=gradients,
-        speakers=int(arrays.get("n_speakers", most)),
+        speakers=speakers,
         extra={name: x for name, x in arrays.items() if not name.startswith(prefixes)},
     )
 
@@ -105,9 +120,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _get(arrays: Mapping[str, np.ndarray], name: str, path: Path) -> np.ndarray:
+def _get(arrays: Mapping[str, np.ndarray], name: str, path: Path, axes: int) -> np.ndarray:
     if name not in arrays:
         raise InputError(f"{path}: lacks the array {name}; python -m pydoc {__name__} says what there must be")
+    require(arrays[name].ndim == axes, f"{path}: {name} has {arrays[name].ndim} axes, not {axes}")
     return arrays[name]
 
 
@@ -120,8 +136,8 @@ def _log_probability(arrays: Mapping[str, np.ndarray], k: int, path: Path) -> np
     """Returns the log-probabilities of a conversation, [n, c]."""
     for name in (f"logp/{k}", f"logp_{k}", f"all_logp_{k}"):
         if name in arrays:
-            return arrays[name]
-    logits_nc = _get(arrays, f"logits_{k}", path)
+            return _get(arrays, name, path, 2)
+    logits_nc = _get(arrays, f"logits_{k}", path, 2)
     shifted_nc = logits_nc - logits_nc.max(-1, keepdims=True)
     log_probability_nc: np.ndarray = shifted_nc - np.log(np.exp(shifted_nc).sum(-1, keepdims=True))
     return log_probability_nc

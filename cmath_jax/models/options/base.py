@@ -36,6 +36,7 @@ class ModelOptions:
         `released`, numbers that we chose where the authors' are not known. `released` is for the data sets that it
         names, the others are for all.
       bidirectional: what of the model hears the future, so that it cannot be causal; "" for a model that can.
+      always_causal: whether it is causal even where `causal` is False.
       policies: whether it has policies, parameters whose names end in `_policy`, for `optim.policy_rate`.
     """
 
@@ -43,6 +44,7 @@ class ModelOptions:
     module: ClassVar[str]
     recipes: ClassVar[Recipes] = {}
     bidirectional: ClassVar[str] = ""
+    always_causal: ClassVar[bool] = False
     policies: ClassVar[bool] = False
 
     name: str = field(default="", init=False)
@@ -57,6 +59,11 @@ class ModelOptions:
             not (self.causal and self.bidirectional),
             f"model.causal=true is not for {self.name}: {self.bidirectional} of it hears what comes after an utterance",
         )
+
+    @property
+    def hears_future(self) -> bool:
+        """Returns whether an utterance is told from what comes after it too."""
+        return not (self.causal or self.always_causal)
 
     def facts(self, sizes: Sizes) -> dict[str, Any]:
         """Returns the attributes of the module that are neither options nor sizes, such as what the classes mean."""

@@ -13,6 +13,7 @@ class MultiDAGOptions(ModelOptions):
 
     title: ClassVar[str] = "MultiDAG"
     module: ClassVar[str] = "cmath_jax.models.baselines.multidag:MultiDAG"
+    always_causal: ClassVar[bool] = True
     recipes: ClassVar[Recipes] = {
         "shared": {},
         "released": {
