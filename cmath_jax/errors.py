@@ -73,11 +73,11 @@ def readable(error: OSError) -> str:
 
 def is_of_machine(error: BaseException | None) -> bool:
     """Whether an error comes from one of the machine, such as a full disk."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in OF_MACHINE:
-            return True
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:  # an error can be its own cause
+        causes.append(error)
         error = error.__cause__
-    return False
+    return any(isinstance(cause, OSError) and cause.errno in OF_MACHINE for cause in causes)
 
 
 def suggestion(name: str, known: Collection[str], prefix: str = "", otherwise: str = "there are") -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from samples import rows, tiny
 
 from cmath_jax.config import override, to_dict
+from cmath_jax.errors import InputError, is_of_machine
 from cmath_jax.training.checkpoint import Checkpoints
 from cmath_jax.training.fit import fit
 
@@ -130,3 +132,12 @@ def test_what_a_full_disk_refuses_beside_is_not_told(error: str, told: bool, cap
     asyncio.run(dropped())
     gc.collect()
     assert ("never retrieved" in caplog.text) == told
+
+
+def test_an_error_that_is_its_own_cause_is_looked_at_once() -> None:
+    error = InputError("line 2: not JSON")
+    error.__cause__ = error
+    assert not is_of_machine(error)
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    error.__cause__.__cause__ = error
+    assert is_of_machine(error)

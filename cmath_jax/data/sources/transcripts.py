@@ -39,7 +39,9 @@ def numbered_transcripts(path: Path) -> Iterator[tuple[int, Transcript]]:
                 yield number, transcript_of(value, where, str(number))
     except InputError as error:
         # Perhaps it is a file of another kind.
-        raise error if found else InputError(f"{error}{no_json(path)}") from error
+        if found:
+            raise
+        raise InputError(f"{error}{no_json(path)}") from error
 
 
 def transcript_of(value: Any, where: str, default_id: str = "") -> Transcript:
