@@ -4,31 +4,44 @@
 
 All models are trained alike, with the width, the optimizer and the epochs of the config, and each with the loss of its
 paper. `--config.recipe=released` trains each baseline with the hyper-parameters of its authors instead, on meld and
-iemocap (docs/baselines.md); the epoch is chosen on validation all the same. `--config.models=cmath,sdt` trains some
-of them: with recipe=released on meld, all but dialogue_gcn and multidag, whose authors have no numbers for it.
-The report has the majority and the linear model too. `--config.quick=true` tries it out; see experiments/settings.py.
+iemocap (docs/baselines.md); the epoch is chosen on validation all the same. Where authors give none for the data set,
+the recipe is `shared`, which the row says. `--config.models=cmath,sdt` trains some of them. The report has the majority
+and the linear model too. `--config.quick=true` tries it out; see experiments/settings.py.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from cmath_jax.config import Config
+from cmath_jax.errors import require
 from cmath_jax.models.options import MODELS, model_named
 from cmath_jax.sweeps.experiment import Section
 from experiments import settings
 
 
-def point(model: str, recipe: str = "shared") -> dict[str, Any]:
-    """Returns the options of a model. One whose authors released nothing has the recipe `style` for `released`."""
+def point(model: str, recipe: str = "shared", dataset: str = "") -> dict[str, Any]:
+    """Returns the options of a model. Without released hyper-parameters for the data set they are `style` or shared."""
+    if model == "cmath":
+        return {"model.name": model}  # its own recipe is the config
     recipes = model_named(model).recipes
-    chosen = [each for each in ([recipe, "style"] if recipe == "released" else [recipe]) if each in recipes]
-    # CMATH's own recipe is the config.
-    return {"model.name": model} if model == "cmath" else {"model.name": model, "recipe": (chosen or [recipe])[0]}
+    if recipe == "released" and dataset not in recipes.get(recipe, {}):
+        recipe = "style" if "style" in recipes else "shared"
+    return {"model.name": model, "recipe": recipe}
 
 
 def get_config(dataset: str = "simulated", quick: bool = False) -> Config:
     return settings.get_config(dataset, quick, "main_results")
 
 
-def sweep(config: Config, recipe: str = "shared", models: str = ",".join(MODELS)) -> Sequence[Section]:
-    return [Section("main_results", {model: point(model, recipe) for model in models.split(",")})]
+def sweep(
+    config: Config, quick: bool = False, recipe: str = "shared", models: str = ",".join(MODELS)
+) -> Sequence[Section]:
+    sized = recipe == "released"
+    require(
+        not (quick and sized), "quick=true makes models small, and recipe=released has sizes of its own: choose one"
+    )
+    require(
+        not sized or config.dataset in ("meld", "iemocap"),
+        f"recipe=released is for dataset=meld and dataset=iemocap, not for dataset={config.dataset}",
+    )
+    return [Section("main_results", {model: point(model, recipe, config.dataset) for model in models.split(",")})]
