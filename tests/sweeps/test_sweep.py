@@ -1,7 +1,6 @@
 """Sweeps: what is shared is trained once, what is done stays done, what fails stops nobody else."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,12 @@ from stopping import stop_after
 
 from cmath_jax.config import flat, override, to_dict
 from cmath_jax.errors import InputError, Terminated
-from cmath_jax.models.options import MODELS
 from cmath_jax.models.options.sdt import SDTOptions
 from cmath_jax.results.summary import readable_sweep
 from cmath_jax.sweeps import sweep
 from cmath_jax.sweeps.experiment import Experiment, Section, load, parameters
 from cmath_jax.training import fit as fitting
 
-MAIN_RESULTS = Path(__file__).parents[2] / "experiments" / "main_results.py"
 BASE = tiny(train__epochs=2, parallel__devices=1, parallel__population=8, seeds=2)
 EXPERIMENT = Experiment(
     BASE,
@@ -338,29 +335,3 @@ def test_a_point_that_the_data_cannot_serve_is_refused_before_any_training(
     points = {"t": {"data.modalities": "t"}, "tav": {"data.modalities": "tav"}}
     with pytest.raises(InputError, match=r"data\.modalities='tav'"):
         sweep.run_sweep(Experiment(BASE, (Section("modalities", points),)), tmp_path)
-
-
-@pytest.mark.parametrize("dataset", ["meld", "iemocap"])
-def test_the_main_table_can_be_trained_as_the_authors_did(dataset: str) -> None:
-    """Where they gave no hyper-parameters for a data set, or no code, another recipe stands in, by its name."""
-    runs = load(MAIN_RESULTS, {"dataset": dataset, "recipe": "released"}).runs
-    recipes = {model: config.recipe for (_, model), (_, config) in runs.items()}
-    style = dict.fromkeys(("ctnet", "scmm", "cmcf_srnet"), "style")
-    without = dict.fromkeys(("dialogue_gcn", "multidag") if dataset == "meld" else (), "shared")
-    assert recipes == {**dict.fromkeys(MODELS, "released"), **style, **without, "cmath": ""}
-    shared = load(MAIN_RESULTS, {"dataset": dataset}).runs
-    rates = {config.optim.learning_rate for _, config in shared.values()}
-    assert len(rates) == 1 and len({config.train.epochs for _, config in shared.values()}) == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"recipe": "released"}, "recipe=released is for dataset=meld and dataset=iemocap, not for dataset=simulated"),
-        ({"recipe": "released", "dataset": "meld", "quick": "true"}, "choose one"),
-        ({"models": "cmath,mmgnc"}, "did you mean mmgcn?"),
-    ],
-)
-def test_main_tables_that_there_are_not(options: dict[str, str], message: str) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
-        load(MAIN_RESULTS, options)
