@@ -18,7 +18,7 @@ from cmath_jax.models.options import MODELS
 
 LENGTHS = (5, 1, 4, 7)
 ROWS = ((0, 2), (3, 1), ())  # several conversations to a row, one of a single utterance, an empty row
-SUBSETS = ["t", "a", "v", "ta", "tv", "av", "tav"]
+SUBSETS = ["t", "v", "ta", "av", "tav"]  # of one, two and three, with text and without
 SPEAKERS = 9
 LOSS = LossConfig(gamma1=1.0, gamma2=1.0)
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -82,7 +82,7 @@ def test_every_parameter_has_a_gradient(name: str, modalities: str) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("left_out", ["t", "a", "v"])
+@pytest.mark.parametrize("left_out", ["t", "v"])
 def test_a_modality_that_is_left_out_has_no_influence(name: str, left_out: str) -> None:
     model = small_model(name, "tav".replace(left_out, ""))
     batch = pack(talks_of(), ROWS, 12)  # holds all three
