@@ -19,7 +19,7 @@ from cmath_jax.data.load import load_corpus
 from cmath_jax.models.options import MODELS
 from cmath_jax.training import compiler
 
-SECONDS = 20.0  # that the timed steps take, unless one takes longer
+SECONDS = 6.0  # that the timed steps take, unless one takes longer
 SHAPES = {
     "iemocap": {
         "train": 96, "validation": 4, "test": 4, "mean_length": 57.0, "max_length": 110, "max_speakers": 2,
