@@ -22,7 +22,7 @@ from cmath_jax.io.whole import whole_file
 
 ONE_SIDED = (
     "note: this model was trained to look at both sides of an utterance, and now sees only what came before it; one "
-    "that is made for this is trained with --config.model.causal=true"
+    "that is made for this is trained with --config.model.causal=true{other}"
 )
 
 
@@ -134,7 +134,9 @@ def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> N
 
     predictor = Predictor.load(checkpoint)
     if streamed and not predictor.causal:
-        print(ONE_SIDED, file=sys.stderr)
+        model = predictor.trained.config.model
+        other = f" and another model, such as cmath: {model.name} cannot be causal" if model.bidirectional else ""
+        print(ONE_SIDED.format(other=other), file=sys.stderr)
     if source == "-":
         rows = _rows_of_stream(predictor, _conversations(_lines(sys.stdin)))
     else:
