@@ -2,7 +2,7 @@
 
     python launch.py --config experiments/paper.py --config.dataset=meld --config.data.features_dir=DIR
 
-`--config.parts=main_results,ablations` takes only those. `--config.quick=true` tries it out, in 4 minutes; see
+`--config.parts=main_results,ablations` takes only those. `--config.quick=true` tries it out; see
 experiments/settings.py.
 """
 
