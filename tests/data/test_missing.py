@@ -47,8 +47,8 @@ def with_gaps() -> list[Conversation]:
 
 
 def loss_weights(**options: float) -> LossWeights:
-    values = {"gamma1": 0.7, "gamma2": 1.3, "reconstruction": 0.5, "stop_teacher": 1.0, "temperature": 1.0, "focal": 0.0}
-    numbers = {name: np.float32(value) for name, value in (values | options).items()}
+    values = {"gamma1": 0.7, "gamma2": 1.3, "reconstruction": 0.5, "stop_teacher": 1.0, "temperature": 1.0}
+    numbers = {name: np.float32(value) for name, value in ({"focal": 0.0} | values | options).items()}
     return LossWeights(**numbers, class_weight_c=np.ones(CLASSES, np.float32))
 
 
