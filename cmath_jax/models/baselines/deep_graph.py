@@ -19,6 +19,7 @@ from cmath_jax.models.draws import random_bits
 from cmath_jax.models.layers import (
     Context,
     Dense,
+    Dropout,
     accurate,
     aligned,
     drop,
@@ -53,6 +54,14 @@ def is_node(context: Context) -> jax.Array:
     return filled_mrl if context.present_mrl is None else filled_mrl & context.present_mrl
 
 
+def links(context: Context, modalities: int) -> Graph:
+    """Returns which nodes are linked, bool; a node is linked to itself."""
+    node_mrl = is_node(context)
+    linked_mrqk = visible(context, context) & node_mrl[:, :, :, None] & node_mrl[:, :, None, :]
+    another_mm = ~jnp.eye(modalities, dtype=bool)
+    return Graph(linked_mrqk, another_mm[:, :, None, None] & node_mrl[:, None] & node_mrl[None])
+
+
 def angular_graph(x_mrld: jax.Array, context: Context) -> Graph:
     """Returns the graph of these nodes. An edge weighs 1 - arccos(c) / pi by the cosine c of its ends.
 
@@ -67,11 +76,8 @@ def angular_graph(x_mrld: jax.Array, context: Context) -> Graph:
     position_rl = context.position_rl
     itself_mrqk = (position_rl[:, :, None] == position_rl[:, None, :])[None]
     own_mrqk = jnp.where(itself_mrqk, 1.0 - math.acos(SHRINK) / math.pi, own_mrqk)
-    node_mrl = is_node(context)
-    linked_mrqk = visible(context, context) & node_mrl[:, :, :, None] & node_mrl[:, :, None, :]
-    another_mm = ~np.eye(len(x_mrld), dtype=bool)
-    linked_mmrl = another_mm[:, :, None, None] & node_mrl[:, None] & node_mrl[None]
-    return Graph(jnp.where(linked_mrqk, own_mrqk, 0.0), jnp.where(linked_mmrl, cross_mmrl, 0.0))
+    linked = links(context, len(x_mrld))
+    return Graph(jnp.where(linked.own_mrqk, own_mrqk, 0.0), jnp.where(linked.cross_mmrl, cross_mmrl, 0.0))
 
 
 def _similarity(cosine: jax.Array) -> jax.Array:
@@ -95,6 +101,15 @@ def heard(graph: Graph, h_mrld: jax.Array) -> jax.Array:
     if len(h_mrld) == 1:
         return own_mrld
     return own_mrld + total(graph.cross_mmrl[..., None] * repeat_along(h_mrld, 0, len(h_mrld)), 1)
+
+
+def read_out(x_mrld: jax.Array, layers: nn.Module, context: Context) -> jax.Array:
+    """Returns ReLU of the nodes of an utterance, and of what the layers make of them in their graph, side by side."""
+    graph = normalized(angular_graph(x_mrld, context))
+    x_mrld = Dropout()(x_mrld, context)
+    said_mrlx = jnp.concatenate([x_mrld, layers(x_mrld, graph, context)], axis=-1)
+    said_mrlx = jnp.where(is_node(context)[..., None], said_mrlx, jnp.zeros((), said_mrlx.dtype))
+    return nn.relu(jnp.concatenate([*said_mrlx], axis=-1))
 
 
 class DeepGraphLayers(nn.Module):

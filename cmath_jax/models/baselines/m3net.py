@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
-from cmath_jax.models.baselines.deep_graph import Graph, heard, is_node, normalized
+from cmath_jax.models.baselines.deep_graph import Graph, heard, is_node, links, normalized
 from cmath_jax.models.baselines.input_norm import InputNorm, running_statistics
 from cmath_jax.models.baselines.place_weights import PlaceWeights
 from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
@@ -97,11 +97,10 @@ class HighFrequencies(nn.Module):
     def __call__(self, x_mrld: jax.Array, node_mrl: jax.Array, context: Context) -> jax.Array:
         modalities, *_, width = x_mrld.shape
         itself_rqk = context.position_rl[:, :, None] == context.position_rl[:, None, :]
-        linked_mrqk = visible(context, context) & ~itself_rqk[None] & node_mrl[:, :, :, None] & node_mrl[:, :, None, :]
-        another_mm = ~jnp.eye(modalities, dtype=bool)
-        linked_mmrl = another_mm[..., None, None] & node_mrl[:, None] & node_mrl[None]
+        linked = links(context, modalities)
         exact = accurate(x_mrld).dtype
-        plain = normalized(Graph(linked_mrqk.astype(exact), linked_mmrl.astype(exact)))
+        others_mrqk = (linked.own_mrqk & ~itself_rqk[None]).astype(exact)
+        plain = normalized(Graph(others_mrqk, linked.cross_mmrl.astype(exact)))
 
         def advance(x_mrld: jax.Array, gate: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             kernel, bias = gate

@@ -12,12 +12,7 @@ from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
-from cmath_jax.models.baselines.deep_graph import (
-    DeepGraphLayers,
-    angular_graph,
-    is_node,
-    normalized,
-)
+from cmath_jax.models.baselines.deep_graph import DeepGraphLayers, is_node, read_out
 from cmath_jax.models.baselines.deep_graph_weights import RELEASED_DEAD, released_graph_options, released_graph_params
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
 from cmath_jax.models.layers import Context, Dense, Dropout, SpeakerEmbedding
@@ -78,13 +73,8 @@ class MMGCN(nn.Module):
             x_mrld = jnp.where(is_node_mrlx, x_mrld.at[0].set(x_rld), jnp.zeros((), self.dtype))
 
         # H: what the graph makes of it; and the classifier.
-        graph = normalized(angular_graph(x_mrld, context))
-        x_mrld = Dropout()(x_mrld, context)
-        h_mrld = DeepGraphLayers(self.graph_width, self.layers, ALPHA, False, self.dtype, name="graph")(
-            x_mrld, graph, context
-        )
-        said_mrlx = jnp.where(is_node_mrlx, jnp.concatenate([x_mrld, h_mrld], axis=-1), jnp.zeros((), self.dtype))
-        said_rlx = nn.relu(jnp.concatenate([*said_mrlx], axis=-1))
+        graph = DeepGraphLayers(self.graph_width, self.layers, ALPHA, False, self.dtype, name="graph")
+        said_rlx = read_out(x_mrld, graph, context)
         classifier = Dense((self.classes,), dtype=self.dtype, uniform=True, name="classifier")
         return plain_outputs(classifier(Dropout()(said_rlx, context)), said_rlx)
 
