@@ -29,6 +29,8 @@ def url(model: samples.StandIn) -> Iterator[str]:
 
 
 def ask(page: Any) -> None:
+    # What an earlier question has left on the page is no answer to this one.
+    page.evaluate("document.querySelectorAll('.result').forEach((one) => one.remove())")
     page.click("#predict")
     page.wait_for_selector(".result")
 
