@@ -1,7 +1,8 @@
 """Reads experiment files: a config, and the points of a sweep around it.
 
 An experiment file defines `get_config()`, and for a sweep `sweep(config)`, which returns `Section`s. If it defines
-`scaling(config)` instead, which returns `Section`s and a `Measuring`, its points are measured and not trained.
+`scaling(config)` instead, which returns `Section`s and a `Measuring`, its points are measured and not trained; if it
+defines `tune(config)`, which returns `Section`s and a `Tuning`, hyper-parameters are searched for them before they are.
 Parameters of these functions are options of the command line: `get_config(dataset="meld", quick=False)` is called with
 the values of `--config.dataset` and `--config.quick`.
 """
@@ -20,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from cmath_jax.config import Config, flat, from_dict, override, to_dict
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, require, require_one_of
 from cmath_jax.io.json_files import read_json
 from cmath_jax.io.spelled import convert
 from cmath_jax.models.options import recipe_options
+
+FUNCTIONS = {"sweep", "scaling", "tune"}  # of an experiment file, of which it has one at most
+SAMPLERS = ("random", "tpe")
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,50 @@ class Measuring:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """The budget of a search for hyper-parameters, which each of its points has for itself (`sweeps/search.py`).
+
+    Attributes:
+      points: of the sections, those that are searched; their options are what all trials of them have in common.
+      trials: of each point.
+      halvings: how often the worse half of the trials is stopped; the first time after epochs / 2^halvings epochs.
+      sampler: `random`, or `tpe`, which learns from earlier trials (Bergstra et al. 2011).
+      seed: of the draws.
+
+    Raises:
+      InputError: on construction, for a number or a sampler that there is not.
+    """
+
+    points: tuple[str, ...]
+    trials: int = 32
+    halvings: int = 2
+    sampler: str = "random"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.trials > 0, f"trials={self.trials} must be positive")
+        for name in ("halvings", "seed"):
+            require(getattr(self, name) >= 0, f"{name}={getattr(self, name)} must not be negative")
+        require_one_of("sampler", self.sampler, SAMPLERS)
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        """Returns all that decides what the search of a point finds, ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "points"}
+
+    def rungs(self, epochs: int) -> list[int]:
+        """Returns after how many epochs trials are compared; the last one is all of them."""
+        return sorted({max(1, epochs >> halving) for halving in range(self.halvings + 1)})
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A config and the sections around it; none for a single run.
 
     Attributes:
       whole: the sections of the sweep that this is a part of; () for one that is whole.
       measuring: of a scaling study, whose points are not trained.
+      tuning: of a search, which replaces the options of its points by the best it finds.
 
     Raises:
       InputError: on construction, for a point with an unknown or a wrong option.
@@ -76,6 +118,7 @@ class Experiment:
     sections: tuple[Section, ...] = ()
     whole: tuple[Section, ...] = ()
     measuring: Measuring | None = None
+    tuning: Tuning | None = None
 
     def __post_init__(self) -> None:
         _ = self.runs
@@ -110,7 +153,8 @@ class Experiment:
             return to_dict(self.config)
         whole = {"whole": _plain(self.whole)} if self.whole else {}
         measuring = {"measuring": asdict(self.measuring)} if self.measuring else {}
-        return {"config": to_dict(self.config), "sections": _plain(self.sections), **whole, **measuring}
+        tuning = {"tuning": asdict(self.tuning)} if self.tuning else {}
+        return {"config": to_dict(self.config), "sections": _plain(self.sections), **whole, **measuring, **tuning}
 
 
 def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experiment:
@@ -126,6 +170,9 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
     namespace = _run(path)
     if not callable(namespace.get("get_config")):
         raise InputError(f"{path}: an experiment file defines get_config()")
+    if "models" in _parameters(namespace) and "model.name" in options:
+        require("models" not in options, "model.name and models mean the same here: give one of them")
+        options["models"] = options.pop("model.name")
     arguments = _arguments(namespace, options)
 
     def call(name: str, *first: Any) -> Any:
@@ -143,17 +190,14 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
     if "dataset" in arguments:
         config = override(config, {"dataset": arguments["dataset"]})
 
-    def get_studies() -> Experiment:
-        sections, measuring = call("scaling", config)
-        return Experiment(config, tuple(sections), measuring=measuring)
+    def get_experiment() -> Experiment:
+        if "scaling" in namespace:
+            sections, measuring = call("scaling", config)
+            return Experiment(config, tuple(sections), measuring=measuring)
+        sections, tuning = call("tune", config) if "tune" in namespace else (call("sweep", config), None)
+        return Experiment(config, tuple(_beside(left, config, each) for each in sections), tuning=tuning)
 
-    if "scaling" in namespace:
-        return _blamed(path, get_studies)
-    if "sweep" not in namespace:
-        return Experiment(config)
-    return _blamed(
-        path, lambda: Experiment(config, tuple(_beside(left, config, each) for each in call("sweep", config)))
-    )
+    return _blamed(path, get_experiment) if FUNCTIONS & namespace.keys() else Experiment(config)
 
 
 def _beside(given: Mapping[str, Any], config: Config, section: Section) -> Section:
@@ -193,7 +237,7 @@ def _check_is_file(path: Path) -> None:
 
 
 def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    functions = [namespace[name] for name in ("get_config", "sweep", "scaling") if callable(namespace.get(name))]
+    functions = [namespace[name] for name in ("get_config", *sorted(FUNCTIONS)) if callable(namespace.get(name))]
     found = [parameter for function in functions for parameter in inspect.signature(function).parameters.values()]
     return {parameter.name: parameter.default for parameter in found if parameter.default is not parameter.empty}
 
@@ -213,7 +257,9 @@ def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
     try:
         sections, whole = _sections(values["sections"]), _sections(values.get("whole", ()))
         measuring = Measuring(**values["measuring"]) if "measuring" in values else None
-        return Experiment(override(from_dict(values["config"]), options), sections, whole, measuring)
+        tuning = values.get("tuning")
+        tuning = Tuning(**{**tuning, "points": tuple(tuning["points"])}) if tuning else None
+        return Experiment(override(from_dict(values["config"]), options), sections, whole, measuring, tuning)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

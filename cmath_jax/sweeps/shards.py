@@ -57,7 +57,7 @@ class Shard:
             )
             for section in experiment.sections
         ]
-        return Experiment(experiment.config, tuple(s for s in kept if s.points), whole=experiment.sections)
+        return replace(experiment, sections=tuple(s for s in kept if s.points), whole=experiment.sections)
 
 
 def deal(runs: Mapping[str, Config], parts: int) -> list[list[str]]:

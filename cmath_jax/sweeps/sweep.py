@@ -1,7 +1,7 @@
 """Trains the runs of a sweep's points, group by group, into one folder.
 
 Runs of one structure go through one program (`grouping.py`). A run that is finished is not trained again; one that
-fails is reported, and the others go on.
+fails is reported, and the others go on. Of an experiment with a `Tuning`, hyper-parameters are searched for first.
 """
 
 import logging
@@ -20,6 +20,7 @@ from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
 from cmath_jax.sweeps.experiment import Experiment
+from cmath_jax.sweeps.search import check_can_search, searched
 from cmath_jax.training.corpora import check_usable, load_configured
 from cmath_jax.training.fit import fit_runs
 from cmath_jax.training.multihost import require_same
@@ -40,6 +41,8 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
       Terminated: after SIGTERM, when the state is saved.
     """
     began = time.monotonic()
+    if experiment.tuning:
+        check_can_search(experiment)
     configs = dict(experiment.runs.values())
     with Termination() as termination, RunFolder(workdir) as folder:
         corpora = {source: load_configured(source) for source in dict.fromkeys(map(source_of, configs.values()))}
@@ -52,10 +55,15 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
         failed: dict[str, str] = {}
 
         earlier = folder.read_result().get("seconds", 0.0)
+        found: dict[str, Any] = {}
+        if experiment.tuning:
+            experiment, found = searched(experiment, folder.path, corpora, termination)
+            configs = dict(experiment.runs.values())
 
         def write() -> dict[str, Any]:
             missing = [name for name in configs if not folder.run(name).read_result() and name not in failed]
-            result = _summary(experiment, base, failed, missing, earlier + time.monotonic() - began)
+            seconds = earlier + time.monotonic() - began
+            result = _summary(experiment, base, failed, missing, seconds) | found
             folder.write_result(result)
             return result
 

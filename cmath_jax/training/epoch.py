@@ -13,7 +13,6 @@ from cmath_jax.errors import TrainingDivergedError
 from cmath_jax.evaluation.metrics import scored
 from cmath_jax.io.termination import Termination
 from cmath_jax.training.devices import TRIAL
-from cmath_jax.training.evaluator import EVALUATED
 from cmath_jax.training.multihost import agree
 from cmath_jax.training.progress import Progress
 from cmath_jax.training.tracing import STEPS as TRACED
@@ -106,7 +105,7 @@ class Epochs:
           The row of `metrics.jsonl` for each of the others, by its number.
         """
         trainer, evaluator = self._trainer, self._trainer.evaluator
-        probability = {split: evaluator.probabilities(state.evaluated, split) for split in EVALUATED}
+        probability = {split: evaluator.probabilities(state.evaluated, split) for split in self._trials[0].evaluated}
         compiled = evaluator.eval_step.take_seconds() / max(len(active), 1)
         rows = {}
         for t in active:

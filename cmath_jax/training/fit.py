@@ -58,17 +58,11 @@ def fit_runs(
     trials = resume(runs, corpus)
     waiting = [trial for trial in trials if trial.active]
     trainer = make_trainer(runs[0][0], corpus, len(waiting) or len(trials))
-    most = trainer.devices.trials
     check_disk(trainer, waiting)
     for config, folder in runs:
         folder.begin(config, corpus)
     with termination.deferred():
-        while waiting:
-            group = next_group(waiting, trainer.batches, most)
-            if len(group) != trainer.devices.trials:
-                trainer = make_trainer(runs[0][0], corpus, len(group))
-            train(trainer, group[: trainer.devices.trials], termination)
-            waiting = [trial for trial in waiting if trial.active]
+        trainer = train_all(trainer, waiting, termination)
         # Still deferred: a process that ended in a test would leave the others waiting for it.
         test(trainer, [trial for trial in trials if trial.failure is None])
     of_runs = [[trial for trial in trials if trial.folder is folder] for _, folder in runs]
@@ -83,6 +77,22 @@ def resume(runs: Sequence[tuple[Config, RunFolder]], corpus: Corpus) -> list[Tri
     for config, folder in runs:
         folder.refuse_other_run(to_dict(config), fingerprint)
     return [Trial.resumed(config, seed, folder, fingerprint) for config, folder in runs for seed in range(config.seeds)]
+
+
+def train_all(trainer: Trainer, waiting: Sequence[Trial], termination: Termination) -> Trainer:
+    """Trains trials of one structure until none is active, as many side by side as the trainer has places.
+
+    Returns:
+      The last trainer: fewer trials than there are places get one of their own. Raises as `train`.
+    """
+    most = trainer.devices.trials
+    while waiting:
+        group = next_group(waiting, trainer.batches, most)
+        if len(group) != trainer.devices.trials:
+            trainer = make_trainer(trainer.config, trainer.corpus, len(group))
+        train(trainer, group[: trainer.devices.trials], termination)
+        waiting = [trial for trial in waiting if trial.active]
+    return trainer
 
 
 def train(trainer: Trainer, trials: Sequence[Trial], termination: Termination) -> None:

@@ -102,6 +102,9 @@ class RunFolder:
         if path.exists() and "sections" not in saved:
             raise InputError(f"--workdir {self.path} does not hold a sweep; use another --workdir")
         differing = differences(saved["config"], experiment["config"]) if saved else []
+        budgets = [{**(each.get("tuning") or {}), "points": ()} for each in (saved, experiment)] if saved else []
+        if budgets and budgets[0] != budgets[1]:
+            differing.append(f"budget of the search: {_told(budgets[0])} there, {_told(budgets[1])} now")
         if differing:
             raise InputError(f"{self.path} holds another sweep; use another --workdir ({'; '.join(differing)})")
         self._write_json("config.json", experiment)
@@ -216,7 +219,7 @@ class MetricsLog:
 
     def write(self, row: Mapping[str, Any]) -> None:
         append_line(self._path, row)
-        parts = ("train", "validation", "test")
+        parts = [part for part in ("train", "validation", "test") if part in row]
         self._events.scalars({f"{part}/{name}": x for part in parts for name, x in row[part].items()}, row["step"])
 
     def __enter__(self) -> "MetricsLog":
@@ -237,6 +240,10 @@ class NoLog(MetricsLog):
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
+
+
+def _told(budget: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in budget.items() if name != "points") or "none"
 
 
 def _is_trace(path: Path) -> bool:

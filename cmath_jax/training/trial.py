@@ -1,7 +1,7 @@
 """A trial, the training of one config with one seed: how far it is, and where that is kept."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from cmath_jax.errors import TrainingDivergedError
 from cmath_jax.results.summary import SeedResult, best_epoch
 from cmath_jax.training.checkpoint import Checkpoints, saved_record
 from cmath_jax.training.devices import host_copy
+from cmath_jax.training.evaluator import EVALUATED
 from cmath_jax.training.run_folder import MetricsLog, RunFolder
 from cmath_jax.training.step import TrainState
 from cmath_jax.training.trainer import Trainer
@@ -26,6 +27,8 @@ class Trial:
       done: steps in all.
       saved: steps of its latest checkpoint.
       failure: why it went no further.
+      until: after so many epochs it rests, though its config may have more; None: after all of them.
+      evaluated: the splits that are scored after each epoch.
       checkpoints, log: while it is trained.
       result: of its best epoch, when it is tested.
     """
@@ -39,6 +42,8 @@ class Trial:
     done: int
     saved: int
     failure: TrainingDivergedError | None = None
+    until: int | None = None
+    evaluated: Sequence[str] = EVALUATED
     result: SeedResult | None = None
     checkpoints: Checkpoints = field(init=False, repr=False)
     log: MetricsLog = field(init=False, repr=False)
@@ -77,7 +82,8 @@ class Trial:
     @property
     def active(self) -> bool:
         """Returns whether there are epochs left, and a chance that the validation score rises in one of them."""
-        epochs, patience = self.config.train.epochs, self.config.train.patience
+        train = self.config.train
+        epochs, patience = min(train.epochs, self.until or train.epochs), train.patience
         if self.failure is not None or len(self.history) >= epochs:
             return False
         return not 0 < patience <= len(self.history) - (best_epoch(self.history) if self.history else 0)

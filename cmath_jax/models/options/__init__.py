@@ -55,7 +55,7 @@ def recipe_options(recipe: str, model: object, dataset: str) -> dict[str, Any]:
     """Returns the options that a recipe sets for a model on a data set, by their dotted names.
 
     Raises:
-      InputError: if the model has no such recipe, or its authors have none for the data set.
+      InputError: if the model has no such recipe, or it has none for the data set.
     """
     recipes = model_named(model).recipes
     if recipe not in recipes:
@@ -63,7 +63,7 @@ def recipe_options(recipe: str, model: object, dataset: str) -> dict[str, Any]:
     by_dataset = recipes[recipe]
     known = [name for name in by_dataset if name]
     require(
-        recipe != "released" or dataset in known,
+        recipe in ("shared", "style") or dataset in known,
         f"recipe={recipe}: {model} has one for dataset={' and dataset='.join(known)}, not for dataset={dataset}; leave "
         "the recipe out, and set options by yourself",
     )

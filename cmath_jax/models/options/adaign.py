@@ -7,6 +7,7 @@ from typing import ClassVar
 from cmath_jax.errors import require
 from cmath_jax.models.options.base import RELEASED, Recipes
 from cmath_jax.models.options.deep_graph import DeepGraphOptions
+from cmath_jax.models.options.space import COMMON, FOCAL, Space
 
 SIZES = ("text_width", "text_layers", "policy_rows")
 WEIGHTS = ("party_text", "party_audio", "party_visual", "importance", "not_importance", "hamming", "sparsity")
@@ -57,6 +58,8 @@ class AdaIGNOptions(DeepGraphOptions):
             },
         },
     }
+
+    space: ClassVar[Space] = (*COMMON, FOCAL)
 
     name: str = field(default="adaign", init=False)
     layers: int = 16  # of the graph

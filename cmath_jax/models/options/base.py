@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from cmath_jax.data.corpus import Sizes
 from cmath_jax.errors import require
 from cmath_jax.io.roles import HYPER, Role, option
+from cmath_jax.models.options.space import COMMON, Space
 
 Recipes = Mapping[str, Mapping[str, Mapping[str, Any]]]  # recipe -> data set, or "" for all -> options, by dotted names
 STYLE = "-style"
@@ -37,12 +38,14 @@ class ModelOptions:
         names, the others are for all.
       bidirectional: what of the model hears the future, so that it cannot be causal; "" for a model that can.
       always_causal: whether it is causal even where `causal` is False.
+      space: what a search draws for it, around the recipe `shared`.
       policies: whether it has policies, parameters whose names end in `_policy`, for `optim.policy_rate`.
     """
 
     title: ClassVar[str]
     module: ClassVar[str]
     recipes: ClassVar[Recipes] = {}
+    space: ClassVar[Space] = COMMON
     bidirectional: ClassVar[str] = ""
     always_causal: ClassVar[bool] = False
     policies: ClassVar[bool] = False

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from cmath_jax.errors import require, require_one_of
 from cmath_jax.models.options.base import Recipes, TransformerOptions
+from cmath_jax.models.options.space import COMMON, DISTILLATION, Dimension, Space
 
 INJECTIONS = ("attention", "block", "nothing")
 
@@ -15,7 +16,34 @@ class CMATHOptions(TransformerOptions):
 
     title: ClassVar[str] = "CMATH"
     module: ClassVar[str] = "cmath_jax.models.cmath:CMATH"
-    recipes: ClassVar[Recipes] = {"shared": {}}
+    recipes: ClassVar[Recipes] = {
+        "shared": {},
+        # What is published, and no more: schedule, dropout and the rest stay as they are.
+        "paper": {
+            "meld": {
+                "model.width": 400,
+                "model.heads": 10,
+                "loss.gamma1": 1.0,
+                "loss.gamma2": 1.2,
+                "optim.learning_rate": 2e-4,
+                "train.batch_size": 4,
+            },
+            "iemocap": {
+                "model.width": 500,
+                "model.heads": 10,
+                "loss.gamma1": 1.0,
+                "loss.gamma2": 1.8,
+                "optim.learning_rate": 3e-3,
+                "train.batch_size": 16,
+            },
+        },
+    }
+    space: ClassVar[Space] = (
+        *COMMON,
+        Dimension("loss.gamma1", (0.0, 1.2), "linear"),
+        *DISTILLATION,
+        Dimension("loss.reconstruction", (0.0, 1.0), "linear"),
+    )
 
     name: str = field(default="cmath", init=False)
     kernel: int = 1  # of the convolutions, odd

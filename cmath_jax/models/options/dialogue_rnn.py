@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from cmath_jax.errors import require
 from cmath_jax.models.options.base import RELEASED, ModelOptions, Recipes
+from cmath_jax.models.options.space import CLASS_WEIGHTS, RATE, Space, dropout
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class DialogueRNNOptions(ModelOptions):
             },
         },
     }
+
+    # Dropout in the range where it learns at all.
+    space: ClassVar[Space] = (RATE, dropout(0.02, 0.3), CLASS_WEIGHTS)
 
     name: str = field(default="dialogue_rnn", init=False)
     party_width: int = 0  # of the states of speakers; 0: model.width

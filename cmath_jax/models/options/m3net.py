@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from cmath_jax.errors import require
 from cmath_jax.models.options.base import RELEASED, ModelOptions, Recipes
+from cmath_jax.models.options.space import COMMON, FOCAL, Space
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class M3NETOptions(ModelOptions):
             },
         },
     }
+
+    space: ClassVar[Space] = (*COMMON, FOCAL)
 
     name: str = field(default="m3net", init=False)
     graph_width: int = 400  # of the nodes of both graphs

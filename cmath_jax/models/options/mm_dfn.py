@@ -7,6 +7,7 @@ from typing import ClassVar
 from cmath_jax.errors import require
 from cmath_jax.models.options.base import RELEASED, Recipes
 from cmath_jax.models.options.deep_graph import DeepGraphOptions
+from cmath_jax.models.options.space import COMMON, FOCAL, Space
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class MMDFNOptions(DeepGraphOptions):
             },
         },
     }
+
+    space: ClassVar[Space] = (*COMMON, FOCAL)
 
     name: str = field(default="mm_dfn", init=False)
     layers: int = 16  # of the graph

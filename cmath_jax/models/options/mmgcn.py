@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from cmath_jax.models.options.base import RELEASED, Recipes
 from cmath_jax.models.options.deep_graph import DeepGraphOptions
+from cmath_jax.models.options.space import COMMON, FOCAL, Space
 
 
 @dataclass(frozen=True)
@@ -34,5 +35,7 @@ class MMGCNOptions(DeepGraphOptions):
             },
         },
     }
+
+    space: ClassVar[Space] = (*COMMON, FOCAL)
 
     name: str = field(default="mmgcn", init=False)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from cmath_jax.errors import require_one_of
 from cmath_jax.models.options.base import RELEASED, Recipes, TransformerOptions
+from cmath_jax.models.options.space import COMMON, DISTILLATION, Space
 
 GATES = ("learned", "identity")
 
@@ -49,6 +50,8 @@ class SDTOptions(TransformerOptions):
             },
         },
     }
+
+    space: ClassVar[Space] = (*COMMON, *DISTILLATION)
 
     name: str = field(default="sdt", init=False)
     biases: bool = False  # of queries, keys and values, which the released code has and its model does not need
