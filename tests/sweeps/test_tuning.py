@@ -1,0 +1,366 @@
+"""The search for hyper-parameters: one budget for every model, judged on validation alone, and as good after a kill."""
+
+import dataclasses
+import importlib
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from samples import tiny
+from stopping import stop_after
+
+from cmath_jax.commands.train import main
+from cmath_jax.config import Config, override
+from cmath_jax.data.corpus import Corpus
+from cmath_jax.errors import InputError, Terminated
+from cmath_jax.io.json_files import read_lines
+from cmath_jax.models.options import MODELS, model_named
+from cmath_jax.models.options.space import Dimension
+from cmath_jax.sweeps import sampling, search
+from cmath_jax.sweeps.experiment import Experiment, Section, Tuning, load
+from cmath_jax.sweeps.sampling import Sampler
+from cmath_jax.sweeps.shards import Shard
+from cmath_jax.sweeps.sweep import run_sweep
+from cmath_jax.training import epoch, fit
+from cmath_jax.training.evaluator import Evaluator
+
+TUNE = Path(__file__).parents[2] / "experiments" / "tune.py"
+BASE = tiny(train__epochs=4, train__patience=0, parallel__devices=1, seeds=2)
+SPACE = model_named("cmath").space
+
+
+def tuned(points: Sequence[str] = ("cmath",), base: Config = BASE, **budget: Any) -> Experiment:
+    options = {name: {"model.name": name, "recipe": "shared"} for name in points}
+    return Experiment(base, (Section("main_results", options),), tuning=Tuning(tuple(points), **budget))
+
+
+def found(folder: Path, point: str = "cmath") -> list[dict[str, Any]]:
+    """The trials of a search, without the times, which no two searches share."""
+    trials = json.loads((folder / "search" / f"{point}.json").read_text())["trials"]
+    return [{name: value for name, value in trial.items() if "seconds" not in name} for trial in trials]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("tuned")
+    return folder, run_sweep(tuned(("cmath", "sdt"), trials=5), folder)
+
+
+def test_every_model_gets_the_same_budget(done: tuple[Path, dict[str, Any]]) -> None:
+    _, result = done
+    tuning = result["tuning"]
+    assert (tuning["trials"], tuning["epochs"], tuning["rungs"]) == (5, 4, [1, 2, 4])
+    for name in ("cmath", "sdt"):
+        trials = tuning["models"][name]["trials"]
+        assert [trial["number"] for trial in trials] == list(range(5))
+        # Of five trials three go on after an epoch, of three two after two.
+        assert sorted(len(trial["validation"]) for trial in trials) == [1, 1, 2, 4, 4]
+        assert [trial["state"] for trial in trials] == [
+            "complete" if len(trial["validation"]) == 4 else "stopped" for trial in trials
+        ]
+
+
+def test_the_better_half_goes_on(done: tuple[Path, dict[str, Any]]) -> None:
+    for model in done[1]["tuning"]["models"].values():
+        left = model["trials"]
+        for rung, kept in ((1, 3), (2, 2)):
+            ranked = sorted(left, key=lambda trial: -max(trial["validation"][:rung]))
+            left = [trial for trial in left if len(trial["validation"]) > rung]
+            assert len(left) == kept
+            assert {trial["number"] for trial in left} == {trial["number"] for trial in ranked[:kept]}
+        assert model["best"] == max(left, key=lambda trial: max(trial["validation"]))["number"]
+
+
+def test_the_best_is_trained_with_seeds_that_the_search_never_used(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = done
+    for name, model in result["tuning"]["models"].items():
+        best = model["trials"][model["best"]]["options"]
+        (section,) = result["sections"]
+        point = section["points"][name]
+        assert {key: point["options"][key] for key in best} == best
+        run = folder / "runs" / point["run"]
+        config = json.loads((run / "config.json").read_text())
+        assert config["optim"]["learning_rate"] == best["optim.learning_rate"]
+        assert json.loads((run / "result.json").read_text())["seeds"] == [0, 1]
+        rows = read_lines(folder / "search" / name / "000" / "metrics.jsonl")
+        assert {row["seed"] for row in rows} == {1000}
+
+
+def test_what_is_drawn_lies_in_the_space(done: tuple[Path, dict[str, Any]]) -> None:
+    for model in done[1]["tuning"]["models"].values():
+        drawn = [trial["options"] for trial in model["trials"]]
+        assert len({str(options) for options in drawn}) == len(drawn)
+        for options in drawn:
+            assert list(options) == [each["name"] for each in model["space"]]
+            for each in model["space"]:
+                value, values = options[each["name"]], each["values"]
+                assert value in values if each["scale"] == "choice" else values[0] <= value <= values[1]
+
+
+def test_of_a_search_no_parameters_are_kept(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = done
+    assert not [*folder.glob("search/*/*/checkpoints")]
+    assert len([*folder.glob("search/*/*/metrics.jsonl")]) == 10
+
+
+def test_optuna_knows_the_trials(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = done
+    optuna = importlib.import_module("optuna")
+    storage = f"sqlite:///{folder / 'optuna.db'}"
+    assert set(optuna.get_all_study_names(storage)) == {"cmath", "sdt"}
+    study = optuna.load_study(study_name="cmath", storage=storage)
+    model = result["tuning"]["models"]["cmath"]
+    assert study.best_trial.user_attrs["number"] == model["best"]
+    assert study.best_value == max(model["trials"][model["best"]]["validation"])
+    assert [trial.params for trial in study.trials] == [trial["options"] for trial in model["trials"]]
+    assert sorted(trial.state.name for trial in study.trials) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+    assert [[*trial.intermediate_values.values()] for trial in study.trials] == [
+        trial["validation"] for trial in model["trials"]
+    ]
+
+
+def test_no_test_score_is_read_before_the_final_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Callable[..., Any] = Evaluator._evaluations
+    final: list[bool] = []
+
+    def evaluations(self: Evaluator, params: Any, split: str) -> Any:
+        assert final or split != "test"
+        return real(self, params, split)
+
+    real_halve: Callable[..., Any] = search._halve
+
+    def halve(*arguments: Any) -> Any:
+        monkeypatch.setattr(Evaluator, "_evaluations", evaluations)
+        trials = real_halve(*arguments)
+        final.append(True)
+        return trials
+
+    monkeypatch.setattr(search, "_halve", halve)
+    run_sweep(tuned(trials=2), tmp_path)
+    assert final
+    rows = [row for path in tmp_path.glob("search/*/*/metrics.jsonl") for row in read_lines(path)]
+    assert rows and all("validation" in row and "test" not in row for row in rows)
+    # The guard would see it: the search evaluated on both splits fails.
+    final.clear()
+    monkeypatch.setattr(search, "EVALUATED", ("validation", "test"))
+    trials = run_sweep_of_failures(tmp_path / "other")
+    assert {trial["state"] for trial in trials} == {"failed"}
+
+
+def run_sweep_of_failures(folder: Path) -> list[dict[str, Any]]:
+    with pytest.raises(Exception, match="no trial of cmath came to its end"):
+        run_sweep(tuned(trials=2), folder)
+    return found(folder)
+
+
+@pytest.fixture(scope="module", params=["random", "tpe"])
+def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Path]:
+    """A search, and its folder when it is done."""
+    experiment = tuned(base=override(BASE, {"seeds": 1}), trials=4, sampler=request.param)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "GENERATION", 2)
+        run_sweep(experiment, folder)
+    return experiment, folder
+
+
+@pytest.mark.parametrize("steps", [1, 9, 25])
+def test_a_search_that_is_stopped_finds_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: tuple[Experiment, Path], steps: int
+) -> None:
+    experiment, whole = undisturbed
+    monkeypatch.setattr(search, "GENERATION", 2)
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(Terminated):
+            run_sweep(experiment, tmp_path)
+    resumed = run_sweep(experiment, tmp_path)
+    assert found(tmp_path) == found(whole)
+    best = json.loads((whole / "result.json").read_text())["tuning"]["models"]["cmath"]["best"]
+    assert resumed["tuning"]["models"]["cmath"]["best"] == best
+
+
+def test_a_search_that_is_done_is_not_done_again(
+    done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result = done
+    monkeypatch.setattr(search, "make_trainer", None)
+    monkeypatch.setattr(fit, "make_trainer", None)
+    again = run_sweep(tuned(("cmath", "sdt"), trials=5), folder)
+    assert again["tuning"] == result["tuning"] and again["sections"] == result["sections"]
+
+
+def test_trials_of_one_structure_share_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Callable[..., Any] = search.make_trainer
+    made: list[int] = []
+
+    def make_trainer(config: Config, corpus: Corpus, trials: int) -> Any:
+        made.append(trials)
+        return real(config, corpus, trials)
+
+    monkeypatch.setattr(search, "make_trainer", make_trainer)
+    run_sweep(tuned(trials=4), tmp_path)
+    assert made == [4]
+
+
+def test_a_trial_that_diverges_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = Dimension("optim.learning_rate", (1e-3, 1e30), "choice")
+    monkeypatch.setattr(type(override(BASE, {"model.name": "sdt"}).model), "space", (rate,))
+    run_sweep(tuned(("sdt",), trials=6), tmp_path)
+    trials = found(tmp_path, "sdt")
+    rates = {trial["state"]: trial["options"]["optim.learning_rate"] for trial in trials}
+    assert rates["failed"] == 1e30 and rates["complete"] == 1e-3
+
+
+def test_side_by_side_the_search_is_the_same(tmp_path: Path) -> None:
+    results = [
+        run_sweep(tuned(base=override(BASE, {"parallel.population": size}), trials=3), tmp_path / str(size))
+        for size in (1, 3)
+    ]
+    alone, beside = (result["tuning"]["models"]["cmath"]["trials"] for result in results)
+    assert [trial["options"] for trial in alone] == [trial["options"] for trial in beside]
+    assert [trial["validation"][0] for trial in alone] == pytest.approx(
+        [trial["validation"][0] for trial in beside], abs=6.0
+    )
+
+
+def test_more_models_join_a_search_and_another_budget_is_refused(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = done
+    with pytest.raises(InputError, match=r"budget of the search: trials=5.* there, trials=6.* now"):
+        run_sweep(tuned(("cmath", "sdt"), trials=6), folder)
+    with pytest.raises(InputError, match="budget of the search"):
+        run_sweep(dataclasses.replace(tuned(("cmath",)), tuning=None), folder)
+
+
+def test_another_space_is_refused(done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(BASE.model), "space", SPACE[:2])
+    with pytest.raises(InputError, match=r"cmath\.json: a search of another space"):
+        run_sweep(tuned(("cmath", "sdt"), trials=5), done[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": 1001}, "seeds=1001"),
+        ({"train.patience": 3}, "train.patience=0"),
+        ({"parallel.distributed": True}, "--shard"),
+    ],
+)
+def test_what_a_search_cannot_have_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_sweep(tuned(base=override(BASE, options)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_optuna_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError("No module named 'optuna'")
+
+    monkeypatch.setattr(sampling.importlib, "import_module", missing)
+    with pytest.raises(InputError, match=r"pip install -r requirements-tune\.txt"):
+        run_sweep(tuned(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [({"trials": 0}, "trials=0"), ({"halvings": -1}, "halvings=-1"), ({"sampler": "grid"}, "sampler.*random, tpe")],
+)
+def test_a_budget_that_is_none_is_refused(budget: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Tuning(("cmath",), **budget)
+
+
+def test_a_draw_is_a_function_of_its_number(tmp_path: Path) -> None:
+    def drawn(folder: str, numbers: Sequence[int], seed: int = 0) -> dict[int, dict[str, Any]]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return {n: Sampler(tmp_path / folder, "cmath", SPACE, "random", seed).options(n) for n in numbers}
+
+    whole = drawn("a", range(4))
+    assert drawn("a", range(4)) == whole  # as they are stored
+    assert drawn("b", (3, 1)) == {n: whole[n] for n in (3, 1)}
+    assert drawn("c", range(4), seed=1)[0] != whole[0]
+    # A process that was killed while it drew leaves a trial that has no number yet.
+    with sqlite3.connect(tmp_path / "a" / "optuna.db") as database:
+        database.execute("delete from trial_user_attributes where trial_id = 2")
+    assert drawn("a", range(4)) == whole
+
+
+def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
+    def last(name: str, scores: Callable[[int], float]) -> dict[str, Any]:
+        folder = tmp_path / name
+        folder.mkdir()
+        sampler = Sampler(folder, "cmath", SPACE, "tpe", 0)
+        for number in range(12):
+            sampler.options(number)
+            sampler.tell(number, [scores(number)], "complete")
+        return sampler.options(12)
+
+    assert last("rising", lambda number: number) != last("falling", lambda number: -number)
+
+
+def test_a_damaged_storage_is_named(tmp_path: Path) -> None:
+    (tmp_path / "optuna.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(InputError, match=r"optuna\.db: not a storage of Optuna"):
+        Sampler(tmp_path, "cmath", SPACE, "random", 0)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_ends_of_a_space_can_be_trained(model: str) -> None:
+    space = model_named(model).space
+    assert space[0].name == "optim.learning_rate" and len({each.name for each in space}) == len(space)
+    for each in space:
+        for value in each.values:
+            override(Config(), {"model.name": model, each.name: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "message"),
+    [
+        ((1.0,), "linear", "lowest and its highest"),
+        ((2.0, 1.0), "linear", "lowest and its highest"),
+        ((0.0, 1.0), "log", "begins above 0"),
+        ((True,), "choice", "two values"),
+        ((0.0, 1.0), "square", "scale"),
+    ],
+)
+def test_a_dimension_that_is_none_is_refused(values: Sequence[float], scale: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Dimension("loss.gamma1", values, scale)
+
+
+def test_models_are_chosen_and_dealt_out() -> None:
+    experiment = load(TUNE, {"dataset": "meld", "model.name": "cmath,sdt", "trials": "7"})
+    assert experiment.tuning == Tuning(("cmath", "sdt"), 7)
+    assert [*experiment.sections[0].points] == ["cmath", "sdt", "cmath_paper"]
+    parts = [Shard(index, 3).of(experiment) for index in range(3)]
+    assert sorted(point for part in parts for point in part.sections[0].points) == ["cmath", "cmath_paper", "sdt"]
+    assert all(part.tuning == experiment.tuning and part.whole == experiment.sections for part in parts)
+    with pytest.raises(InputError, match="mean the same"):
+        load(TUNE, {"model.name": "cmath", "models": "sdt"})
+    with pytest.raises(InputError, match="did you mean cmath"):
+        load(TUNE, {"model.name": "cmaht"})
+
+
+def test_it_runs_again_from_its_config_json(done: tuple[Path, dict[str, Any]]) -> None:
+    assert load(done[0] / "config.json") == tuned(("cmath", "sdt"), trials=5)
+
+
+@pytest.mark.slow
+def test_the_command_line_searches_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--config", str(TUNE), "--config.quick=true", "--config.model.name=cmath", "--config.seeds=1"]
+    assert main([*command, "--workdir", str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        assert main([*command, "--workdir", str(tmp_path / "stopped")]) == 0
+    assert not [*tmp_path.glob("stopped/runs/*")]
+    assert main([*command, "--workdir", str(tmp_path / "stopped")]) == 0
+    assert found(tmp_path / "stopped") == found(tmp_path / "whole")
+    assert main([*command, "--workdir", str(tmp_path / "whole"), "--config.trials=3"]) == 2
+    assert "budget of the search" in capsys.readouterr().err
+    assert epoch.SECONDS
