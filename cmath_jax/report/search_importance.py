@@ -9,6 +9,7 @@ from typing import Any
 from cmath_jax.report.search import Dimension, ModelSearch, Option
 
 FEWEST_TRIALS = 4
+ALIKE = "the options do not tell the trials apart"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def importance(model: ModelSearch, first_rung: int) -> Importance:
         return Importance(reason=f"fewer than {FEWEST_TRIALS} trials have a score")
     if len(set(scores)) == 1:
         return Importance(reason="all trials have the same score")
+    if len({tuple(trial.options[dimension.name] for dimension in model.space) for trial in scored}) == 1:
+        return Importance(reason=ALIKE)  # or else rounding would decide
     import optuna
 
     distributions = {dimension.name: _distribution(dimension) for dimension in model.space}
@@ -54,7 +57,7 @@ def importance(model: ModelSearch, first_rung: int) -> Importance:
         try:
             shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
         except RuntimeError:  # no tree of the forest found a difference between the trials
-            return Importance(reason="the options do not tell the trials apart")
+            return Importance(reason=ALIKE)
     return Importance({dimension.name: 100 * float(shares.get(dimension.name, 0.0)) for dimension in model.space})
 
 

@@ -28,7 +28,7 @@ def verdict(table: ScoreTable, search: Search) -> tuple[str, ...]:
     names = {model.name: label_of("main_results", model.name) for model in search.models}
     tuned = [row for row in table.rows if row.label in names.values() and row.seeds]
     if not tuned:
-        return (f"The search is done for {_models(len(names))}, and without a result of the final training as yet.",)
+        return (f"The search is done for {_models(len(names))}; no final training has a result as yet.",)
     ranked = sorted(tuned, key=lambda row: -_score(row))
     best = ranked[0]
     trials, seeds = (len(model.trials) for model in search.models), (len(row.seeds) for row in tuned)
@@ -90,7 +90,8 @@ def _score(row: Row) -> float:
 def _mean(row: Row) -> str:
     score = row.measures["weighted_f1"].score
     assert score is not None
-    return f"{number(score.mean)} ± {number(score.std)} %" if len(row.seeds) > 1 else f"{number(score.mean)} %"
+    spread = f" ± {number(score.std)}" if len(row.seeds) > 1 else ""
+    return f"{number(score.mean)}{spread}\N{NO-BREAK SPACE}%"
 
 
 def _seeds(*rows: Row) -> Sequence[int]:
