@@ -57,7 +57,9 @@ def procedure(search: Search) -> tuple[str, ...]:
     how = SAMPLERS.get(search.sampler, f"proposed by {search.sampler}")
     early = [str(rung) for rung in search.rungs if rung < search.epochs]
     halving = f"; after {' and '.join(early)} of them the better half went on" if early else ""
-    budget = f"Each model had {search.trials} trials, {how}, of up to {search.epochs} epochs{halving}."
+    budget = (
+        f"Each model had {_span([search.trials], 'trial')}, {how}, of up to {_span([search.epochs], 'epoch')}{halving}."
+    )
     doubled = f"In more than one folder, and shown from the first: {', '.join(search.repeated)}."
     return SELECTION, budget, SCORE_OF_A_TRIAL, *([doubled] if search.repeated else [])
 
@@ -91,7 +93,7 @@ def _mean(row: Row) -> str:
     score = row.measures["weighted_f1"].score
     assert score is not None
     spread = f" ± {number(score.std)}" if len(row.seeds) > 1 else ""
-    return f"{number(score.mean)}{spread}\N{NO-BREAK SPACE}%"
+    return f"{number(score.mean)}{spread} %".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _seeds(*rows: Row) -> Sequence[int]:
