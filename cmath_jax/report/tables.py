@@ -25,11 +25,12 @@ from cmath_jax.models.options import MODELS
 from cmath_jax.models.options.base import STYLE
 from cmath_jax.report import paper
 from cmath_jax.report.load import Reference, Run, Score
-from cmath_jax.report.studies import Point, SectionResults, Study
+from cmath_jax.report.studies import PAPER_SETTINGS, Point, SectionResults, Study
 from cmath_jax.results.circumstances import NAMES, modalities_in_words
 
 LABELS = {
     **{name: kind.title for name, kind in MODELS.items()},
+    PAPER_SETTINGS: "CMATH, the paper's settings",
     "wo_mr": "w/o MR",
     "wo_cma": "w/o CMA-T",
     "wo_lld": "w/o LLD",
@@ -202,7 +203,7 @@ def score_table(section: SectionResults, study: Study) -> ScoreTable:
     beside = "" in apart.values()  # whether there is a score beside which the paper's rows may stand
     rows = []
     for point in section.points:
-        numbers = quoted.get(point.name, {}) if not apart.get(point.name) and (point.run or beside) else {}
+        numbers = quoted.get(point.in_paper, {}) if not apart.get(point.name) and (point.run or beside) else {}
         row = _row(section.kind, point, numbers, study.classes, point is full)
         rows.append(_compared(_marked(row, section.kind, point.run, usual), point.run, against))
     references = list(_references(section, against))
@@ -314,7 +315,7 @@ def _utterances(run: Run) -> Utterances:
 def _quoted(
     section: SectionResults, quoted: Mapping[str, Mapping[str, float | None]], classes: Sequence[str]
 ) -> Iterator[Row]:
-    known = {} if section.kind == "runs" else {point.name for point in section.points}
+    known = {} if section.kind == "runs" else {point.in_paper for point in section.points}
     for name, numbers in quoted.items():
         if name not in known:
             measures = {measure: Measure(paper=numbers.get(measure)) for measure in MEASURES}
