@@ -5,9 +5,10 @@ from typing import ClassVar
 
 from cmath_jax.errors import require, require_one_of
 from cmath_jax.models.options.base import Recipes, TransformerOptions
-from cmath_jax.models.options.space import COMMON, DISTILLATION, Dimension, Space
+from cmath_jax.models.options.space import COMMON, Dimension, Space
 
 INJECTIONS = ("attention", "block", "nothing")
+NORMS = ("post", "pre")
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ class CMATHOptions(TransformerOptions):
             },
         },
     }
+    # Of the gammas of the paper, about 1, validation wants little or nothing (docs/model.md).
     space: ClassVar[Space] = (
         *COMMON,
-        Dimension("loss.gamma1", (0.0, 1.2), "linear"),
-        *DISTILLATION,
-        Dimension("loss.reconstruction", (0.0, 1.0), "linear"),
+        Dimension("loss.gamma1", (0.0, 0.1, 0.3, 1.0), "choice"),
+        Dimension("loss.gamma2", (0.0, 0.1, 0.3, 1.0), "choice"),
+        Dimension("model.norm", NORMS, "choice"),
     )
 
     name: str = field(default="cmath", init=False)
@@ -50,9 +52,11 @@ class CMATHOptions(TransformerOptions):
     reconstruction: bool = True  # False: w/o MR
     cross_attention: bool = True  # False: w/o CMA-T
     inject: str = "attention"  # what eq. 11 adds: attention, block or nothing
+    norm: str = "post"  # where the block normalizes: post, as in the paper, or pre
     noise: bool = True  # False: the fusion is deterministic
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.kernel > 0 and self.kernel % 2 == 1, f"model.kernel={self.kernel} is not an odd positive number")
         require_one_of("model.inject", self.inject, INJECTIONS)
+        require_one_of("model.norm", self.norm, NORMS)
