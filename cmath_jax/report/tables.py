@@ -278,11 +278,16 @@ def _row(kind: str, point: Point, quoted: Mapping[str, float | None], classes: S
         kind="full" if full else "run",
         measures={name: Measure(quoted.get(name), getattr(run, name), interval[name]) for name in MEASURES},
         emotions={name: Measure(quoted.get(name), score) for name, score in zip(classes, run.f1, strict=True)},
-        detail="" if kind in PLAIN_KINDS else ", ".join(f"{name}={value}" for name, value in point.options.items()),
+        detail="" if kind in PLAIN_KINDS else ", ".join(f"{name}={_short(x)}" for name, x in point.options.items()),
         seeds=run.seeds,
         collapsed_seeds=run.collapsed_seeds,
         bootstrapped=len(run.seeds) < 2,
     )
+
+
+def _short(value: Any) -> str:
+    """Returns the value of an option; of a number that was drawn as many digits as matter."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _compared(row: Row, run: Run | None, full: Run | None) -> Row:
