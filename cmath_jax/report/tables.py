@@ -37,6 +37,8 @@ LABELS = {
     "wo_hld": "w/o HLD",
     "wo_hd": "w/o HD",
     "inject_block": "finished blocks into the centre",
+    "pre_norm": "normalization before the block",
+    "post_norm": "normalization after the block",
     "moving_teacher": "teacher not stopped",
     "deterministic": "no noise in the fusion",
     "symmetric": "nothing into the centre",
