@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import reference
+import reference_params
 
 DIMS = {"t": 5, "a": 4, "v": 3}
 WIDTH, SPEAKERS, CLASSES = 6, 3, 4
@@ -20,4 +20,4 @@ def make_conversation(rng: np.random.Generator, length: int) -> dict[str, Any]:
 
 
 def make_params(rng: np.random.Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return reference.random_params(rng, DIMS, settings, SPEAKERS, CLASSES, WIDTH)
+    return reference_params.random_params(rng, DIMS, settings, SPEAKERS, CLASSES, WIDTH)

@@ -161,6 +161,7 @@ OTHER: dict[str, Any] = {
     "model.heads": 5,
     "model.kernel": 3,
     "model.inject": "block",
+    "model.norm": "pre",
     "optim.schedule": "linear",
     "parallel.engine": "jit",
     "parallel.distributed": True,

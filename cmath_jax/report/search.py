@@ -17,7 +17,7 @@ Option = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Dimension:
+class SearchDimension:
     """A hyper-parameter that is searched for.
 
     Attributes:
@@ -73,7 +73,7 @@ class ModelSearch:
     """
 
     name: str
-    space: tuple[Dimension, ...]
+    space: tuple[SearchDimension, ...]
     trials: tuple[SearchTrial, ...]
     chosen: SearchTrial | None
 
@@ -185,7 +185,7 @@ def _model(name: str, entry: Mapping[str, Any], most: int, epochs: int) -> Model
     return ModelSearch(printable(name), space, trials, chosen)
 
 
-def _dimension(entry: Mapping[str, Any]) -> Dimension:
+def _dimension(entry: Mapping[str, Any]) -> SearchDimension:
     name, scale, values = printable(entry["name"]), entry["scale"], tuple(map(_option, entry["values"]))
     _require(scale in SCALES, f"{name}: scale {brief(scale)} is none of {', '.join(SCALES)}")
     if scale == "choice":
@@ -194,10 +194,10 @@ def _dimension(entry: Mapping[str, Any]) -> Dimension:
         _require(len(values) == 2, f"{name}: not a lowest and a highest value")
         low, high = map(_number, values)
         _require(low <= high and (scale != "log" or low > 0), f"{name}: from {low:g} to {high:g} on a {scale} scale")
-    return Dimension(name, values, scale)
+    return SearchDimension(name, values, scale)
 
 
-def _trial(entry: Mapping[str, Any], space: Sequence[Dimension], epochs: int) -> SearchTrial:
+def _trial(entry: Mapping[str, Any], space: Sequence[SearchDimension], epochs: int) -> SearchTrial:
     number = _whole("the number of a trial", entry["number"], lowest=0)
     of = f"trial {number}: "
     options = {printable(name): _option(value) for name, value in entry["options"].items()}

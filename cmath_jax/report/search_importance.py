@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from cmath_jax.report.search import Dimension, ModelSearch, Option
+from cmath_jax.report.search import ModelSearch, Option, SearchDimension
 
 FEWEST_TRIALS = 4
 ALIKE = "the options do not tell the trials apart"
@@ -76,7 +76,7 @@ def _silent() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _distribution(dimension: Dimension) -> Any:
+def _distribution(dimension: SearchDimension) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if dimension.scale == "choice":
@@ -84,7 +84,7 @@ def _distribution(dimension: Dimension) -> Any:
     return FloatDistribution(*dimension.bounds, log=dimension.scale == "log")
 
 
-def _inside(dimension: Dimension, value: Any) -> Option:
+def _inside(dimension: SearchDimension, value: Any) -> Option:
     """Returns the value, without what rounding has taken it out of its bounds by."""
     if dimension.scale == "choice":
         return value

@@ -80,8 +80,8 @@ def store(folder: Path, point: str, space: Space, done: Sequence[Searched]) -> N
         engine = importlib.import_module("sqlalchemy").engine
         url = engine.URL.create("sqlite", database=str(path)).render_as_string()
         study = package.create_study(storage=url, study_name=point, direction="maximize", load_if_exists=True)
-        there = {trial.user_attrs.get(NUMBER) for trial in study.get_trials(deepcopy=False)}
-        study.add_trials([_frozen(package, each, space) for each in done if each.number not in there])
+        known = {trial.user_attrs.get(NUMBER) for trial in study.get_trials(deepcopy=False)}
+        study.add_trials([_frozen(package, each, space) for each in done if each.number not in known])
 
 
 def _frozen(package: Any, searched: Searched, space: Space) -> Any:
@@ -122,14 +122,14 @@ def _quiet(package: Any) -> Iterator[None]:
 @contextmanager
 def _storage_errors(path: Path) -> Iterator[None]:
     """Makes an OSError of a disk that is full or may not be written, and an InputError of what is no storage."""
-    known = (
+    kinds = (
         importlib.import_module("sqlalchemy").exc.SQLAlchemyError,
         importlib.import_module("alembic").util.CommandError,
         importlib.import_module("optuna").exceptions.OptunaError,
     )
     try:
         yield
-    except known as error:
+    except kinds as error:
         said = f"{error} {error.__cause__}"
         for text, number in (("full", errno.ENOSPC), ("readonly", errno.EROFS), ("unable to open", errno.EACCES)):
             if text in said:

@@ -55,7 +55,7 @@ def check_can_search(experiment: Experiment) -> None:
 def search_points(
     experiment: Experiment, folder: Path, corpora: Mapping[Config, Corpus], termination: Termination
 ) -> tuple[Experiment, dict[str, Any], dict[str, str]]:
-    """Searches for the hyper-parameters of the points of a tuning, one after the other.
+    """Finds the hyper-parameters of the points of a tuning, one point after the other.
 
     Returns:
       The experiment, in which these points have the options that were found; `tuning` of `result.json`; and points
@@ -100,7 +100,7 @@ def search(
     corpus: Corpus,
     termination: Termination,
 ) -> dict[str, Any]:
-    """Searches for the hyper-parameters of a point; goes on where an earlier call stopped.
+    """Finds the hyper-parameters of a point; goes on where an earlier call stopped.
 
     Args:
       folder: of the sweep.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import reference
 import reference_losses
+import reference_params
 from samples import CLASSES, DIMS, HEADS, SPEAKERS, WIDTH, conversations, float32, losses_of, make_model, pack, unpack
 
 from cmath_jax.config import LossConfig
@@ -39,12 +40,12 @@ def setting(variant: str, modalities: str) -> tuple[dict[str, Any], CMATH, Any]:
     """The settings of the reference, the model, and parameters as the reference has them; `stacked` for the model."""
     settings: dict[str, Any] = {"modalities": modalities, "heads": HEADS, **WEIGHTS, "reconstruction_weight": 0.9}
     settings |= VARIANTS[variant]
-    params = reference.random_params(np.random.default_rng(3), DIMS, settings, SPEAKERS, CLASSES, WIDTH)
+    params = reference_params.random_params(np.random.default_rng(3), DIMS, settings, SPEAKERS, CLASSES, WIDTH)
     return settings, make_model(modalities=modalities, **VARIANTS[variant]), float32(params)
 
 
 def stacked(params: Any, settings: dict[str, Any]) -> Any:
-    return float32(reference.stacked(params, settings))
+    return float32(reference_params.stacked(params, settings))
 
 
 def talks_of(talks: Any) -> list[dict[str, Any]]:
@@ -113,7 +114,7 @@ def test_matches_reference(variant: str, modalities: str, stop_teacher: bool) ->
     rng = np.random.default_rng(4)
     direction = jax.tree.map(lambda x: rng.normal(size=x.shape), params)
     slope = reference_losses.directional_derivative(params, direction, talks_of(talks), settings, noises)
-    products = jax.tree.map(lambda g, d: float((g * d).sum()), grads, reference.stacked(direction, settings))
+    products = jax.tree.map(lambda g, d: float((g * d).sum()), grads, reference_params.stacked(direction, settings))
     ours = sum(jax.tree.leaves(products))
     np.testing.assert_allclose(ours, slope, rtol=2e-4, atol=2e-4)
 

@@ -162,7 +162,9 @@ def test_the_options_are_there_without_jax() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_recipe_can_be_chosen_and_says_all_sizes(name: str) -> None:
-    """A recipe sets each of its options, whatever was set before; only `shared` leaves the rest to the config."""
+    """A recipe sets each of its options, whatever was set before. `shared` leaves the rest to the config, and so does
+    `paper`, which has what is published and no more.
+    """
     for recipe, by_dataset in MODELS[name].recipes.items():
         for dataset in [each for each in by_dataset if each] or ["meld", "iemocap"]:
             config = override(Config(), {"model.name": name, "recipe": recipe, "dataset": dataset})
@@ -170,10 +172,21 @@ def test_every_recipe_can_be_chosen_and_says_all_sizes(name: str) -> None:
             found = flat(to_dict(config))
             assert {each: found[each] for each in options} == options
             assert config.recipe == recipe
-            if recipe != "shared":
+            if recipe not in ("shared", "paper"):
                 training = {"optim.learning_rate", "optim.weight_decay", "train.batch_size", "train.epochs"}
                 assert training | {"model.width", "model.dropout"} <= {*options}
     assert "shared" in MODELS[name].recipes
+
+
+@pytest.mark.parametrize(
+    ("dataset", "width", "rate", "batch", "gamma2"), [("meld", 400, 2e-4, 4, 1.2), ("iemocap", 500, 3e-3, 16, 1.8)]
+)
+def test_the_settings_of_the_paper(dataset: str, width: int, rate: float, batch: int, gamma2: float) -> None:
+    config = override(Config(), {"dataset": dataset, "recipe": "paper"})
+    assert (config.model.width, config.optim.learning_rate, config.train.batch_size) == (width, rate, batch)
+    assert (config.loss.gamma1, config.loss.gamma2) == (1.0, gamma2)
+    assert config.model.norm == "post"  # as the equations say
+    assert override(Config(), {"dataset": dataset, "recipe": "tuned"}).model.norm == "pre"
 
 
 def test_an_option_beside_a_recipe_counts() -> None:
@@ -193,6 +206,10 @@ def test_an_option_beside_a_recipe_counts() -> None:
         (
             {"model.name": "sdt", "recipe": "released", "dataset": "simulated"},
             "recipe=released: sdt has one for dataset=meld and dataset=iemocap, not for dataset=simulated; ",
+        ),
+        (
+            {"recipe": "tuned"},
+            "recipe=tuned: cmath has one for dataset=meld and dataset=iemocap, not for dataset=simul",
         ),
     ],
 )

@@ -13,7 +13,7 @@ import search_samples
 
 from cmath_jax.errors import InputError
 from cmath_jax.report import write_report
-from cmath_jax.report.search import Dimension, read_search
+from cmath_jax.report.search import SearchDimension, read_search
 from cmath_jax.report.studies import load_studies
 
 Entry = dict[str, Any]
@@ -63,7 +63,7 @@ def test_a_model_whose_trials_all_failed_has_no_choice() -> None:
 
 @pytest.mark.parametrize("scale", ["log", "linear"])
 def test_a_rounded_end_of_a_scale_is_inside(scale: str) -> None:
-    dimension = Dimension("x", (1e-4, 3e-3), scale)
+    dimension = SearchDimension("x", (1e-4, 3e-3), scale)
     assert dimension.holds(math.exp(math.log(3e-3))) and dimension.holds(1e-4)
     assert not dimension.holds(3.1e-3) and not dimension.holds(0.9e-4)
 

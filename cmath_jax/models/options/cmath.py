@@ -9,7 +9,13 @@ from cmath_jax.models.options.space import COMMON, Dimension, Space
 
 INJECTIONS = ("attention", "block", "nothing")
 NORMS = ("post", "pre")
-TUNED = {"loss.class_weights": False, "optim.schedule": "cosine", "optim.clip_norm": 1.0, "train.patience": 0}
+TUNED = {
+    "loss.class_weights": False,
+    "optim.schedule": "cosine",
+    "optim.clip_norm": 1.0,
+    "optim.weight_decay": 0.0,
+    "train.patience": 0,
+}
 
 
 @dataclass(frozen=True)

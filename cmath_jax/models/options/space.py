@@ -11,7 +11,7 @@ Value = float | int | bool | str
 
 @dataclass(frozen=True)
 class Dimension:
-    """One hyper-parameter of a search space.
+    """A hyper-parameter of a search space.
 
     Options that are no data of the compiled step (docs/model.md, "Populations") are better left out or given few
     values: each value is a program of its own.
