@@ -2,8 +2,13 @@
 
     python launch.py --config experiments/iemocap.py --config.data.features_dir=DIR
 
-DIR holds one of the published feature files; README.md lists them. On 2 CPU cores: 5 s an epoch, 8 minutes a seed. Not
-measured on the real features; docs/model.md says what the learning rate does to conversations of this length.
+DIR holds one of the published feature files; README.md lists them. On 2 CPU cores: 5 s an epoch, 8 minutes a seed.
+
+On IEMOCAP's real conversations and labels, with the text features of a small fine-tuned sentence encoder and simulated
+audio and video (not the published features): test weighted F1 67.12 (one seed), below a linear model of single
+utterances, 67.88. The rate is the reason: validation chose epoch 6 of 100, in which it still rose, and neighbouring
+epochs differ by up to ten points afterwards. `--config.recipe=tuned` has 72.57 ± 0.98 over 5 seeds, 30 s each; its
+neighbouring epochs differ by 0.4 points on average, and by 1.6 at most, in the second half (docs/results.md).
 """
 
 from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
