@@ -152,7 +152,8 @@ def _read(path: Path, stamp: Mapping[str, Any]) -> list[Searched]:
         differing = differences(saved["config"], stamp["config"])
         differing += [f"other {name}" for name in ("fingerprint", "space") if saved[name] != stamp[name]]
         done = [Searched(**each) for each in saved["trials"]]
-        whole = [each.number for each in done] == [*range(len(done))] and all(len(each.validation) for each in done)
+        whole = [each.number for each in done] == [*range(len(done))]
+        whole &= all(each.validation or each.state == "failed" for each in done)  # which may be in the first epoch
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not as a search writes it ({error}); {advice}") from error
     require(whole, f"{path}: not as a search writes it (trials are missing); {advice}")

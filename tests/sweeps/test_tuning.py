@@ -207,6 +207,8 @@ def test_a_trial_that_diverges_is_the_last(tmp_path: Path, monkeypatch: pytest.M
     run_sweep(tuned(("sdt",), trials=6), tmp_path)
     rates = {trial["state"]: trial["options"]["optim.learning_rate"] for trial in found(tmp_path, "sdt")}
     assert rates["failed"] == 1e30 and rates["complete"] == 1e-3
+    assert [] in [trial["validation"] for trial in found(tmp_path, "sdt")]  # it diverged in its first epoch
+    run_sweep(tuned(("sdt",), trials=6), tmp_path)  # goes on with what is done
 
 
 def test_a_model_whose_search_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
