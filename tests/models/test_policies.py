@@ -196,4 +196,4 @@ def test_weights_and_policies_are_trained_in_alternation() -> None:
         for path, moved in jax.tree_util.tree_leaves_with_path(has_moved):
             is_policy = "policy" in jax.tree_util.keystr(path)
             assert moved == (is_policy == (epoch == 1)), (epoch, path)
-    assert [float(params["policies"]["policy_epochs"]) for params in kept] == [0, 0, 1, 1]
+    assert [params["policies"]["policy_epochs"].item() for params in kept] == [0, 0, 1, 1]
