@@ -127,12 +127,12 @@ def _probed_counts(length_b: np.ndarray, size: int, bucket: int) -> list[int]:
 
     The one that has all conversations is among them, since all later ones have as many.
     """
-    count_e = np.arange(bucket, len(length_b) + bucket, bucket)
-    mean_e = np.cumsum(length_b)[np.minimum(count_e, len(length_b)) - 1] / -(-count_e // size)
-    mean_e[-1] = np.inf
-    longest_first = np.argsort(-mean_e, kind="stable")
-    affordable = np.cumsum(count_e[longest_first]) <= PROBED_GROUPS * size
-    return sorted(count_e[longest_first[: max(1, affordable.sum())]].tolist())
+    counts = np.arange(bucket, len(length_b) + bucket, bucket)
+    means = np.cumsum(length_b)[np.minimum(counts, len(length_b)) - 1] / -(-counts // size)
+    means[-1] = np.inf
+    longest_first = np.argsort(-means, kind="stable")
+    affordable = np.cumsum(counts[longest_first]) <= PROBED_GROUPS * size
+    return sorted(counts[longest_first[: max(1, affordable.sum())]].tolist())
 
 
 @functools.lru_cache(maxsize=8)

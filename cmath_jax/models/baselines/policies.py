@@ -38,7 +38,7 @@ class Policies:
 
 
 def absolute_normal(rng_key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-    """Initializes by absolute values of N(0, 0.1^2)."""
+    """Draws absolute values of N(0, 0.1^2)."""
     return jnp.abs(nn.initializers.normal(0.1)(rng_key, shape, dtype))
 
 
