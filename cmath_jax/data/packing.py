@@ -17,7 +17,7 @@ SLACK = 1.04  # how far a group may exceed the mean length of a group
 ATTENTION_SLOTS = 400  # a row this long costs as much for its attention as for all else
 BLOCK = 512  # groups that are mended among themselves
 PROBED_EPOCHS = 8  # the shape is the smallest that holds every group of so many epochs, ...
-PROBED_GROUPS = 20_000  # or of fewer, if they have so many groups, ...
+PROBED_GROUPS = 20_000  # or of fewer, and of some epochs of a curriculum alone, if they have so many groups, ...
 ROW_MARGIN = 1.06  # ... and so much more where a group is spread over rows
 PROBED_CONVERSATIONS = 10_000  # so many are spread over rows to find the longest row; the others are bounded
 
@@ -122,6 +122,19 @@ def _longest_unmended(length_b: np.ndarray, groups: Sequence[np.ndarray], rows: 
     return load_sr.max(1)
 
 
+def _probed_counts(length_b: np.ndarray, size: int, bucket: int) -> list[int]:
+    """Returns how many conversations the epochs have that are probed: of too many epochs, those of the longest groups.
+
+    The one that has all conversations is among them, since all later ones have as many.
+    """
+    counts = np.arange(bucket, len(length_b) + bucket, bucket)
+    means = np.cumsum(length_b)[np.minimum(counts, len(length_b)) - 1] / -(-counts // size)
+    means[-1] = np.inf
+    longest_first = np.argsort(-means, kind="stable")
+    affordable = np.cumsum(counts[longest_first]) <= PROBED_GROUPS * size
+    return sorted(counts[longest_first[: max(1, affordable.sum())]].tolist())
+
+
 @functools.lru_cache(maxsize=8)
 def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1, bucket: int = 0) -> Shape:
     """Finds the cheapest shape that holds groups of `size` conversations; its rows are a multiple of the devices.
@@ -130,8 +143,7 @@ def training_shape(lengths: tuple[int, ...], size: int, devices: int = 1, bucket
       bucket: the first epoch has only so many conversations, the first ones, and each later one so many more; 0: all.
     """
     length_b = np.array(lengths, np.int64)
-    bucket = bucket or len(lengths)
-    counts = range(bucket, len(lengths) + bucket, bucket)
+    counts = _probed_counts(length_b, size, bucket or len(lengths))
     epochs = max(1, min(PROBED_EPOCHS, PROBED_GROUPS * size // sum(counts)))
     draws = [groups_of_epoch(length_b[:count], size, 0, epoch) for count in counts for epoch in range(epochs)]
     probes = [group for groups in draws for group in groups]

@@ -9,10 +9,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models import fusion
 from cmath_jax.models.cma_transformer import CMATransformer
-from cmath_jax.models.layers import Context, Convolution, Dense, Dropout, SpeakerEmbedding, repeat_along, sinusoids
+from cmath_jax.models.layers import (
+    Context,
+    Convolution,
+    Dense,
+    Dropout,
+    SpeakerEmbedding,
+    context_of,
+    repeat_along,
+    sinusoids,
+)
 from cmath_jax.models.outputs import Outputs
 
 
@@ -55,9 +63,7 @@ class CMATH(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = [m for m in MODALITIES if m in self.modalities]
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
+        present, context = context_of(self, batch, train, dropout)
 
         # Modality reconstruction: compress and restore (eqs 1, 2).
         compressed, reconstructions = {}, {}

@@ -9,7 +9,7 @@ Shapes: g the axes of the stack; r rows, l slots of a row, n all slots of all ro
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import flax.struct
 import jax
@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
+from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.draws import random_bits
 
 LONGEST_SYMBOL = 512  # how long a row can be at most if its length is a symbol
@@ -79,6 +80,27 @@ class Context:
         """bool: the modalities that an utterance is told by: those it has, or, if none, those it can hear of."""
         assert self.present_mrl is not None
         return jnp.where(self.present_mrl.any(0)[None], self.present_mrl, self.heard_mrl)
+
+
+class ConversationModel(Protocol):
+    """The attributes of a model that say how it takes a batch; see `models.options.base`."""
+
+    modalities: str
+    dropout: float
+    causal: bool
+
+
+def context_of(
+    model: ConversationModel, batch: Batch, train: bool, dropout: jax.Array | None
+) -> tuple[tuple[str, ...], Context]:
+    """Returns the modalities that a model takes, in their order, and the context of a batch for it.
+
+    Args:
+      dropout: the rate of this call, which may be traced; None is that of the model.
+    """
+    modalities = tuple(m for m in MODALITIES if m in model.modalities)
+    rate = model.dropout if dropout is None else dropout
+    return modalities, Context.of(batch, modalities, dropout=rate, train=train, causal=model.causal)
 
 
 def visible(asking: Context, answering: Context) -> jax.Array:

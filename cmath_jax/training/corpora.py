@@ -27,6 +27,11 @@ def check_usable(config: Config, corpus: Corpus) -> None:
         not rate or config.model.policies,
         f"optim.policy_rate={rate} is for a model with policies, and {config.model.name} has none: set it to 0",
     )
+    decay = getattr(config.model, "temperature_decay", 1.0)
+    require(
+        decay == 1 or rate > 0,
+        f"model.temperature_decay={decay} has no effect with optim.policy_rate=0: set it to 1, or give a rate",
+    )
     for m in config.data.modalities:
         if m not in corpus.dims:
             raise InputError(f"data.modalities={config.data.modalities!r}, but {corpus.name} has only {[*corpus.dims]}")

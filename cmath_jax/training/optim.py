@@ -14,6 +14,7 @@ from cmath_jax.config import OptimConfig
 StepsBefore = Callable[[float], int]  # an epoch -> how many steps come before it, as `TrainingBatches.steps_before`
 MILESTONES = (25, 40)  # epochs, of alternation
 WEIGHT_FALL, POLICY_FALL = 0.6, 0.8  # what is left of a rate then
+POLICY_MOMENTUM = 0.95  # after the first of them
 
 
 def schedule(config: OptimConfig, steps_before: StepsBefore, epochs: int) -> optax.Schedule:
@@ -38,57 +39,98 @@ def make_optimizer(config: OptimConfig, steps_before: StepsBefore, epochs: int) 
     Its updates are for a highest learning rate of 1. The step multiplies them by its own: a number that runs with one
     compiled step do not have to share. If the config has a rate of policies, these and the weights alternate.
     """
-    parts = (_alternating(config, steps_before, epochs),) if config.policy_rate else _adam(config, config.weight_decay)
-    return optax.chain(*parts, optax.scale_by_learning_rate(schedule(config, steps_before, epochs)))
+    rate = optax.scale_by_learning_rate(schedule(config, steps_before, epochs))
+    if config.policy_rate:
+        return _alternating(config, rate, steps_before, epochs)
+    return optax.chain(*_clipped(config, config.weight_decay, _adam(config)), rate)
 
 
-def _adam(config: OptimConfig, weight_decay: float) -> tuple[optax.GradientTransformation, ...]:
+def _adam(config: OptimConfig) -> optax.GradientTransformation:
+    return optax.scale_by_amsgrad() if config.amsgrad else optax.scale_by_adam()
+
+
+def _clipped(
+    config: OptimConfig, weight_decay: float, moments: optax.GradientTransformation
+) -> tuple[optax.GradientTransformation, ...]:
     decay = optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity()
-    moments = optax.scale_by_amsgrad() if config.amsgrad else optax.scale_by_adam()
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     return clip, *((moments, decay) if config.decoupled else (decay, moments))
 
 
-def _alternating(config: OptimConfig, steps_before: StepsBefore, epochs: int) -> optax.GradientTransformation:
+def _alternating(
+    config: OptimConfig, scale: optax.GradientTransformation, steps_before: StepsBefore, epochs: int
+) -> optax.GradientTransformation:
     """Returns an Adam for weights, in the epochs 0, 2, ..., and one for policies, in the others (AdaIGN).
 
-    In an epoch of the others, parameters and moments stay as they are. Both rates fall where one of `MILESTONES`
-    divides the epochs that are over.
-    """
+    In an epoch of the others, parameters and moments stay as they are. Where one of `MILESTONES` divides the epochs
+    that are over, both rates fall and both optimizers begin anew, that of policies as RMSprop with momentum.
 
-    ends = np.array([steps_before(epoch) for epoch in range(1, epochs)], np.int32)
+    Args:
+      scale: what both go through at their ends.
+    """
+    ends = np.array([steps_before(epoch) for epoch in range(1, epochs + 1)], np.int32)
 
     def epoch_of(step: jax.Array) -> jax.Array:
         return (step >= jnp.asarray(ends)).sum()
 
-    def part(odd: int, rate: float, fall: float, weight_decay: float) -> optax.GradientTransformation:
-        def is_its_epoch(step: jax.Array) -> jax.Array:
-            return epoch_of(step) % 2 == odd
+    def milestones_before(epoch: jax.Array) -> jax.Array:
+        # Both at once count once.
+        return sum(epoch // each for each in MILESTONES) - epoch // math.lcm(*MILESTONES)
 
-        def rate_at(step: jax.Array) -> Any:
-            epoch = epoch_of(step)
-            # Both at once count once.
-            falls = sum(epoch // each for each in MILESTONES) - epoch // math.lcm(*MILESTONES)
-            return rate * jnp.float32(fall) ** falls
+    def part(odd: int, rate: float, fall: float, decay: float, *moments: Any) -> optax.GradientTransformation:
+        """Returns the transformation of one kind of parameters, by the last of `moments` after the first milestone."""
+        inner = [optax.chain(*_clipped(config, decay, each)) for each in moments]
 
-        adam = optax.chain(*_adam(config, weight_decay))
-        # The masked one counts its own steps alone; the rate is outside of it, for it goes by all.
-        return optax.chain(optax.transforms.conditionally_mask(adam, is_its_epoch), optax.scale_by_schedule(rate_at))
+        def init(params: Any) -> Any:
+            return jnp.zeros((), jnp.int32), tuple(each.init(params) for each in inner)
 
+        def update(gradient: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+            step, kept = state
+            epoch, passed = epoch_of(step), milestones_before(epoch_of(step))
+            is_first = passed != milestones_before(epoch_of(step - 1))
+            kept = jax.tree.map(lambda x, y: jnp.where(is_first, x, y), init(params)[1], kept)
+
+            def advance() -> tuple[Any, Any]:
+                all_updates, states = zip(
+                    *(each.update(gradient, x, params) for each, x in zip(inner, kept, strict=True)), strict=True
+                )
+                which, falls = jnp.minimum(passed, len(inner) - 1), rate * jnp.float32(fall) ** passed
+                return jax.tree.map(lambda *x: falls * jnp.stack(x)[which], *all_updates), states
+
+            def rest() -> tuple[Any, Any]:
+                return jax.tree.map(jnp.zeros_like, gradient), kept
+
+            updates, kept = jax.lax.cond(epoch % 2 == odd, advance, rest)
+            return updates, (step + 1, kept)
+
+        return optax.chain(optax.GradientTransformation(init, update), scale)
+
+    def count(gradient: Any, step: jax.Array, params: Any = None) -> tuple[Any, jax.Array]:
+        """Adds 1 at the end of each epoch of policies."""
+        del params
+        is_end = (epoch_of(step) % 2 == 1) & (epoch_of(step + 1) > epoch_of(step))
+        return jax.tree.map(lambda x: jnp.where(is_end, jnp.ones_like(x), 0.0), gradient), step + 1
+
+    rmsprop = optax.chain(optax.scale_by_rms(decay=0.99, eps_in_sqrt=False), optax.trace(POLICY_MOMENTUM))
     parts = {
-        "weights": part(0, 1.0, WEIGHT_FALL, config.weight_decay),
-        "policies": part(1, config.policy_rate, POLICY_FALL, config.policy_decay),
+        "weights": part(0, 1.0, WEIGHT_FALL, config.weight_decay, _adam(config)),
+        "policies": part(1, config.policy_rate, POLICY_FALL, config.policy_decay, _adam(config), rmsprop),
+        "counts": optax.GradientTransformation(lambda _: jnp.zeros((), jnp.int32), count),
     }
-    return optax.partition(parts, _kinds)
+    return optax.partition(parts, lambda params: jax.tree_util.tree_map_with_path(lambda path, _: _kind(path), params))
 
 
-def _kinds(params: optax.Params) -> optax.Params:
-    """Returns for each parameter which part it is of."""
+def _kind(path: tuple[Any, ...]) -> str:
+    """Returns which part a parameter is of."""
+    name = jax.tree_util.keystr(path[-1:], simple=True)
+    return {"policy": "policies", "epochs": "counts"}.get(name.rpartition("_")[2], "weights")
 
-    def kind(path: tuple[Any, ...], _: Any) -> str:
-        return "policies" if jax.tree_util.keystr(path[-1:], simple=True).endswith("_policy") else "weights"
 
-    return jax.tree_util.tree_map_with_path(kind, params)
+def at_rate(learning_rate: Any, updates: Any) -> Any:
+    """Returns the updates of `make_optimizer` for a highest learning rate; a count does not depend on it."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: x if _kind(path) == "counts" else learning_rate * x, updates
+    )
 
 
 def newest_share(decay: float, count: jax.Array) -> jax.Array:

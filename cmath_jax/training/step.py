@@ -21,7 +21,7 @@ from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.models.outputs import Evaluation, Outputs
 from cmath_jax.models.precision import products_of
 from cmath_jax.training.losses import LossWeights, Mean, loss_terms, total_loss
-from cmath_jax.training.optim import newest_share
+from cmath_jax.training.optim import at_rate, newest_share
 
 
 @flax.struct.dataclass
@@ -126,7 +126,7 @@ def train_step(
     loss, terms, grads = over_devices((loss, terms, grads))
     with jax.named_scope("optimizer"):
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, jax.tree.map(lambda x: hyper_params.learning_rate * x, updates))
+        params = optax.apply_updates(state.params, at_rate(hyper_params.learning_rate, updates))
     averaged = state.average
     if averaged is not None:
         with jax.named_scope("average"):

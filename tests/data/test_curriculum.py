@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from samples import conversations
 
+from cmath_jax.data import packing
 from cmath_jax.data.batches import Table, TrainingBatches
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.curriculum import Curriculum, difficulty, shifts
-from cmath_jax.data.packing import training_shape
+from cmath_jax.data.packing import Shape, groups_of_epoch, rows_of_group, slots_needed, training_shape
 from cmath_jax.models.baselines.vectors import read_vectors
 
 VECTORS = Path(__file__).parents[3] / "shared" / "conformance"
@@ -143,3 +144,43 @@ def test_the_plans_of_all_epochs_have_one_shape(devices: int) -> None:
         filled_s = (plan.utterance_rl >= 0).any((1, 2))
         assert filled_s.sum() == batches.steps_of(epoch) == math.ceil(min(epoch + 1, 12) * 8 / 8)
         assert filled_s[: filled_s.sum()].all()
+
+
+@pytest.mark.parametrize(("size", "devices", "bucket"), [(2, 1, 3), (4, 1, 1), (4, 2, 5)])
+def test_the_shape_is_the_cheapest_that_holds_all_epochs(size: int, devices: int, bucket: int) -> None:
+    """By trying every number of rows, with every group of eight draws of each epoch."""
+    lengths = np.random.default_rng(4).integers(2, 40, 33)
+    counts = range(bucket, len(lengths) + bucket, bucket)
+    probes = [
+        group for count in counts for draw in range(8) for group in groups_of_epoch(lengths[:count], size, 0, draw)
+    ]
+
+    def shape_of(rows: int) -> Shape:
+        slots = max(int(lengths[row].sum()) for group in probes for row in rows_of_group(lengths, group, rows))
+        return Shape(rows, math.ceil(slots * (1 if rows == 1 or slots == lengths.max() else 1.06)))
+
+    shapes = [shape_of(rows) for rows in range(devices, size + 1, devices)]
+    cheapest = min(shapes, key=lambda shape: shape.rows * shape.slots * (1 + shape.slots / 400))
+    assert training_shape(tuple(lengths.tolist()), size, devices, bucket) == cheapest
+
+
+@pytest.mark.parametrize("longest", ["first", "last"])
+def test_of_very_many_epochs_those_of_the_longest_groups_are_probed(
+    longest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "PROBED_GROUPS", 400)
+    drawn: list[int] = []
+
+    def counted(length_b: np.ndarray, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+        drawn.append(len(length_b))
+        return groups_of_epoch(length_b, size, seed, epoch)
+
+    lengths = np.sort(np.random.default_rng(4).gamma(2, 5, 250).clip(1, 40).astype(np.int64))
+    lengths = lengths[::-1] if longest == "first" else lengths
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "groups_of_epoch", counted)
+        shape = training_shape.__wrapped__(tuple(lengths.tolist()), 4, bucket=1)
+    assert sum(drawn) <= 400 * 4 and 250 in drawn and len(drawn) > 4
+    for epoch in range(0, 250, 7):
+        groups = groups_of_epoch(lengths[: epoch + 1], 4, 3, epoch)
+        assert slots_needed(lengths, groups, shape.rows) <= shape.slots

@@ -113,7 +113,14 @@ def policy(p: Parameters, name: str, n: int) -> np.ndarray:
     return result
 
 
-def forward(p: Parameters, talk: Conversation, forced: Mapping[str, np.ndarray], party: bool) -> np.ndarray:
+def forward(
+    p: Parameters,
+    talk: Conversation,
+    forced: Mapping[str, np.ndarray],
+    party: bool,
+    hard: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Returns log-probabilities; `hard` has all policies of the conversation but that of the mix, which then is 0."""
     n, speaker_n = len(talk), talk.speakers
     samples, contexts = (
         {m: policy(p, f"modal{i}_{kind}0_logits", n) for i, m in enumerate("avl", start=1)}
@@ -121,6 +128,9 @@ def forward(p: Parameters, talk: Conversation, forced: Mapping[str, np.ndarray],
     )
     contexts["a"] = np.where(forced[talk.id], 1.0, contexts["a"])
     mix = policy(p, "modal_logits", 1)[0]
+    if hard is not None:
+        samples, contexts = ({m: hard[f"{kind}_{m}"] for m in "avl"} for kind in ("sample", "context"))
+        mix = 0.0
     read = {"l": np.zeros((n, READ["l"])), "a": linear(p, "fc2", talk.features["a"])}
     read["v"] = linear(p, "fc3", talk.features["v"])
     for name, x_nd in zip("abcd", np.split(talk.features["t"], TEXT, axis=1), strict=True):
@@ -184,14 +194,17 @@ def test_a_second_computation_agrees(party: bool, tmp_path: Path) -> None:
         for k, n in enumerate(LENGTHS)
     ]
     forced = {talk.id: rng.integers(2, size=len(talk)).astype(bool) for talk in talks}
-    write_vectors(
-        tmp_path / "own.npz",
-        released_parameters(dims, 3, party),
-        talks,
-        lambda p, talk: forward(p, talk, forced, party),
-        {f"pos_con_a_{k}": forced[talk.id] for k, talk in enumerate(talks)},
-    )
+    parameters, extra = released_parameters(dims, 3, party), {"mix_p_hard": np.zeros(1)}
+    for k, talk in enumerate(talks):
+        hard = {f"{kind}_{m}": rng.integers(2, size=len(talk)) for kind in ("sample", "context") for m in "avl"}
+        extra |= {f"pos_con_a_{k}": forced[talk.id]} | {f"effhard_{name}_{k}": x for name, x in hard.items()}
+        extra[f"logp_hard_{k}"] = forward(parameters, talk, forced, party, hard)
+    write_vectors(tmp_path / "own.npz", parameters, talks, lambda p, talk: forward(p, talk, forced, party), extra)
     assert main(["AdaIGN", str(tmp_path / "own.npz")]) == 0
+    if not party:
+        extra["logp_hard_1"][0, 0] += 1e-5
+        np.savez(tmp_path / "wrong.npz", **{**np.load(tmp_path / "own.npz"), **extra})
+        assert main(["AdaIGN", str(tmp_path / "wrong.npz")]) == 1
 
 
 @pytest.mark.parametrize(
@@ -199,7 +212,10 @@ def test_a_second_computation_agrees(party: bool, tmp_path: Path) -> None:
     [("iemocap", (1024, 1582, 342), 4_946_118), ("meld", (1024, 300, 342), 3_739_113)],
 )
 def test_number_of_parameters(dataset: str, dims: tuple[int, ...], network: int) -> None:
-    """That of the live network of the released code, and the policies: of 3 x 32 x 2 tables of 200 rows 6 act there."""
+    """That of the live network of the released code, and the policies: of 3 x 32 x 2 tables of 200 rows 6 act there.
+
+    One more counts the epochs of policies, by which the temperature falls.
+    """
     options = recipe_options("released", "adaign", dataset)
     config = override(Config(), {"model.name": "adaign", **options})
     sizes = Sizes(9)
@@ -209,7 +225,7 @@ def test_number_of_parameters(dataset: str, dims: tuple[int, ...], network: int)
     features = {m: jnp.zeros((1, 2, d)) for m, d in zip("tav", (4 * dims[0], *dims[1:]), strict=True)}
     batch = batch.replace(features=features)
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))["params"]
-    policies = 6 * 200 * 2 + 2
+    policies = 6 * 200 * 2 + 2 + 1
     assert sum(math.prod(x.shape) for x in jax.tree.leaves(shapes)) == network + policies
     assert sum(x.size for x in jax.tree.leaves(shapes["policies"])) == policies
 
@@ -228,6 +244,7 @@ def test_text_of_other_layers_is_refused() -> None:
         ({"audio_width": -1}, "model.audio_width=-1 must not be negative"),
         ({"party_text": -1.0}, "model.party_text=-1.0 must be a number of 0 or more"),
         ({"temperature": 0.0}, "model.temperature=0.0 must be positive"),
+        ({"temperature_decay": 1.5}, r"model.temperature_decay=1.5 is not in \(0, 1\]"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:

@@ -17,6 +17,8 @@ from stopping import stop_after
 
 from cmath_jax.config import Config, LossConfig, ParallelConfig
 from cmath_jax.errors import Terminated
+from cmath_jax.models.baselines.policies import PolicyTables
+from cmath_jax.models.layers import Context
 from cmath_jax.training import fit as fitting
 from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.trainer import Trainer
@@ -130,9 +132,34 @@ def test_the_gradient_of_the_policies_reaches_them_with_noise() -> None:
         assert float(jnp.abs(gradient).max()) > 1e-7, name
 
 
+def tables_of(temperature: float, decay: float, absolute: bool = False) -> PolicyTables:
+    return PolicyTables(("a",), ("t", "a"), 6, temperature, decay, absolute, None)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_temperature_falls_by_the_epochs_of_policies(train: bool) -> None:
+    context = Context.of(pack(conversations((4, 3)), ((0, 1),), 8, "ta"), "ta", dropout=0.0, train=train, causal=False)
+    rngs = {"noise": jax.random.key(2)}
+    params = tables_of(1.25, 1.0).init({"params": jax.random.key(0), **rngs}, context)["params"]
+    counted = {**params, "policy_epochs": jnp.float32(2)}
+    chex.assert_trees_all_close(
+        tables_of(5.0, 0.5).apply({"params": counted}, context, rngs=rngs),
+        tables_of(1.25, 1.0).apply({"params": params}, context, rngs=rngs),
+        rtol=1e-6,
+    )
+
+
+def test_logits_may_begin_at_absolute_values() -> None:
+    context = Context.of(pack(conversations((4,)), ((0,),), 4, "ta"), "ta", dropout=0.0, train=False, causal=False)
+    signed, absolute = (tables_of(5.0, 1.0, each).init(jax.random.key(0), context)["params"] for each in (False, True))
+    chex.assert_trees_all_equal(jax.tree.map(jnp.abs, signed), absolute)
+    assert min(float(x.min()) for x in jax.tree.leaves(signed)) < 0
+
+
 def alternating(**options: Any) -> Config:
     """Training of a small model by audio and text, in epochs of weights and of policies."""
     small = {"graph_width": 4, "layers": 1, "text_width": 4, "policy_rows": 6}
+    small |= {"temperature_decay": 0.5}
     small |= {"party_text": 0.0, "party_audio": 0.0, "party_visual": 0.0}
     settings = {f"model__{name}": value for name, value in small.items()}
     return tiny(**{"model__name": "adaign", **settings, "optim__policy_rate": 5.0, "parallel__devices": 1, **options})
@@ -167,5 +194,6 @@ def test_weights_and_policies_are_trained_in_alternation() -> None:
     for epoch, (before, after) in enumerate(pairwise(kept)):
         has_moved = jax.tree.map(lambda x, y: bool(np.any(x != y)), before, after)
         for path, moved in jax.tree_util.tree_leaves_with_path(has_moved):
-            is_policy = "_policy" in jax.tree_util.keystr(path)
+            is_policy = "policy" in jax.tree_util.keystr(path)
             assert moved == (is_policy == (epoch == 1)), (epoch, path)
+    assert [params["policies"]["policy_epochs"].item() for params in kept] == [0, 0, 1, 1]

@@ -1,5 +1,6 @@
 """Training that alternates between weights and policies, against one plain Adam for each."""
 
+import math
 from typing import Any
 
 import jax
@@ -11,8 +12,8 @@ from samples import tiny
 
 from cmath_jax.config import OptimConfig
 from cmath_jax.errors import InputError
-from cmath_jax.training.corpora import load_configured
-from cmath_jax.training.optim import make_optimizer
+from cmath_jax.training.corpora import check_usable, load_configured
+from cmath_jax.training.optim import at_rate, make_optimizer
 from cmath_jax.training.trainer import Trainer
 
 STEPS = 2  # of an epoch
@@ -62,21 +63,73 @@ def test_each_part_is_trained_as_if_the_epochs_of_the_other_were_not(
         np.testing.assert_allclose(now[room][name], params[name], rtol=1e-6)
 
 
-def test_rates_fall_at_the_milestones() -> None:
-    """After 25, 40, 50, 75, 80 epochs, and so on; once where both meet."""
-    tx, params = make_optimizer(OptimConfig(policy_rate=20.0), round, 500), initial()
-    update = jax.jit(tx.update)
-    state, moved = tx.init(params), []
-    for _ in range(202):
-        # Of a gradient that stays the same, Adam makes its rate.
-        updates, state = update(gradient_at(0), state, params)
-        moved.append([-float(x[0]) for x in jax.tree.leaves(updates)])
-    for epoch, falls in ((0, 0), (24, 0), (26, 1), (38, 1), (40, 2), (48, 2), (50, 3), (76, 4), (80, 5), (200, 12)):
-        assert moved[epoch] == pytest.approx([0.6**falls, 0.0], rel=1e-4), epoch
-        assert moved[epoch + 1] == pytest.approx([0.0, 20 * 0.8 ** (falls + (epoch in (24, 39)))], rel=1e-4), epoch
+class Moments:
+    """Adam and RMSprop of torch.optim, by hand, in float64."""
+
+    def __init__(self) -> None:
+        self.steps, self.first, self.second = 0, 0.0, 0.0
+
+    def adam(self, g: Any) -> Any:
+        self.steps += 1
+        self.first, self.second = 0.9 * self.first + 0.1 * g, 0.999 * self.second + 0.001 * g**2
+        return self.first / (1 - 0.9**self.steps) / (np.sqrt(self.second / (1 - 0.999**self.steps)) + 1e-8)
+
+    def rmsprop(self, g: Any) -> Any:
+        self.second = 0.99 * self.second + 0.01 * g**2
+        self.first = 0.95 * self.first + g / (np.sqrt(self.second) + 1e-8)
+        return self.first
+
+
+def test_both_begin_anew_at_the_milestones() -> None:
+    """After 25, 40, 50, 75, 80 epochs, and so on, once where both meet; that of policies as RMSprop, with momentum."""
+    config = OptimConfig(policy_rate=20.0, policy_decay=0.3, weight_decay=0.1)
+    tx, params = make_optimizer(config, round, 500), initial()
+
+    @jax.jit
+    def advance(params: Any, state: Any, gradient: Any) -> tuple[Any, Any]:
+        updates, state = tx.update(gradient, state, params)
+        return optax.apply_updates(params, jax.tree.map(lambda x: 0.01 * x, updates)), state
+
+    state = tx.init(params)
+    kernel, policy = (np.array(x, np.float64) for x in jax.tree.leaves(params))
+    falls, of_weights, of_policies = 0, Moments(), Moments()
+    for epoch in range(202):
+        if epoch and (epoch % 25 == 0 or epoch % 40 == 0):
+            falls, of_weights, of_policies = falls + 1, Moments(), Moments()
+        gradient = jax.tree.map(lambda x, epoch=epoch: x * math.cos(epoch), gradient_at(epoch))
+        to_kernel, to_policy = (np.array(x, np.float64) for x in jax.tree.leaves(gradient))
+        if epoch % 2 == 0:
+            kernel -= 0.01 * 0.6**falls * of_weights.adam(to_kernel + 0.1 * kernel)
+        else:
+            update = of_policies.rmsprop if falls else of_policies.adam
+            policy -= 0.01 * 20 * 0.8**falls * update(to_policy + 0.3 * policy)
+        params, state = advance(params, state, gradient)
+        np.testing.assert_allclose(params["layer"]["kernel"], kernel, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(params["policies"]["mix_policy"], policy, rtol=1e-3, atol=1e-4)
+    assert falls == 12
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.5])
+def test_the_epochs_of_policies_are_counted_at_any_rate(rate: float) -> None:
+    config = OptimConfig(policy_rate=20.0, weight_decay=0.1, schedule="cosine")
+    tx = make_optimizer(config, lambda epoch: round(epoch * STEPS), 7)
+    params = {**initial(), "tables": {"policy_epochs": jnp.zeros(())}}
+    state, counts = tx.init(params), []
+    for step in range(7 * STEPS):
+        gradient = {**gradient_at(step), "tables": {"policy_epochs": jnp.zeros(())}}
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, at_rate(rate, updates))
+        counts.append(float(params["tables"]["policy_epochs"]))
+    assert counts == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
 
 
 def test_a_model_without_policies_is_refused() -> None:
     config = tiny(optim__policy_rate=20.0)
     with pytest.raises(InputError, match=r"^optim\.policy_rate=20\.0 is for a model with policies, and cmath has none"):
         Trainer.of(config, load_configured(config))
+
+
+def test_a_temperature_that_never_falls_is_refused() -> None:
+    config = tiny(model__name="adaign", model__temperature_decay=0.9)
+    with pytest.raises(InputError, match=r"^model\.temperature_decay=0\.9 has no effect with optim\.policy_rate=0"):
+        check_usable(config, load_configured(config))

@@ -19,7 +19,7 @@ from cmath_jax.models.baselines.deep_graph import DeepGraphLayers, angular_graph
 from cmath_jax.models.baselines.parties import party_context
 from cmath_jax.models.baselines.policies import Policies, PolicyTables, policy_losses
 from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
-from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, accurate
+from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, accurate, context_of
 from cmath_jax.models.outputs import Outputs, Term, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
@@ -107,8 +107,8 @@ class AdaIGN(nn.Module):
       modalities: which of t, a, v take part; a modality that is left out has no parameters.
       dtype: of the computation; parameters are float32.
       causal: False; the GRUs hear both ways.
-      forced: policy, such as sample_a or context_t -> bool [n], for which utterances of a split it is 1 all the same.
-        The released code knows them from seven other models, which are not public.
+      given: policy, such as sample_a or context_t -> what it is of the utterances of a split, [n]; NaN where the tables
+        say it; and mix -> a scalar. The released code knows some from seven other models, which are not public.
       The others: see `models.options.adaign`.
     """
 
@@ -131,23 +131,32 @@ class AdaIGN(nn.Module):
     party_padding: bool
     policy_rows: int
     temperature: float
+    temperature_decay: float
+    absolute_logits: bool
     importance: float
     not_importance: float
     hamming: float
     sparsity: float
-    forced: Mapping[str, np.ndarray] | None = None
+    given: Mapping[str, np.ndarray] | None = None
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = [m for m in MODALITIES if m in self.modalities]
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=False)
+        present, context = context_of(self, batch, train, dropout)
         party_weights = {"t": self.party_text, "a": self.party_audio, "v": self.party_visual}
         # The policy of samples of text has a use only where the context of its speaker, or a loss, depends on it.
         text_sampled = any((self.party_text, self.importance, self.not_importance))
         sampled = [m for m in present if m != "t" or text_sampled]
-        tables = PolicyTables(sampled, present, self.policy_rows, self.temperature, self.forced, name="policies")
+        tables = PolicyTables(
+            sampled,
+            present,
+            self.policy_rows,
+            self.temperature,
+            self.temperature_decay,
+            self.absolute_logits,
+            self.given,
+            name="policies",
+        )
         policies = tables(context)
 
         graphs = Graphs(
@@ -254,14 +263,30 @@ def released_params(weights: Weights, options: Mapping[str, Any]) -> Tree:
 
 
 def released_constants(weights: Weights) -> dict[str, Any]:
-    """Returns the utterances whose policies are 1 all the same, as vectors have them."""
-    forced = {}
+    """Returns the policies that are 1 whatever the tables say, as vectors have them."""
+    given = {}
     for kind, prefix in (("sample", "pos"), ("context", "pos_con")):
         for m in MODALITIES:
-            names = [f"{prefix}_{m}_{k}" for k in range(len(weights.extra))]
-            if found := [weights.extra[name] for name in names if name in weights.extra]:
-                forced[f"{kind}_{m}"] = np.concatenate(found)
-    return {"forced": forced or None}
+            if (forced_n := _joined(weights, f"{prefix}_{m}")) is not None:
+                given[f"{kind}_{m}"] = np.where(forced_n, 1.0, np.nan)
+    return {"given": given or None}
+
+
+def released_variants(weights: Weights) -> dict[str, dict[str, Any]]:
+    """Returns with which policies the vectors have other log-probabilities: those that are 0 or 1 throughout."""
+    if "mix_p_hard" not in weights.extra:
+        return {}
+    names = [(f"{kind}_{m}", f"effhard_{kind}_{LETTERS[m]}") for kind in ("sample", "context") for m in MODALITIES]
+    return {
+        "logp_hard": {"given": {"mix": weights.extra["mix_p_hard"][0]} | {x: _joined(weights, y) for x, y in names}}
+    }
+
+
+def _joined(weights: Weights, prefix: str) -> np.ndarray | None:
+    """Returns what vectors have of the utterances of all conversations under this name, or None where there is none."""
+    names = [f"{prefix}_{k}" for k in range(len(weights.extra))]
+    found = [weights.extra[name] for name in names if name in weights.extra]
+    return np.concatenate(found) if found else None
 
 
 LETTERS = {"t": "l", "a": "a", "v": "v"}
@@ -273,5 +298,6 @@ RELEASED = {
         released_params,
         dead=r"modal\d_(sample|context)[1-9]\d*_logits",  # of other slots of a batch
         constants=released_constants,
+        variants=released_variants,
     )
 }

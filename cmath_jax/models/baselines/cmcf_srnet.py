@@ -18,7 +18,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.baselines.encoder import (
     PostNorm,
     UtteranceInputs,
@@ -29,7 +28,7 @@ from cmath_jax.models.baselines.encoder import (
     with_heads,
     without_heads,
 )
-from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product
+from cmath_jax.models.layers import Context, Dense, Dropout, accurate, context_of, product
 from cmath_jax.models.outputs import Outputs, plain_outputs
 
 
@@ -155,9 +154,7 @@ class CMCFSRNet(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = tuple(m for m in MODALITIES if m in self.modalities)
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
+        present, context = context_of(self, batch, train, dropout)
 
         # H: the modalities of an utterance, each told what all say near it.
         x_mrld = UtteranceInputs(present, self.width, self.speakers, self.dtype, name="inputs")(batch)

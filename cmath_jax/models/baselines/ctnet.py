@@ -17,10 +17,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.attention import Attention
 from cmath_jax.models.baselines.encoder import PostNorm, UtteranceInputs
-from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, SpeakerEmbedding, repeat_along
+from cmath_jax.models.layers import Dense, Dropout, LayerNorm, SpeakerEmbedding, context_of, repeat_along
 from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
@@ -55,9 +54,7 @@ class CTNet(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = tuple(m for m in MODALITIES if m in self.modalities)
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=False)
+        present, context = context_of(self, batch, train, dropout)
 
         # S_m where a modality attends to itself, C_mn where it attends to another: the same layer for all pairs.
         x_mrld = UtteranceInputs(present, self.width, 0, self.dtype, name="inputs")(batch)

@@ -15,12 +15,11 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.errors import require
 from cmath_jax.models.attention import MASKED
 from cmath_jax.models.baselines.matching import Matching
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
-from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, uniform_by
+from cmath_jax.models.layers import Dense, Dropout, accurate, context_of, product, uniform_by
 from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
@@ -148,9 +147,7 @@ class DialogueGCN(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = [m for m in MODALITIES if m in self.modalities]
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=False)
+        present, context = context_of(self, batch, train, dropout)
         relation, graph, hidden = (
             width or self.width // 2 for width in (self.relation_width, self.graph_width, self.hidden_width)
         )

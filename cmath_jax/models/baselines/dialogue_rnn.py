@@ -14,11 +14,10 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.baselines.matching import Matching
 from cmath_jax.models.baselines.speaker_states import Arrays, Places, emotions
 from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
-from cmath_jax.models.layers import Context, Dense, Dropout, product, uniform_by
+from cmath_jax.models.layers import Context, Dense, Dropout, context_of, product, uniform_by
 from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import flipped
 
@@ -110,9 +109,7 @@ class DialogueRNN(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = [m for m in MODALITIES if m in self.modalities]
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
+        present, context = context_of(self, batch, train, dropout)
         party, emotion, hidden = (
             width or self.width for width in (self.party_width, self.emotion_width, self.hidden_width)
         )
@@ -126,7 +123,7 @@ class DialogueRNN(nn.Module):
         )
         e_rld = states(u_rlx, batch, context)
         if context.drops:
-            e_rld = Dropout()(e_rld, replace(context, dropout=emotion_rate(rate)))
+            e_rld = Dropout()(e_rld, replace(context, dropout=emotion_rate(context.dropout)))
         if self.attention:
             e_rld = Matching(self.dtype, name="attention")(e_rld, context)
         mean_rld = nn.relu(dense(hidden, "hidden")(e_rld))

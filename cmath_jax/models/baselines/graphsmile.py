@@ -17,7 +17,7 @@ from cmath_jax.data.corpus import CLASSES, MODALITIES
 from cmath_jax.models.baselines.input_norm import InputNorm, running_statistics
 from cmath_jax.models.baselines.place_weights import PlaceWeights
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
-from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, total, uniform_by
+from cmath_jax.models.layers import Context, Dense, Dropout, accurate, context_of, product, total, uniform_by
 from cmath_jax.models.options.graphsmile import UNKNOWN, sentiments_of
 from cmath_jax.models.outputs import Outputs, Term, plain_outputs
 
@@ -130,9 +130,7 @@ class GraphSmile(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = [m for m in MODALITIES if m in self.modalities]
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
+        present, context = context_of(self, batch, train, dropout)
         filled_rl = context.segment_rl != 0
         node = {m: filled_rl & batch.present.get(m, True) for m in present}
 

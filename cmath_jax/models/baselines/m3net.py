@@ -26,6 +26,7 @@ from cmath_jax.models.layers import (
     Dropout,
     SpeakerEmbedding,
     accurate,
+    context_of,
     product,
     repeat_along,
     total,
@@ -150,9 +151,7 @@ class M3NET(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = [m for m in MODALITIES if m in self.modalities]
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=False)
+        present, context = context_of(self, batch, train, dropout)
         node_mrl = jnp.broadcast_to(is_node(context), (len(present), *context.segment_rl.shape))
 
         def dense(width: int, name: str) -> Dense:

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.baselines.deep_graph import DeepGraphLayers, is_node, read_out
 from cmath_jax.models.baselines.deep_graph_weights import RELEASED_DEAD, released_graph_options, released_graph_params
 from cmath_jax.models.baselines.weights import Released, Tree, Weights
-from cmath_jax.models.layers import Context, Dense, Dropout, SpeakerEmbedding
+from cmath_jax.models.layers import Dense, Dropout, SpeakerEmbedding, context_of
 from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import Recurrent
 
@@ -53,9 +52,7 @@ class MMGCN(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = [m for m in MODALITIES if m in self.modalities]
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
+        present, context = context_of(self, batch, train, dropout)
         is_node_mrlx = is_node(context)[..., None]
 
         # X: a node for each modality of an utterance. The text has heard the conversation, and knows its speaker.

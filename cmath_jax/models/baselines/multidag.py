@@ -14,9 +14,8 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.baselines.weights import Released, Tree, Weights, stacked
-from cmath_jax.models.layers import Context, Dense, Dropout, accurate, product, uniform_by
+from cmath_jax.models.layers import Dense, Dropout, accurate, context_of, product, uniform_by
 from cmath_jax.models.outputs import Outputs, plain_outputs
 from cmath_jax.models.recurrent import gru
 
@@ -239,13 +238,12 @@ class MultiDAG(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, self.modalities, dropout=rate, train=train, causal=self.causal)
+        present, context = context_of(self, batch, train, dropout)
 
         def dense(width: int, name: str) -> Dense:
             return Dense((width,), dtype=self.dtype, uniform=True, name=name)
 
-        x_rld = jnp.concatenate([batch.features[m] for m in MODALITIES if m in self.modalities], -1).astype(self.dtype)
+        x_rld = jnp.concatenate([batch.features[m] for m in present], -1).astype(self.dtype)
         first_rld = nn.relu(dense(self.width, "input")(x_rld))
         told_lrgk = predecessors(batch.segment_rl, batch.speaker_rl, self.window)
         states_glrd = GraphLayers(self.layers, self.dtype, name="graph")(first_rld.swapaxes(0, 1), told_lrgk)

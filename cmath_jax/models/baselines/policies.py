@@ -5,6 +5,7 @@ Shapes: g policies; r rows, l slots of a row, n utterances of a split; c the two
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import flax.struct
 import jax
@@ -36,6 +37,11 @@ class Policies:
     mix_logits_c: jax.Array
 
 
+def absolute_normal(rng_key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+    """Draws absolute values of N(0, 0.1^2)."""
+    return jnp.abs(nn.initializers.normal(0.1)(rng_key, shape, dtype))
+
+
 class PolicyTables(nn.Module):
     """The tables of policies: two logits for each place in a conversation, counted from its last utterance.
 
@@ -45,20 +51,22 @@ class PolicyTables(nn.Module):
     Attributes:
       sampled, modalities: which modalities have a policy of samples, and which one of contexts.
       rows: places that have their own policy.
-      temperature: of the softmax.
-      forced: see `AdaIGN`.
+      temperature, temperature_decay, absolute_logits: see `models.options.adaign`.
+      given: see `AdaIGN`.
     """
 
     sampled: Sequence[str]
     modalities: Sequence[str]
     rows: int
     temperature: float
-    forced: Mapping[str, np.ndarray] | None
+    temperature_decay: float
+    absolute_logits: bool
+    given: Mapping[str, np.ndarray] | None
 
     @nn.compact
     def __call__(self, context: Context) -> Policies:
         names = [f"sample_{m}" for m in self.sampled] + [f"context_{m}" for m in self.modalities]
-        normal = nn.initializers.normal(0.1)
+        normal = absolute_normal if self.absolute_logits else nn.initializers.normal(0.1)
         tables = [
             self.param(f"{kind}_policy", normal, (len(of), self.rows, 2), jnp.float32)
             for kind, of in (("sample", self.sampled), ("context", self.modalities))
@@ -66,6 +74,11 @@ class PolicyTables(nn.Module):
         ]
         table_glc = jnp.concatenate(tables)
         mix_logits_c = self.param("mix_policy", normal, (2,), jnp.float32)
+        temperature: jax.Array | float = self.temperature
+        if self.temperature_decay != 1:
+            # No gradient trains it: the optimizer adds 1 after each epoch of policies.
+            epochs = jax.lax.stop_gradient(self.param("policy_epochs", nn.initializers.zeros, (), jnp.float32))
+            temperature *= jnp.float32(self.temperature_decay) ** epochs
 
         same_rqk = context.segment_rl[:, :, None] == context.segment_rl[:, None, :]
         from_end_rl = same_rqk.sum(-1) - 1 - context.position_rl
@@ -81,14 +94,16 @@ class PolicyTables(nn.Module):
             policy_grl = jnp.arange(len(names))[:, None, None]
             difference_grl += standard_logistic(random_bits(rng_key, policy_grl, context.utterance_rl[None]))
             mix_difference += standard_logistic(random_bits(rng_key, jnp.uint32(len(names))))
-        probability_grl = nn.sigmoid(difference_grl / self.temperature)
+        probability_grl = nn.sigmoid(difference_grl / temperature)
         policies, logits = dict(zip(names, probability_grl, strict=True)), dict(zip(names, logits_grlc, strict=True))
-        for name, forced_n in (self.forced or {}).items():
-            policies[name] = jnp.where(jnp.asarray(forced_n)[context.utterance_rl], 1.0, policies[name])
+        policies["mix"] = nn.sigmoid(mix_difference / temperature)
+        for name, given in (self.given or {}).items():
+            value = jnp.asarray(given) if name == "mix" else jnp.asarray(given)[context.utterance_rl]
+            policies[name] = jnp.where(jnp.isnan(value), policies[name], value)
         return Policies(
             samples={m: policies[f"sample_{m}"] for m in self.sampled},
             contexts={m: policies[f"context_{m}"] for m in self.modalities},
-            mix=nn.sigmoid(mix_difference / self.temperature),
+            mix=policies["mix"],
             sample_logits={m: logits[f"sample_{m}"] for m in self.sampled},
             context_logits={m: logits[f"context_{m}"] for m in self.modalities},
             mix_logits_c=mix_logits_c,

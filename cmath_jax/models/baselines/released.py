@@ -14,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -182,14 +183,16 @@ def compare(name: str, vectors: Vectors, options: Mapping[str, Any] | None = Non
             _check_shapes(converted, batch)
         # What the mean cross-entropy does not depend on has no gradient there, and must have none here.
         none = {each: np.zeros_like(x) for each, x in vectors.parameters.items()}
-        gradients = find_released(name)[1].params(
-            replace(weights, arrays={**none, **vectors.gradients}), converted.options
-        )
+        released = find_released(name)[1]
+        gradients = released.params(replace(weights, arrays={**none, **vectors.gradients}), converted.options)
+
+        def log_probabilities(model: nn.Module, params: Any) -> jax.Array:
+            outputs = cast(Outputs, model.apply({"params": params}, batch, train=False))
+            return jax.nn.log_softmax(outputs.logits_rlc)
 
         @jax.jit
         def loss_of(params: Any) -> tuple[jax.Array, jax.Array]:
-            outputs = cast(Outputs, converted.model.apply({"params": params}, batch, train=False))
-            log_rlc = jax.nn.log_softmax(outputs.logits_rlc)
+            log_rlc = log_probabilities(converted.model, params)
             chosen_rl = jnp.take_along_axis(log_rlc, jnp.maximum(batch.label_rl, 0)[..., None], -1)[..., 0]
             counted_rl = batch.label_rl >= 0
             return -jnp.where(counted_rl, chosen_rl, 0.0).sum() / counted_rl.sum(), log_rlc
@@ -198,12 +201,21 @@ def compare(name: str, vectors: Vectors, options: Mapping[str, Any] | None = Non
         (loss, log_rlc), computed = jax.value_and_grad(loss_of, has_aux=True)(params)
         filled_rl = batch.utterance_rl != PADDING
         order_n = np.argsort(batch.utterance_rl[filled_rl])
-        log_nc = np.asarray(log_rlc)[filled_rl][order_n]
+        all_log_rlc = [(log_rlc, vectors.log_probabilities)]
+        for prefix, attributes in released.variants(weights).items():
+            with fitting(name):
+                expected = [vectors.extra[f"{prefix}_{k}"] for k in range(len(vectors.conversations))]
+                model = converted.model.clone(**attributes)
+                all_log_rlc.append((jax.jit(partial(log_probabilities, model))(params), expected))
+        log_probability = max(
+            float(np.abs(np.asarray(x_rlc)[filled_rl][order_n] - np.concatenate(expected)).max())
+            for x_rlc, expected in all_log_rlc
+        )
         differences = jax.tree.map(lambda x, y: float(np.abs(np.asarray(x) - y).max(initial=0)), computed, gradients)
     by_name = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(differences)}
     worst = max(by_name, key=lambda each: by_name[each])
     return converted, Deviations(
-        log_probability=float(np.abs(log_nc - np.concatenate(vectors.log_probabilities)).max()),
+        log_probability=log_probability,
         loss=abs(float(loss) - vectors.loss),
         gradient=by_name[worst],
         gradient_name=worst,

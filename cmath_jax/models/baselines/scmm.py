@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cmath_jax.data.batches import Batch
-from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.models.attention import MASKED
 from cmath_jax.models.baselines.encoder import MaskedAttention, PostNorm, UtteranceInputs, near, told_alone
 from cmath_jax.models.layers import (
@@ -29,6 +28,7 @@ from cmath_jax.models.layers import (
     Dropout,
     LayerNorm,
     accurate,
+    context_of,
     product,
     repeat_along,
     softmax_gate,
@@ -184,9 +184,7 @@ class SCMM(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = tuple(m for m in MODALITIES if m in self.modalities)
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
+        present, context = context_of(self, batch, train, dropout)
 
         x_mrld = UtteranceInputs(present, self.width, self.speakers, self.dtype, name="inputs")(batch)
         c_mrld = ContextModule(self.heads, self.window, self.dtype, name="context")(x_mrld, context)

@@ -23,6 +23,7 @@ from cmath_jax.models.layers import (
     LayerNorm,
     SpeakerEmbedding,
     accurate,
+    context_of,
     repeat_along,
     sinusoids,
     softmax_gate,
@@ -102,9 +103,7 @@ class SDT(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool, dropout: jax.Array | None = None) -> Outputs:
         """Computes the outputs with `dropout` as the rate of this call, which may be traced; None is the attribute."""
-        present = [m for m in MODALITIES if m in self.modalities]
-        rate = self.dropout if dropout is None else dropout
-        context = Context.of(batch, present, dropout=rate, train=train, causal=self.causal)
+        present, context = context_of(self, batch, train, dropout)
 
         # X_m: what is said, by whom, and when.
         speaker_rld = SpeakerEmbedding(self.speakers, self.width, self.dtype, name="speaker")(batch.speaker_rl)

@@ -107,6 +107,8 @@ class Released:
       standardization: weights -> modality -> mean and deviation [d_m] by which features are standardized before: the
         running statistics of a BatchNorm of the input.
       constants: weights -> attributes of our module that are neither options nor parameters.
+      variants: weights -> other log-probabilities that vectors have, by the beginning of their names, and with which
+        attributes in place of `constants` the module computes them.
     """
 
     options: Callable[[Weights], dict[str, Any]]
@@ -114,3 +116,4 @@ class Released:
     dead: str = ""
     standardization: Callable[[Weights], dict[str, tuple[np.ndarray, np.ndarray]]] = nothing
     constants: Callable[[Weights], dict[str, Any]] = nothing
+    variants: Callable[[Weights], dict[str, dict[str, Any]]] = nothing

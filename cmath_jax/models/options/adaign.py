@@ -31,6 +31,7 @@ class AdaIGNOptions(DeepGraphOptions):
                 "model.width": 200,
                 "model.graph_width": 100,
                 "model.dropout": 0.4,
+                "model.temperature_decay": 0.965,
                 "optim.policy_decay": 5e-4,
                 "train.batch_size": 32,
                 "train.epochs": 60,
@@ -39,6 +40,7 @@ class AdaIGNOptions(DeepGraphOptions):
                 "model.layers": 32,
                 "model.text_width": 600,
                 "model.party_padding": True,
+                "model.absolute_logits": True,
                 "optim.learning_rate": 1e-3,
                 "optim.weight_decay": 5e-4,
                 "optim.policy_rate": 20.0,  # 2e-2
@@ -50,6 +52,7 @@ class AdaIGNOptions(DeepGraphOptions):
                 "model.party_text": 0.0,
                 "model.party_audio": 0.0,
                 "model.party_visual": 0.0,
+                "model.absolute_logits": False,
                 "optim.learning_rate": 3e-4,
                 "optim.weight_decay": 1e-4,
                 "optim.policy_rate": 200.0 / 3,  # 2e-2
@@ -74,6 +77,8 @@ class AdaIGNOptions(DeepGraphOptions):
     party_padding: bool = False  # zeros behind the utterances of a speaker, which the released code has
     policy_rows: int = 200  # utterances, from the last one back, that have a policy of their own
     temperature: float = 5.0  # of policies
+    temperature_decay: float = 1.0  # what is left of it after each epoch that trains policies alone (optim.policy_rate)
+    absolute_logits: bool = False  # of policies, at first
     importance: float = 0.9  # weight in the loss: text and all contexts are to be used, and alike
     not_importance: float = 0.2  # weight in the loss: they are not to be used
     hamming: float = 0.6  # weight in the loss: audio and visual are to be used, and alike
@@ -87,4 +92,6 @@ class AdaIGNOptions(DeepGraphOptions):
             require(getattr(self, name) >= 0, f"model.{name}={getattr(self, name)} must not be negative")
         for name in WEIGHTS:
             require(0 <= getattr(self, name) < inf, f"model.{name}={getattr(self, name)} must be a number of 0 or more")
+        decay = self.temperature_decay
+        require(0 < decay <= 1, f"model.temperature_decay={decay} is not in (0, 1]")
         require(0 < self.temperature < inf, f"model.temperature={self.temperature} must be positive and finite")
