@@ -106,7 +106,7 @@ def test_the_version_comes_from_one_place() -> None:
 
 
 def test_the_tables_of_dependencies_have_each_of_them() -> None:
-    """CONTRIBUTING.md says what each is for: the extra and the package, or the package alone, stand before the reason."""
+    """CONTRIBUTING.md says what each is for: extra, package, reason, or without the extra."""
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## Dependencies\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| ")]
     told, extra = set(), ""
