@@ -1,7 +1,6 @@
 """Experiments by their names: they are listed, found from anywhere, and guessed; and what a run says is next."""
 
 import ast
-import os
 import shlex
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import tiny
 
 from cmath_jax.commands import train
 from cmath_jax.commands.experiments import experiments, path_of
@@ -21,11 +19,7 @@ from cmath_jax.sweeps.shards import Shard
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "experiments").glob("*.py"))
 OTHER = {"features": {"t": {"size": 3, "origin": "published"}}, "modalities": "t", "model": "cmath"}
-FROM_WORDS = {
-    "features": {"t": {"size": 3, "origin": "extracted", "settings": {}}},
-    "modalities": "t",
-    "model": "cmath",
-}
+FROM_WORDS = OTHER | {"features": {"t": {"size": 3, "origin": "extracted", "settings": {}}}}
 
 
 def told(*arguments: str, capsys: Any) -> str:
@@ -42,7 +36,8 @@ def test_help_names_each_experiment_with_its_first_line(capsys: Any) -> None:
 
 
 def test_help_imports_no_jax() -> None:
-    code = "import sys; from cmath_jax.commands.train import main; main(['--help']); print({'jax', 'flax'} & {*sys.modules})"
+    code = "import sys; from cmath_jax.commands.train import main; main(['--help'])"
+    code += "; print({'jax', 'flax'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nset()\n")
 
@@ -120,18 +115,3 @@ def test_the_next_steps_are_commands(
         ["python", "-m", f"cmath_jax.{command.split()[0]}", *shlex.split(command)[1:]] for command in commands
     ]
     assert all("  # " in line for line in lines)
-
-
-def test_a_run_ends_with_its_next_steps_on_standard_error(tmp_path: Path) -> None:
-    """Standard output keeps to results."""
-    values = flat(to_dict(tiny(train__epochs=1, parallel__devices=1)))
-    (tmp_path / "tiny.py").write_text(
-        f"from cmath_jax.config import Config, override\n\n\ndef get_config():\n    return override(Config(), {values!r})\n"
-    )
-    command = [sys.executable, str(ROOT / "launch.py"), "--config", "tiny.py", "--workdir", "run"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "report: run/report.html"
-    assert "\nnext: python -m cmath_jax.predict --checkpoint run DIR  # " in done.stderr
-    assert done.stderr.splitlines()[-1].split("#")[0].split() == ["python", "-m", "cmath_jax.report", "run", "DIR"]

@@ -76,6 +76,8 @@ def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> No
     assert result["experiment"] == path.stem
     assert "weighted F1" in done.stdout
     assert "epoch 1/" in done.stderr
+    assert done.stdout.splitlines()[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
+    assert "\nnext: python -m cmath_jax." in done.stderr  # what one does with it; results alone are standard output
     for section in result.get("sections", []):
         for point in section["points"].values():
             assert (tmp_path / "run" / "runs" / point["run"] / "result.json").exists()
