@@ -1,4 +1,4 @@
-"""Table 4: what each part of CMATH is worth; and four choices of this implementation.
+"""Table 4: what each part of CMATH is worth; and five choices of this implementation.
 
     python launch.py --config experiments/ablations.py --config.dataset=meld --config.data.features_dir=DIR
 
@@ -33,4 +33,5 @@ def get_config(dataset: str = "simulated", quick: bool = False) -> Config:
 
 
 def sweep(config: Config) -> Sequence[Section]:
-    return [Section("ablations", PAPER | OWN)]
+    other = "post" if getattr(config.model, "norm", "post") == "pre" else "pre"  # where the block normalizes
+    return [Section("ablations", {**PAPER, **OWN, f"{other}_norm": {"model.norm": other}})]

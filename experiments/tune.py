@@ -2,12 +2,13 @@
 
     python launch.py --config experiments/tune.py --config.dataset=meld --config.data.features_dir=DIR
 
-Each model gets `--config.trials=32` random draws from its search space (the `space` of its options), of the same number
-of epochs. Trials are judged by the weighted F1 of their best epoch on validation; after a quarter and after half of the
-epochs the worse half is stopped (`--config.halvings=2`). `--config.sampler=tpe` learns from earlier trials, where
-budgets compare less well. Then the best trial of each model is trained with `--config.seeds=5` other seeds, and only
-those are tested. `--config.model.name=cmath,sdt` tunes some of the models, `--config.paper=false` leaves CMATH with the
-paper's settings out. `--shard I/N` gives a machine its share of the models. Needs requirements-tune.txt.
+Each model gets `--config.trials` random draws (32) from its search space (the `space` of its options), of the same
+number of epochs. Trials are judged by the weighted F1 of their best epoch on validation; after a quarter and after half
+of the epochs the worse half is stopped (`--config.halvings=2`). `--config.sampler=tpe` learns from earlier trials,
+where budgets compare less well. Then the best trial of each model is trained with `--config.seeds=5` other seeds, and
+only those are tested. An option that is given is not drawn. `--config.model.name=cmath,sdt` tunes some of the models;
+`--config.paper=false` leaves CMATH with the paper's settings out. `--shard I/N` gives a machine its share of the
+models. Needs requirements-tune.txt.
 
 `--config.quick=true` tries it out: on 2 CPU cores 1 minute for two models. docs/results.md has the times of whole runs.
 """
@@ -44,14 +45,15 @@ def tune(
     config: Config,
     quick: bool = False,
     models: str = ",".join(MODELS),
-    trials: int = 32,
+    trials: int = 0,
     halvings: int = 2,
     sampler: str = "random",
+    search_seed: int = 0,
     paper: bool = True,
 ) -> tuple[Sequence[Section], Tuning]:
-    names = tuple(models.split(","))
+    names = tuple(name.strip() for name in models.split(","))
     points = {name: {"model.name": model_named(name).name, "recipe": "shared"} for name in names}
-    tuning = Tuning(names, min(trials, 4) if quick else trials, halvings, sampler)
+    tuning = Tuning(names, trials or (4 if quick else 32), halvings, sampler, search_seed)
     if paper and not quick and "cmath" in names and config.dataset in model_named("cmath").recipes["paper"]:
         points["cmath_paper"] = {"model.name": "cmath", "recipe": "paper"}
     return [Section("main_results", points)], tuning

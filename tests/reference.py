@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "reconstruction": True,  # False: wo_mr
     "cross_attention": True,  # False: wo_cma
     "inject": "attention",  # or "block", "nothing"
+    "norm": "post",  # or "pre"
     "noise": True,  # False: the fusion has no deviation
     "temperature": 1.0,
     "gamma1": 1.0,
@@ -151,9 +152,14 @@ def attention(query_qd: Array, source_sd: Array, layer: Params, heads: int) -> A
 
 
 def cma_block(sum_nd: Array, name: str, layers: Params) -> Array:
-    """The end of eqs 9-11, from a residual sum on: ``B = Norm(sum)``, then ``Norm(FFN(B) + B)``."""
+    """The end of eqs 9-11, from a residual sum on: ``B = Norm(sum)``, then ``Norm(FFN(B) + B)``.
+
+    Layers without a norm of the output are those of pre-norm: ``sum + FFN(Norm(sum))``.
+    """
     b_nd = layer_norm(sum_nd, layers[f"attention_norm_{name}"])
     hidden_nd = gelu(dense(b_nd, layers[f"hidden_{name}"]))
+    if f"output_norm_{name}" not in layers:
+        return sum_nd + dense(hidden_nd, layers[f"project_{name}"])
     return layer_norm(dense(hidden_nd, layers[f"project_{name}"]) + b_nd, layers[f"output_norm_{name}"])
 
 
@@ -163,12 +169,15 @@ def cma_transformer(
     """Eqs 9-14 for one central modality: ``H'_c [n, d]`` and its gate weights, one ``[n, d]`` per input of the gate."""
     h_c_nd = embedded[centre]
     finished = {}
+    # What attention reads is normalized in pre-norm.
+    norms = layers.get("input_norm", {})
+    read = {m: layer_norm(h_nd, norms[m]) if norms else h_nd for m, h_nd in embedded.items()}
     # Eq. 11: A'_cc = A_cc + A_xc + A_yc, or with the finished H_xc and H_yc where whole blocks are injected.
-    a_cc_nd = attention(h_c_nd, h_c_nd, layers[f"attention_{centre}"], heads)
-    for name, h_x_nd in embedded.items():
+    a_cc_nd = attention(read[centre], read[centre], layers[f"attention_{centre}"], heads)
+    for name in embedded:
         if name == centre:
             continue
-        a_xc_nd = attention(h_c_nd, h_x_nd, layers[f"attention_{name}"], heads)  # eqs 9-10
+        a_xc_nd = attention(read[centre], read[name], layers[f"attention_{name}"], heads)  # eqs 9-10
         finished[name] = cma_block(a_xc_nd + h_c_nd, name, layers)
         if inject != "nothing":
             a_cc_nd = a_cc_nd + (a_xc_nd if inject == "attention" else finished[name])
@@ -219,12 +228,15 @@ def forward(params: Params, conversation: Conversation, settings: Mapping[str, A
     p_nd = position(length, s_nd.shape[1])
     embedded = {m: u_nd + s_nd + p_nd for m, u_nd in compressed.items()}
 
+    # One norm for each modality, whoever asks it.
+    input_norms = {m: params[f"input_norm_{m}"] for m in modalities if f"input_norm_{m}" in params}
+
     # Eqs 9-14: H'_m, one CMA-Transformer per central modality (H'_m = H_m in wo_cma).
     augmented, gates = {}, {}
     for m in modalities:
         if settings["cross_attention"]:
             augmented[m], alpha = cma_transformer(
-                m, embedded, params[f"cma_{m}"], settings["heads"], settings["inject"]
+                m, embedded, params[f"cma_{m}"] | {"input_norm": input_norms}, settings["heads"], settings["inject"]
             )
             if alpha:
                 gates[m] = alpha
@@ -305,9 +317,12 @@ def random_params(
                 block[f"attention_norm_{x}"] = norm()
                 block[f"hidden_{x}"] = affine(width, width)
                 block[f"project_{x}"] = affine(width, width)
-                block[f"output_norm_{x}"] = norm()
+                if settings["norm"] == "post":
+                    block[f"output_norm_{x}"] = norm()
             if len(modalities) > 1:
                 block["gate"] = kernel(width, width)
+            if settings["norm"] == "pre":
+                params[f"input_norm_{m}"] = norm()
             params[f"cma_{m}"] = block
         moments = ("mean", "deviation") if settings["noise"] else ("mean",)
         params[f"fusion_{m}"] = {
@@ -345,11 +360,14 @@ def stacked(params: Params, settings: Mapping[str, Any]) -> dict[str, Any]:
             "value": stack([stack([blocks[c, x]["value"] for c in order], axis=1) for x in order]),
             "output": stack([stack([blocks[c, x]["output"] for x in order]) for c in order]),
         }
+        output_norm = ("output_norm",) if settings["norm"] == "post" else ()
         block = {
             layer: stack([stack([params[f"cma_{c}"][f"{layer}_{x}"] for x in order]) for c in order])
-            for layer in ("attention_norm", "hidden", "project", "output_norm")
+            for layer in ("attention_norm", "hidden", "project", *output_norm)
         }
         result["cma"] = {"attention": attention, "block": block}
+        if settings["norm"] == "pre":
+            result["cma"]["input_norm"] = stack([params[f"input_norm_{m}"] for m in order])
         if len(order) > 1:
             result["cma"]["gate"] = stack([params[f"cma_{c}"]["gate"] for c in order])
     return result

@@ -14,18 +14,24 @@ from cmath_jax.models.layers import Context, Dense, Dropout, LayerNorm, gelu, re
 
 
 class Block(nn.Module):
-    """The end of eqs 9-11, from attention and its residual on: B = Norm(A + H), then Norm(FFN(B) + B)."""
+    """The end of eqs 9-11, from attention and its residual on: B = Norm(A + H), then Norm(FFN(B) + B).
+
+    If `pre_norm`, what is added up stays as it is: B = A + H, then FFN(Norm(B)) + B.
+    """
 
     stack: tuple[int, ...]
+    pre_norm: bool
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, a_grld: jax.Array, h_grld: jax.Array, context: Context) -> jax.Array:
         width = a_grld.shape[-1]
-        b_grld = LayerNorm(self.stack, self.dtype, name="attention_norm")(a_grld + h_grld)
-        f_grld = gelu(Dense((width,), self.stack, dtype=self.dtype, name="hidden")(b_grld))
+        normed_grld = LayerNorm(self.stack, self.dtype, name="attention_norm")(a_grld + h_grld)
+        b_grld = a_grld + h_grld if self.pre_norm else normed_grld
+        f_grld = gelu(Dense((width,), self.stack, dtype=self.dtype, name="hidden")(normed_grld))
         f_grld = Dense((width,), self.stack, dtype=self.dtype, name="project")(Dropout()(f_grld, context))
-        return LayerNorm(self.stack, self.dtype, name="output_norm")(Dropout()(f_grld, context) + b_grld)
+        z_grld = Dropout()(f_grld, context) + b_grld
+        return z_grld if self.pre_norm else LayerNorm(self.stack, self.dtype, name="output_norm")(z_grld)
 
 
 class CMATransformer(nn.Module):
@@ -35,11 +41,14 @@ class CMATransformer(nn.Module):
       heads: attention heads; they divide the width.
       inject: what eq. 11 adds to the self-attention of the centre: the auxiliaries' raw `attention`, as the symbols
         of the equation say, their finished `block`, or `nothing`, which treats the centre as any auxiliary.
+      norm: `post` normalizes each sum with its residual, as the equations say; `pre` what a layer reads (Xiong et al.
+        2020, "On Layer Normalization in the Transformer Architecture"), which is ours.
       dtype: of the computation.
     """
 
     heads: int
     inject: str
+    norm: str
     dtype: jnp.dtype
 
     @nn.compact
@@ -47,13 +56,16 @@ class CMATransformer(nn.Module):
         """Returns H'_m [m, r, l, d], and the gate's weights [m, m, r, l, d]: 1 where there is a single modality."""
         m, width = h_mrld.shape[0], h_mrld.shape[-1]
         h_mmrld = repeat_along(h_mrld, 1, m)
-        block = Block((m, m), self.dtype, name="block")
+        pre_norm = self.norm == "pre"
+        block = Block((m, m), pre_norm, self.dtype, name="block")
         central_mm = jnp.eye(m, dtype=bool)[:, :, None, None, None]
 
         def all_sources(x_mmrld: jax.Array) -> jax.Array:
             return repeat_along(total(x_mmrld, 1), 1, m)
 
-        a_mmrld = Attention(self.heads, self.dtype, name="attention")(h_mrld, h_mrld, context)  # A_xc, A_cc of eq. 9
+        read_mrld = LayerNorm((m,), self.dtype, name="input_norm")(h_mrld) if pre_norm else h_mrld
+        attention = Attention(self.heads, self.dtype, name="attention")
+        a_mmrld = attention(read_mrld, read_mrld, context)  # A_xc, A_cc of eq. 9
         # Of a modality that a conversation lacks nothing is heard, not even a bias, and it has no place in the gate.
         heard_mrld = None if context.present_mrl is None else context.heard_mrl[..., None]
         if heard_mrld is not None:

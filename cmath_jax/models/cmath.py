@@ -31,7 +31,7 @@ class CMATH(nn.Module):
       kernel: odd kernel size of the convolutions (eqs 1, 2).
       reconstruction: False is the paper's "w/o MR": a linear layer instead, and nothing is reconstructed.
       cross_attention: False is the paper's "w/o CMA-T": H'_m = H_m.
-      inject: see `CMATransformer`.
+      inject, norm: see `CMATransformer`.
       noise: False fuses the means alone: no deviation is learned, nothing is drawn.
       causal: True tells an utterance from itself and what came before it alone.
       dtype: of the computation; parameters are float32.
@@ -47,6 +47,7 @@ class CMATH(nn.Module):
     reconstruction: bool = True
     cross_attention: bool = True
     inject: str = "attention"
+    norm: str = "post"
     noise: bool = True
     causal: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -80,7 +81,8 @@ class CMATH(nn.Module):
         # Cross-modality augmented transformers, one per central modality (eqs 9-14).
         gates = {}
         if self.cross_attention:
-            h_mrld, alpha_mmrld = CMATransformer(self.heads, self.inject, self.dtype, name="cma")(h_mrld, context)
+            transformers = CMATransformer(self.heads, self.inject, self.norm, self.dtype, name="cma")
+            h_mrld, alpha_mmrld = transformers(h_mrld, context)
             if len(present) > 1:
                 gates = {
                     c: dict(zip(present, alpha, strict=True)) for c, alpha in zip(present, alpha_mmrld, strict=True)

@@ -17,6 +17,7 @@ from cmath_jax.pages.drawing import Graphic, css_variable, emotion_colours
 from cmath_jax.pages.web import fill
 from cmath_jax.report import paper
 from cmath_jax.report.load import Reference, Run, printable
+from cmath_jax.report.numerals import interval, number, p_value, signed
 from cmath_jax.report.studies import SectionResults, Study, load_studies
 from cmath_jax.report.tables import MEASURES, Measure, against_linear, intervals, label_of, reference_label
 from cmath_jax.report.views import PageSection, slug, view_title, views
@@ -24,7 +25,6 @@ from cmath_jax.report.views import PageSection, slug, view_title, views
 DATA_SETS = {"meld": "MELD", "iemocap": "IEMOCAP", "simulated": "simulated conversations"}
 MOST_NAMED = 8  # runs without a result
 MOST_SETTINGS = 2  # in a title
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def render(chapters: Sequence[Chapter]) -> str:
     runs = [run for chapter in chapters for run in chapter.study.runs.values()]
     return fill(
         "cmath_jax.report",
-        {"number": _number, "signed": _signed, "p_value": _p_value, "interval": _interval},
+        {"number": number, "signed": signed, "p_value": p_value, "interval": interval},
         title=_title(chapters),
         chapters=chapters,
         measures=MEASURES,
@@ -228,22 +228,6 @@ def _options(run: Run) -> dict[str, str]:
         return options
 
     return flat(run.config, "")
-
-
-def _number(value: float, decimals: int = 2) -> str:
-    return f"{value:.{decimals}f}".replace("-", MINUS)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", MINUS)
-
-
-def _interval(interval: Interval) -> str:
-    return f"{_number(interval.low)} to {_number(interval.high)}"
-
-
-def _p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:

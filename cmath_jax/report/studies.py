@@ -12,9 +12,11 @@ from cmath_jax.config import binding
 from cmath_jax.errors import InputError
 from cmath_jax.io.json_files import read_json, read_object
 from cmath_jax.report.load import Run, load_run, printable, reading
+from cmath_jax.report.search import Search, merged, read_search
 
 KINDS = ("runs", "main_results", "ablations", "modalities", "width", "lengths", "gammas")  # in the order of the page
 FULL_MODEL = "cmath"
+PAPER_SETTINGS = "cmath_paper"  # beside tuned models: CMATH as the paper has it
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Point:
     run: Run | None
     failure: str = ""
     damage: str = ""
+
+    @property
+    def in_paper(self) -> str:
+        """The name of the row of the paper that it is about."""
+        return FULL_MODEL if self.name == PAPER_SETTINGS else self.name
 
     @property
     def absence(self) -> str:
@@ -65,7 +72,8 @@ class SectionResults:
     def full_model(self) -> Point | None:
         """Returns the point that the others are compared with: the full model, or the first of plain runs."""
         with_numbers = [point for point in self.points if point.run]
-        named = [point for point in with_numbers if FULL_MODEL in (point.name, point.run_name) or point.name == "tav"]
+        tuned = [point for point in with_numbers if point.name != PAPER_SETTINGS]
+        named = [point for point in tuned if FULL_MODEL in (point.name, point.run_name) or point.name == "tav"]
         return next(iter(named or (with_numbers if self.kind == "runs" else [])), None)
 
 
@@ -76,6 +84,7 @@ class Study:
     Attributes:
       settings: `name=value` of the options in which it differs from the other studies on these data.
       told_apart: what tells it from others of the same data set and settings: its features, or a number.
+      search: how the hyper-parameters of its models were chosen; None where nobody searched.
     """
 
     dataset: str
@@ -84,6 +93,7 @@ class Study:
     sections: tuple[SectionResults, ...]
     settings: tuple[str, ...] = ()
     told_apart: tuple[str, ...] = ()
+    search: Search | None = None
 
     @property
     def runs(self) -> dict[int, Run]:
@@ -95,7 +105,8 @@ class Study:
         """Returns the run that stands for the study: the full model of a sweep, or else the first of plain runs."""
         points = [section.full_model for section in sorted(self.sections, key=lambda section: section.kind == "runs")]
         first = next((point.run for point in points if point and point.run), None)
-        return first or next(iter(self.runs.values()), None)
+        others = (run for section in self.sections for name, run in section.runs.items() if name != PAPER_SETTINGS)
+        return first or next(others, None)
 
     def find(self, kind: str, name: str) -> Run | None:
         return next((s.runs[name] for s in self.sections if s.kind == kind and name in s.runs), None)
@@ -106,8 +117,8 @@ class _FolderSection:
     """A section of one folder, before it is merged with those of others.
 
     Attributes:
-      settings: name and value, as JSON, of the options of the sweep's base config that decide about its numbers; of a
-        plain run ().
+      settings: name and value, as JSON, of the options of the sweep's base config that decide about its numbers, and of
+        the budget of a search; of a plain run ().
     """
 
     dataset: str
@@ -116,6 +127,7 @@ class _FolderSection:
     classes: tuple[str, ...]
     section: SectionResults
     settings: tuple[tuple[str, str], ...] = ()
+    search: Search | None = None
 
 
 def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
@@ -123,7 +135,8 @@ def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
 
     Plain runs become the rows of a section `runs`, in the first study on their data. Sections of the same kind are
     merged point by point, if they are of the same data and their sweeps are around the same base config: names alone
-    are not enough, since MELD comes with many kinds of features, and `cmath` in many widths.
+    are not enough, since MELD comes with many kinds of features, and `cmath` in many widths. So are searches of one
+    budget; another budget makes another study, and no tuned model stands beside one that is not.
 
     Raises:
       InputError: for a folder that is not one of a finished run or sweep.
@@ -138,9 +151,13 @@ def load_studies(folders: Sequence[Path]) -> tuple[Study, ...]:
             with_it = (settings, ()) if settings is choices[0] else (settings,)
             alike = [part for part in of_data if part.settings in with_it]
             kinds = sorted({part.section.kind for part in alike}, key=_rank)
-            merged = tuple(_merge([part.section for part in alike if part.section.kind == kind]) for kind in kinds)
+            sections = tuple(_merge([part.section for part in alike if part.section.kind == kind]) for kind in kinds)
             differing = tuple(f"{name}={value}" for name, value in settings if (name, value) not in common)
-            studies.append(Study(alike[0].dataset, alike[0].source, alike[0].classes, merged, differing))
+            searches = {id(part.search): part.search for part in alike if part.search}
+            named = [point.name for section in sections if section.kind == "main_results" for point in section.points]
+            search = merged(list(searches.values()), named)
+            first = alike[0]
+            studies.append(Study(first.dataset, first.source, first.classes, sections, differing, search=search))
     return tuple(replace(study, told_apart=_told_apart(studies, study)) for study in studies)
 
 
@@ -154,8 +171,9 @@ def _told_apart(studies: Sequence[Study], study: Study) -> tuple[str, ...]:
     return tuple(filter(None, [features[number], "" if alone else f"data {number + 1} of {len(same)}"]))
 
 
-def _settings(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _settings(config: Mapping[str, Any], search: Search | None) -> tuple[tuple[str, str], ...]:
     options = sorted({"seeds": config["seeds"], **binding(config)}.items())  # numbers are over seeds
+    options += search.budget if search else ()
     return tuple((printable(name), printable(json.dumps(value))) for name, value in options)
 
 
@@ -206,7 +224,8 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_FolderSection]:
 
     with reading():
         environment, config = (read_object(folder / f"{name}.json") for name in ("environment", "config"))
-    settings = _settings(config["config"])
+    search = read_search(folder / "result.json", result["tuning"]) if "tuning" in result else None
+    settings = _settings(config["config"], search)
     fingerprints = [environment.get("data", {}).get("fingerprint"), *(run.fingerprint for run in runs.values())]
     return [
         _FolderSection(
@@ -218,6 +237,7 @@ def _sweep(folder: Path, result: Mapping[str, Any]) -> list[_FolderSection]:
                 printable(section["kind"]), tuple(point(name, entry) for name, entry in section["points"].items())
             ),
             settings=settings,
+            search=search,
         )
         for section in _whole(config, result)
     ]

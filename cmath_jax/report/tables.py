@@ -25,17 +25,20 @@ from cmath_jax.models.options import MODELS
 from cmath_jax.models.options.base import STYLE
 from cmath_jax.report import paper
 from cmath_jax.report.load import Reference, Run, Score
-from cmath_jax.report.studies import Point, SectionResults, Study
+from cmath_jax.report.studies import PAPER_SETTINGS, Point, SectionResults, Study
 from cmath_jax.results.circumstances import NAMES, modalities_in_words
 
 LABELS = {
     **{name: kind.title for name, kind in MODELS.items()},
+    PAPER_SETTINGS: "CMATH, the paper's settings",
     "wo_mr": "w/o MR",
     "wo_cma": "w/o CMA-T",
     "wo_lld": "w/o LLD",
     "wo_hld": "w/o HLD",
     "wo_hd": "w/o HD",
     "inject_block": "finished blocks into the centre",
+    "pre_norm": "normalization before the block",
+    "post_norm": "normalization after the block",
     "moving_teacher": "teacher not stopped",
     "deterministic": "no noise in the fusion",
     "symmetric": "nothing into the centre",
@@ -202,7 +205,7 @@ def score_table(section: SectionResults, study: Study) -> ScoreTable:
     beside = "" in apart.values()  # whether there is a score beside which the paper's rows may stand
     rows = []
     for point in section.points:
-        numbers = quoted.get(point.name, {}) if not apart.get(point.name) and (point.run or beside) else {}
+        numbers = quoted.get(point.in_paper, {}) if not apart.get(point.name) and (point.run or beside) else {}
         row = _row(section.kind, point, numbers, study.classes, point is full)
         rows.append(_compared(_marked(row, section.kind, point.run, usual), point.run, against))
     references = list(_references(section, against))
@@ -277,11 +280,16 @@ def _row(kind: str, point: Point, quoted: Mapping[str, float | None], classes: S
         kind="full" if full else "run",
         measures={name: Measure(quoted.get(name), getattr(run, name), interval[name]) for name in MEASURES},
         emotions={name: Measure(quoted.get(name), score) for name, score in zip(classes, run.f1, strict=True)},
-        detail="" if kind in PLAIN_KINDS else ", ".join(f"{name}={value}" for name, value in point.options.items()),
+        detail="" if kind in PLAIN_KINDS else ", ".join(f"{name}={_short(x)}" for name, x in point.options.items()),
         seeds=run.seeds,
         collapsed_seeds=run.collapsed_seeds,
         bootstrapped=len(run.seeds) < 2,
     )
+
+
+def _short(value: Any) -> str:
+    """Returns the value of an option; of a number that was drawn as many digits as matter."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _compared(row: Row, run: Run | None, full: Run | None) -> Row:
@@ -314,7 +322,7 @@ def _utterances(run: Run) -> Utterances:
 def _quoted(
     section: SectionResults, quoted: Mapping[str, Mapping[str, float | None]], classes: Sequence[str]
 ) -> Iterator[Row]:
-    known = {} if section.kind == "runs" else {point.name for point in section.points}
+    known = {} if section.kind == "runs" else {point.in_paper for point in section.points}
     for name, numbers in quoted.items():
         if name not in known:
             measures = {measure: Measure(paper=numbers.get(measure)) for measure in MEASURES}

@@ -6,10 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cmath_jax.pages.drawing import Graphic
-from cmath_jax.report import calibration_figures, conversations, figures, paper, representation_figures, sweep_figures
+from cmath_jax.report import (
+    calibration_figures,
+    conversations,
+    figures,
+    paper,
+    representation_figures,
+    search_figures,
+    search_words,
+    sweep_figures,
+)
 from cmath_jax.report.breakdowns import LengthGroup, Peak, length_groups, named_runs, peaks
 from cmath_jax.report.conversations import ShownConversation
 from cmath_jax.report.load import CalibrationScores, Run
+from cmath_jax.report.search_tables import SearchTables, search_tables
 from cmath_jax.report.studies import SectionResults, Study
 from cmath_jax.report.tables import ScoreTable, score_table
 
@@ -35,7 +45,7 @@ class PageSection:
       name: of its anchor, and of its table's file.
       intro: sentences above it.
       folded: what a table that opens only when asked for is called; "" for one that is open.
-      wide: a figure that takes the whole width, and whether it is unfolded.
+      wide: a figure that takes the whole width, what it is called, and whether it is unfolded.
       stories: label of a run -> its conversations.
       calibrations: by the label of the run.
     """
@@ -51,8 +61,10 @@ class PageSection:
     lengths: tuple[LengthGroup, ...] = ()
     graphics: tuple[Graphic, ...] = ()
     wide: Graphic | None = None
+    wide_title: str = "The other runs"
     wide_open: bool = True
     stories: dict[str, list[ShownConversation]] | None = None
+    search: SearchTables | None = None
 
     def files(self) -> Iterator[tuple[str, Sequence[Sequence[Any]]]]:
         """Yields name and content of the CSV files of its tables; those of figures come with the figures."""
@@ -64,6 +76,8 @@ class PageSection:
             yield self.name, [["run", *(f"{part} {x}" for part in parts for x in ("mean", "std"))], *rows]
         if self.calibrations:
             yield self.name, calibration_figures.table(self.calibrations)
+        if self.search:
+            yield from self.search.files(self.name)
 
 
 def slug(text: str) -> str:
@@ -77,8 +91,9 @@ def view_title(kind: str) -> str:
 
 def views(study: Study, prefix: str) -> list[PageSection]:
     """Returns all sections of the page on one study; `prefix` keeps the names of several studies apart."""
-    made: list[PageSection | None] = [_section(section, study, prefix) for section in study.sections]
+    sections = {section.kind: _section(section, study, prefix) for section in study.sections}
     shown = _subjects(study)
+    made = [_search(study, sections.get("main_results"), prefix), *sections.values()]
     made += [_peaks(study, prefix), _emotions(study, shown, prefix), _calibration(shown, prefix)]
     made.append(_curves(study, shown, prefix))
     full = {label: run for label, (run, in_full) in shown.items() if in_full}
@@ -164,6 +179,27 @@ def _pair(name: str) -> tuple[float, float] | None:
 
 def _folded_title(rows: int) -> str:
     return f"All {rows} rows as a table" if rows > MOST_ROWS else ""
+
+
+def _search(study: Study, main: PageSection | None, prefix: str) -> PageSection | None:
+    """Makes the section of the search, which stands first: what it says is what a reader came for."""
+    if not study.search or not study.search.models or not main or not main.table:
+        return None
+    name = f"{prefix}search"
+    tables = search_tables(study.search, study, search_words.verdict(main.table, study.search))
+    models = {row.label: row.model for row in tables.rows}
+    curves = search_figures.expected_curves(models, f"{name}-expected-best")
+    strips = search_figures.trial_strips(models, f"{name}-trials")
+    many = len(models) > search_figures.MOST_TOGETHER
+    return PageSection(
+        name,
+        "Search",
+        search_words.procedure(study.search),
+        graphics=(strips,) if many else (curves, strips),
+        wide=curves if many else None,
+        wide_title="The best score to expect of so many trials",
+        search=tables,
+    )
 
 
 def _peaks(study: Study, prefix: str) -> PageSection | None:

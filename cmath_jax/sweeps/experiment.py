@@ -14,7 +14,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -24,7 +24,7 @@ from cmath_jax.config import Config, flat, from_dict, override, to_dict
 from cmath_jax.errors import InputError, require, require_one_of
 from cmath_jax.io.json_files import read_json
 from cmath_jax.io.spelled import convert
-from cmath_jax.models.options import recipe_options
+from cmath_jax.models.options import model_named, recipe_options
 
 FUNCTIONS = {"sweep", "scaling", "tune"}  # of an experiment file, of which it has one at most
 SAMPLERS = ("random", "tpe")
@@ -98,7 +98,7 @@ class Tuning:
 
     def rungs(self, epochs: int) -> list[int]:
         """Returns after how many epochs trials are compared; the last one is all of them."""
-        return sorted({max(1, epochs >> halving) for halving in range(self.halvings + 1)})
+        return sorted({max(1, epochs >> halving) for halving in range(min(self.halvings, epochs.bit_length()) + 1)})
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,10 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _ = self.runs
+        if self.tuning:
+            known = [name for section in self.whole or self.sections for name in section.points]
+            for point in self.tuning.points:
+                require(known.count(point) == 1, f"tuning: {point!r} is the name of {known.count(point)} points, not 1")
 
     @cached_property
     def runs(self) -> dict[tuple[str, str], tuple[str, Config]]:
@@ -195,23 +199,25 @@ def load(path: str | Path, options: Mapping[str, Any] | None = None) -> Experime
             sections, measuring = call("scaling", config)
             return Experiment(config, tuple(sections), measuring=measuring)
         sections, tuning = call("tune", config) if "tune" in namespace else (call("sweep", config), None)
-        return Experiment(config, tuple(_beside(left, config, each) for each in sections), tuning=tuning)
+        tuned = tuning.points if tuning else ()
+        return Experiment(config, tuple(_beside(left, config, each, tuned) for each in sections), tuning=tuning)
 
     return _blamed(path, get_experiment) if FUNCTIONS & namespace.keys() else Experiment(config)
 
 
-def _beside(given: Mapping[str, Any], config: Config, section: Section) -> Section:
-    """Returns a section whose points keep the options that are given where their recipes set them otherwise."""
+def _beside(given: Mapping[str, Any], config: Config, section: Section, tuned: Sequence[str]) -> Section:
+    """Returns a section whose points keep the options that are given where recipes or searches would set them."""
     values = flat(to_dict(config))
 
-    def kept(point: Mapping[str, Any]) -> dict[str, Any]:
-        model, dataset = (point.get(name, values[name]) for name in ("model.name", "dataset"))
-        set_by_recipe: Mapping[str, Any] = {}
+    def kept(name: str, point: Mapping[str, Any]) -> dict[str, Any]:
+        model, dataset = (point.get(each, values[each]) for each in ("model.name", "dataset"))
+        set_otherwise: set[str] = set()
         with contextlib.suppress(InputError):  # which is raised again, with the name of the point
-            set_by_recipe = recipe_options(point.get("recipe", ""), model, dataset)
-        return {name: values[name] for name in given if name in set_by_recipe and name in values} | dict(point)
+            set_otherwise |= recipe_options(point.get("recipe", ""), model, dataset).keys()
+            set_otherwise |= {each.name for each in model_named(model).space if name in tuned}
+        return {each: values[each] for each in given if each in set_otherwise and each in values} | dict(point)
 
-    return replace(section, points={name: kept(point) for name, point in section.points.items()})
+    return replace(section, points={name: kept(name, point) for name, point in section.points.items()})
 
 
 def parameters(path: str | Path) -> dict[str, Any]:
@@ -258,12 +264,19 @@ def _from_json(path: Path, options: Mapping[str, Any]) -> Experiment:
         sections, whole = _sections(values["sections"]), _sections(values.get("whole", ()))
         measuring = Measuring(**values["measuring"]) if "measuring" in values else None
         tuning = values.get("tuning")
-        tuning = Tuning(**{**tuning, "points": tuple(tuning["points"])}) if tuning else None
+        tuning = _tuning(**tuning) if tuning else None
         return Experiment(override(from_dict(values["config"]), options), sections, whole, measuring, tuning)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: holds no sweep: {type(error).__name__}: {error}") from error
+
+
+def _tuning(points: Sequence[str], **budget: Any) -> Tuning:
+    """Returns the tuning of a `config.json`. Raises InputError for a value of another kind."""
+    kinds = {each.name: each.type for each in fields(Tuning)}
+    require(isinstance(points, list), "tuning.points is a list of names")
+    return Tuning(tuple(points), **{name: convert(f"tuning.{name}", budget[name], kinds[name]) for name in budget})
 
 
 def _plain(sections: Sequence[Section]) -> list[dict[str, Any]]:

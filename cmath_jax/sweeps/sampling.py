@@ -1,22 +1,44 @@
-"""Draws the hyper-parameters of trials, by Optuna, and keeps them in its storage, `optuna.db` of the sweep's folder.
+"""Draws the hyper-parameters of trials by Optuna, and keeps trials that are done in its storage, for its other tools.
 
     optuna-dashboard sqlite:///runs/tune/optuna.db
 
 What is drawn is a function of the seed, the point, the number of the trial and, for `tpe`, of what earlier trials came
-to: a search that was interrupted draws what it would have drawn.
+to: a search that was interrupted draws what it would have drawn, and needs no storage for it.
 """
 
+import errno
 import hashlib
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cmath_jax.errors import InputError
-from cmath_jax.models.options.space import Dimension, Space
+from cmath_jax.models.options.space import Dimension, Space, Value
 
-NUMBER = "number"  # the attribute of a trial with its number here; one without it was drawn by half
+NUMBER = "number"  # the attribute of a trial with its number here
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A trial as the search leaves it.
+
+    Attributes:
+      options: what was drawn, by dotted names.
+      validation: weighted F1 in percent after each epoch that it was trained.
+      state: `complete`: trained to the end; `stopped` at a rung; `failed`: it diverged.
+      seconds, compile_seconds: what it took.
+    """
+
+    number: int
+    options: dict[str, Value]
+    validation: list[float]
+    state: str
+    seconds: float
+    compile_seconds: float
 
 
 def optuna() -> Any:
@@ -29,78 +51,90 @@ def optuna() -> Any:
         ) from error
 
 
-class Sampler:
-    """The trials of a point as Optuna keeps them.
+def draw(space: Space, sampler: str, address: str, number: int, done: Sequence[Searched]) -> dict[str, Value]:
+    """Returns the hyper-parameters of a trial, by dotted names.
 
-    Attributes:
-      kind: `random` or `tpe`.
+    Args:
+      sampler: `random`, or `tpe`, which learns from the trials that are done.
+      address: what, beside its number, the draw is a function of.
     """
-
-    def __init__(self, folder: Path, point: str, space: Space, kind: str, seed: int) -> None:
-        """Opens the study of a point, or makes it. Raises InputError without Optuna, or for a damaged storage."""
-        self._optuna, self._kind, self._address = optuna(), kind, f"{seed} {point}"
-        self._distributions = {each.name: _distribution(self._optuna, each) for each in space}
-        url = importlib.import_module("sqlalchemy").engine.URL.create("sqlite", database=str(folder / "optuna.db"))
-        with self._quiet():
-            try:
-                self._study = self._optuna.create_study(
-                    storage=url.render_as_string(), study_name=point, direction="maximize", load_if_exists=True
-                )
-            except Exception as error:  # of SQLite, of Alembic
-                raise InputError(
-                    f"{folder / 'optuna.db'}: not a storage of Optuna ({type(error).__name__}); the search does not "
-                    "depend on it: move it away, and run the command again"
-                ) from error
-
-    def options(self, number: int) -> dict[str, Any]:
-        """Returns the hyper-parameters of a trial, by dotted names; drawn now, unless they were drawn before."""
-        with self._quiet():
-            trial = self._known().get(number)
-            if trial is None:
-                samplers = self._optuna.samplers
-                kind = {"random": samplers.RandomSampler, "tpe": samplers.TPESampler}[self._kind]
-                self._study.sampler = kind(seed=_seed(f"{self._address} {number}"))
-                trial = self._study.ask(self._distributions)
-                trial.set_user_attr(NUMBER, number)
-            return {name: trial.params[name] for name in self._distributions}
-
-    def tell(self, number: int, scores: Sequence[float], state: str) -> None:
-        """Notes the scores of a trial by epoch, and `complete`, `stopped` or `failed`, unless they are known."""
-        states = self._optuna.trial.TrialState
-        with self._quiet():
-            known = self._known()[number]
-            if known.state.is_finished():
-                return
-            trial = self._optuna.trial.Trial(self._study, known._trial_id)
-            for epoch, score in enumerate(scores, start=1):
-                trial.report(score, epoch)
-            if state == "complete":
-                self._study.tell(trial, max(scores))
-            else:
-                self._study.tell(trial, state=states.PRUNED if state == "stopped" else states.FAIL)
-
-    def _known(self) -> Mapping[int, Any]:
-        trials = self._study.get_trials(deepcopy=False)
-        return {trial.user_attrs[NUMBER]: trial for trial in trials if NUMBER in trial.user_attrs}
-
-    @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """Keeps Optuna from telling what the log of the search tells."""
-        logging = self._optuna.logging
-        before = logging.get_verbosity()
-        logging.set_verbosity(logging.ERROR)
-        try:
-            yield
-        finally:
-            logging.set_verbosity(before)
+    package = optuna()
+    kinds = {"random": package.samplers.RandomSampler, "tpe": package.samplers.TPESampler}
+    seed = int.from_bytes(hashlib.sha256(f"{address} {number}".encode()).digest()[:4], "big")
+    with _quiet(package):
+        study = package.create_study(direction="maximize", sampler=kinds[sampler](seed=seed))
+        study.add_trials([_frozen(package, each, space) for each in done])
+        trial = study.ask(_distributions(package, space))
+        return {each.name: trial.params[each.name] for each in space}
 
 
-def _distribution(optuna: Any, dimension: Dimension) -> Any:
-    if dimension.scale == "choice":
-        return optuna.distributions.CategoricalDistribution(dimension.values)
-    low, high = dimension.values
-    return optuna.distributions.FloatDistribution(low, high, log=dimension.scale == "log")
+def store(folder: Path, point: str, space: Space, done: Sequence[Searched]) -> None:
+    """Adds the trials of a point that are done to the storage of a sweep's folder, `optuna.db`, unless they are there.
+
+    Raises:
+      InputError: for a storage that is damaged.
+      OSError: for one that cannot be written.
+    """
+    package, path = optuna(), folder / "optuna.db"
+    with _quiet(package), _storage_errors(path):
+        engine = importlib.import_module("sqlalchemy").engine
+        url = engine.URL.create("sqlite", database=str(path)).render_as_string()
+        study = package.create_study(storage=url, study_name=point, direction="maximize", load_if_exists=True)
+        there = {trial.user_attrs.get(NUMBER) for trial in study.get_trials(deepcopy=False)}
+        study.add_trials([_frozen(package, each, space) for each in done if each.number not in there])
 
 
-def _seed(address: str) -> int:
-    return int.from_bytes(hashlib.sha256(address.encode()).digest()[:4], "big")
+def _frozen(package: Any, searched: Searched, space: Space) -> Any:
+    """Returns a trial as Optuna keeps it."""
+    states = package.trial.TrialState
+    state = {"complete": states.COMPLETE, "stopped": states.PRUNED, "failed": states.FAIL}[searched.state]
+    return package.trial.create_trial(
+        state=state,
+        value=max(searched.validation) if state is states.COMPLETE else None,
+        params=searched.options,
+        distributions=_distributions(package, space),
+        intermediate_values=dict(enumerate(searched.validation, start=1)),
+        user_attrs={NUMBER: searched.number},
+    )
+
+
+def _distributions(package: Any, space: Space) -> dict[str, Any]:
+    def of(dimension: Dimension) -> Any:
+        if dimension.scale == "choice":
+            return package.distributions.CategoricalDistribution(dimension.values)
+        low, high = dimension.values
+        return package.distributions.FloatDistribution(low, high, log=dimension.scale == "log")
+
+    return {each.name: of(each) for each in space}
+
+
+@contextmanager
+def _quiet(package: Any) -> Iterator[None]:
+    """Keeps Optuna from telling what the log of the search tells."""
+    before = package.logging.get_verbosity()
+    package.logging.set_verbosity(package.logging.ERROR)
+    try:
+        yield
+    finally:
+        package.logging.set_verbosity(before)
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Makes an OSError of a disk that is full or may not be written, and an InputError of what is no storage."""
+    known = (
+        importlib.import_module("sqlalchemy").exc.SQLAlchemyError,
+        importlib.import_module("alembic").util.CommandError,
+        importlib.import_module("optuna").exceptions.OptunaError,
+    )
+    try:
+        yield
+    except known as error:
+        said = f"{error} {error.__cause__}"
+        for text, number in (("full", errno.ENOSPC), ("readonly", errno.EROFS), ("unable to open", errno.EACCES)):
+            if text in said:
+                raise OSError(number, os.strerror(number), str(path)) from error
+        raise InputError(
+            f"{path}: not a storage of Optuna ({type(error).__name__}); it is only a copy of search/*.json for other "
+            "tools: move it away, and run the command again"
+        ) from error

@@ -20,7 +20,7 @@ from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.termination import Termination
 from cmath_jax.results.summary import References
 from cmath_jax.sweeps.experiment import Experiment
-from cmath_jax.sweeps.search import check_can_search, searched
+from cmath_jax.sweeps.search import check_can_search, search_points
 from cmath_jax.training.corpora import check_usable, load_configured
 from cmath_jax.training.fit import fit_runs
 from cmath_jax.training.multihost import require_same
@@ -57,8 +57,8 @@ def run_sweep(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
         earlier = folder.read_result().get("seconds", 0.0)
         found: dict[str, Any] = {}
         if experiment.tuning:
-            experiment, found = searched(experiment, folder.path, corpora, termination)
-            configs = dict(experiment.runs.values())
+            experiment, found, failed = search_points(experiment, folder.path, corpora, termination)
+            configs = {name: config for name, config in experiment.runs.values() if name not in failed}
 
         def write() -> dict[str, Any]:
             missing = [name for name in configs if not folder.run(name).read_result() and name not in failed]

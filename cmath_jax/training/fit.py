@@ -6,8 +6,9 @@ Every random number and every batch is addressed by the seed and the step: a run
 run that was not, bit for bit; trials trained side by side, whose number an interruption may change, up to rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def fit_runs(
     for config, folder in runs:
         folder.begin(config, corpus)
     with termination.deferred():
-        trainer = train_all(trainer, waiting, termination)
+        trainer = train_all(trainer, waiting, termination, partial(make_trainer, runs[0][0], corpus))
         # Still deferred: a process that ended in a test would leave the others waiting for it.
         test(trainer, [trial for trial in trials if trial.failure is None])
     of_runs = [[trial for trial in trials if trial.folder is folder] for _, folder in runs]
@@ -79,17 +80,22 @@ def resume(runs: Sequence[tuple[Config, RunFolder]], corpus: Corpus) -> list[Tri
     return [Trial.resumed(config, seed, folder, fingerprint) for config, folder in runs for seed in range(config.seeds)]
 
 
-def train_all(trainer: Trainer, waiting: Sequence[Trial], termination: Termination) -> Trainer:
+def train_all(
+    trainer: Trainer, waiting: Sequence[Trial], termination: Termination, make: Callable[[int], Trainer]
+) -> Trainer:
     """Trains trials of one structure until none is active, as many side by side as the trainer has places.
 
+    Args:
+      make: makes the trainer of so many trials, where fewer are left than there are places.
+
     Returns:
-      The last trainer: fewer trials than there are places get one of their own. Raises as `train`.
+      The last trainer. Raises as `train`.
     """
     most = trainer.devices.trials
     while waiting:
         group = next_group(waiting, trainer.batches, most)
         if len(group) != trainer.devices.trials:
-            trainer = make_trainer(trainer.config, trainer.corpus, len(group))
+            trainer = make(len(group))
         train(trainer, group[: trainer.devices.trials], termination)
         waiting = [trial for trial in waiting if trial.active]
     return trainer

@@ -257,6 +257,8 @@ def _is_trace(path: Path) -> bool:
             return not any(saved.name.isdigit() for seed in path.iterdir() for saved in seed.iterdir())
         case "runs":
             return not any(path.iterdir())
+        case "search":  # of which a trial has nothing yet
+            return all(map(_is_trace, path.glob("*/*/*"))) and not any(path.glob("*.json"))
         case "result.json":  # of a sweep that has no run yet, and none that failed
             return bool(_read_json(path).get("failed", {"": ""}) == {})
     return is_partial(path)

@@ -22,6 +22,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "block": {"inject": "block"},
     "symmetric": {"inject": "nothing"},
     "deterministic": {"noise": False},
+    "pre_norm": {"norm": "pre"},
+    "pre_norm_block": {"norm": "pre", "inject": "block"},
     "wo_mr": {"reconstruction": False},
     "wo_cma": {"cross_attention": False, "kernel": 3},
     "wo_mr_cma": {"reconstruction": False, "cross_attention": False},
@@ -194,8 +196,9 @@ def test_renaming_speakers_changes_nothing() -> None:
     assert not np.allclose(before.logits_rlc, model.apply(variables, renamed, train=False).logits_rlc)
 
 
+@pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("inject", ["attention", "block", "nothing"])
-def test_the_order_of_the_modalities_changes_nothing(inject: str) -> None:
+def test_the_order_of_the_modalities_changes_nothing(inject: str, norm: str) -> None:
     """Another order, with the parameters in that order: the same H'_m. So are two auxiliaries that change places."""
     from cmath_jax.models.cma_transformer import CMATransformer
     from cmath_jax.models.layers import Context
@@ -203,13 +206,13 @@ def test_the_order_of_the_modalities_changes_nothing(inject: str) -> None:
     batch = pack(conversations(LENGTHS), ROWS, 12)
     context = Context.of(batch, "tav", dropout=0.0, train=False, causal=False)
     h_crld = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 12, WIDTH)), jnp.float32)
-    module = CMATransformer(HEADS, inject, jnp.float32)
+    module = CMATransformer(HEADS, inject, norm, jnp.float32)
     params = module.init(jax.random.key(0), h_crld, context)["params"]
     for order in ([0, 2, 1], [2, 0, 1]):
 
         def reorder(path: Any, x: jax.Array, order: list[int] = order) -> jax.Array:
             names = [key.key for key in path]
-            other = None if "gate" in names else 2 if {"query", "key", "value"} & {*names} else 1
+            other = None if {"gate", "input_norm"} & {*names} else 2 if {"query", "key", "value"} & {*names} else 1
             x = x[jnp.array(order)]
             return x if other is None else jnp.take(x, jnp.array(order), other)
 

@@ -3,11 +3,14 @@
 import dataclasses
 import importlib
 import json
-import sqlite3
+import os
+import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from samples import tiny
 from stopping import stop_after
@@ -18,13 +21,15 @@ from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.json_files import read_lines
 from cmath_jax.models.options import MODELS, model_named
+from cmath_jax.models.options.cmath import CMATHOptions
+from cmath_jax.models.options.sdt import SDTOptions
 from cmath_jax.models.options.space import Dimension
 from cmath_jax.sweeps import sampling, search
 from cmath_jax.sweeps.experiment import Experiment, Section, Tuning, load
-from cmath_jax.sweeps.sampling import Sampler
+from cmath_jax.sweeps.sampling import Searched, draw, store
 from cmath_jax.sweeps.shards import Shard
 from cmath_jax.sweeps.sweep import run_sweep
-from cmath_jax.training import epoch, fit
+from cmath_jax.training import fit
 from cmath_jax.training.evaluator import Evaluator
 
 TUNE = Path(__file__).parents[2] / "experiments" / "tune.py"
@@ -114,6 +119,7 @@ def test_optuna_knows_the_trials(done: tuple[Path, dict[str, Any]]) -> None:
     study = optuna.load_study(study_name="cmath", storage=storage)
     model = result["tuning"]["models"]["cmath"]
     assert study.best_trial.user_attrs["number"] == model["best"]
+    assert [trial.user_attrs["number"] for trial in study.trials] == list(range(5))
     assert study.best_value == max(model["trials"][model["best"]]["validation"])
     assert [trial.params for trial in study.trials] == [trial["options"] for trial in model["trials"]]
     assert sorted(trial.state.name for trial in study.trials) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
@@ -143,17 +149,13 @@ def test_no_test_score_is_read_before_the_final_training(tmp_path: Path, monkeyp
     assert final
     rows = [row for path in tmp_path.glob("search/*/*/metrics.jsonl") for row in read_lines(path)]
     assert rows and all("validation" in row and "test" not in row for row in rows)
-    # The guard would see it: the search evaluated on both splits fails.
+    # The guard would see it.
     final.clear()
-    monkeypatch.setattr(search, "EVALUATED", ("validation", "test"))
-    trials = run_sweep_of_failures(tmp_path / "other")
-    assert {trial["state"] for trial in trials} == {"failed"}
-
-
-def run_sweep_of_failures(folder: Path) -> list[dict[str, Any]]:
-    with pytest.raises(Exception, match="no trial of cmath came to its end"):
-        run_sweep(tuned(trials=2), folder)
-    return found(folder)
+    monkeypatch.setattr(search, "SCORED", ("validation", "test"))
+    result = run_sweep(tuned(trials=2), tmp_path / "other")
+    assert (
+        list(result["failed"]) == ["main_results_cmath"] and "AssertionError" in result["failed"]["main_results_cmath"]
+    )
 
 
 @pytest.fixture(scope="module", params=["random", "tpe"])
@@ -193,51 +195,137 @@ def test_a_search_that_is_done_is_not_done_again(
     assert again["tuning"] == result["tuning"] and again["sections"] == result["sections"]
 
 
-def test_trials_of_one_structure_share_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("population", [1, 4])
+def test_trials_of_one_structure_share_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, population: int
+) -> None:
+    """Each number of places is compiled once, for all rungs and generations."""
     real: Callable[..., Any] = search.make_trainer
-    made: list[int] = []
+    made: list[Any] = []
 
     def make_trainer(config: Config, corpus: Corpus, trials: int) -> Any:
-        made.append(trials)
-        return real(config, corpus, trials)
+        made.append(real(config, corpus, trials))
+        return made[-1]
 
     monkeypatch.setattr(search, "make_trainer", make_trainer)
-    run_sweep(tuned(trials=4), tmp_path)
-    assert made == [4]
+    monkeypatch.setattr(search, "GENERATION", 4)
+    base = override(BASE, {"parallel.population": population, "seeds": 1})
+    run_sweep(tuned(("sdt",), base, trials=8, sampler="tpe"), tmp_path)  # whose space has numbers of the step alone
+    compiled = [len(trainer.train_steps._executables) for trainer in made]
+    assert sum(compiled) == {1: 1, 4: 3}[population]  # of 4, 2 and 1 trials
 
 
 def test_a_trial_that_diverges_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rate = Dimension("optim.learning_rate", (1e-3, 1e30), "choice")
-    monkeypatch.setattr(type(override(BASE, {"model.name": "sdt"}).model), "space", (rate,))
+    monkeypatch.setattr(SDTOptions, "space", (rate,))
     run_sweep(tuned(("sdt",), trials=6), tmp_path)
-    trials = found(tmp_path, "sdt")
-    rates = {trial["state"]: trial["options"]["optim.learning_rate"] for trial in trials}
+    rates = {trial["state"]: trial["options"]["optim.learning_rate"] for trial in found(tmp_path, "sdt")}
     assert rates["failed"] == 1e30 and rates["complete"] == 1e-3
 
 
-def test_side_by_side_the_search_is_the_same(tmp_path: Path) -> None:
-    results = [
-        run_sweep(tuned(base=override(BASE, {"parallel.population": size}), trials=3), tmp_path / str(size))
-        for size in (1, 3)
-    ]
-    alone, beside = (result["tuning"]["models"]["cmath"]["trials"] for result in results)
-    assert [trial["options"] for trial in alone] == [trial["options"] for trial in beside]
-    assert [trial["validation"][0] for trial in alone] == pytest.approx(
-        [trial["validation"][0] for trial in beside], abs=6.0
-    )
+def test_a_model_whose_search_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said, nothing of it is written, and the same command searches again."""
+    real: Callable[..., Any] = search.make_trainer
+
+    def make_trainer(config: Config, corpus: Corpus, trials: int) -> Any:
+        if config.model.name == "cmath":
+            raise MemoryError("no memory left")
+        return real(config, corpus, trials)
+
+    experiment = tuned(("cmath", "sdt"), override(BASE, {"seeds": 1}), trials=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "make_trainer", make_trainer)
+        result = run_sweep(experiment, tmp_path)
+    assert result["failed"] == {"main_results_cmath": "MemoryError: no memory left"}
+    assert [*result["tuning"]["models"]] == ["sdt"] and not (tmp_path / "search" / "cmath.json").exists()
+    result = run_sweep(experiment, tmp_path)
+    assert result["failed"] == {} and [*result["tuning"]["models"]] == ["cmath", "sdt"]
 
 
-def test_more_models_join_a_search_and_another_budget_is_refused(done: tuple[Path, dict[str, Any]]) -> None:
-    folder, _ = done
+def test_where_all_trials_diverge_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = Dimension("optim.learning_rate", (1e30, 2e30), "choice")
+    monkeypatch.setattr(SDTOptions, "space", (rates,))
+    result = run_sweep(tuned(("sdt",), trials=2), tmp_path)
+    assert "no trial came to its end" in result["failed"]["main_results_sdt"]
+    assert result["missing"] == []
+
+
+def test_side_by_side_trials_are_what_they_are_alone(tmp_path: Path) -> None:
+    """But for rounding, which after an epoch shows in the last digits."""
+    losses = []
+    for size in (1, 3):
+        base = override(BASE, {"parallel.population": size, "seeds": 1})
+        run_sweep(tuned(("sdt",), base, trials=3, halvings=0), tmp_path / str(size))
+        first = [next(read_lines(tmp_path / f"{size}/search/sdt/00{n}/metrics.jsonl")) for n in range(3)]
+        losses.append([row["train"]["loss"] for row in first])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
+
+
+def test_models_join_a_search_and_another_budget_is_refused(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(done[0], folder)
+    result = run_sweep(tuned(("cmath", "sdt", "dialogue_rnn"), trials=5), folder)
+    assert [*result["tuning"]["models"]] == ["cmath", "sdt", "dialogue_rnn"]
+    assert found(folder) == found(done[0])
     with pytest.raises(InputError, match=r"budget of the search: trials=5.* there, trials=6.* now"):
         run_sweep(tuned(("cmath", "sdt"), trials=6), folder)
     with pytest.raises(InputError, match="budget of the search"):
         run_sweep(dataclasses.replace(tuned(("cmath",)), tuning=None), folder)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_text("{}"), "not as a search writes it"),
+        (lambda path: path.write_text(path.read_text()[:-50]), "sdt.json"),
+        (lambda path: path.write_text(path.read_text().replace('"number": 1', '"number": 7')), "trials are missing"),
+        (lambda path: path.write_text(path.read_text().replace('"state"', '"status"')), "not as a search writes it"),
+    ],
+)
+def test_a_damaged_search_is_named(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path, damage: Callable[[Path], Any], message: str
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(done[0], folder)
+    damage(folder / "search" / "sdt.json")
+    with pytest.raises(InputError, match=message):
+        run_sweep(tuned(("cmath", "sdt"), trials=5), folder)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no database at all" * 100])
+def test_without_its_storage_a_search_goes_on(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path, content: bytes | None
+) -> None:
+    """It is a copy. One that is no storage is named, and not overwritten."""
+    folder = tmp_path / "copy"
+    shutil.copytree(done[0], folder)
+    (folder / "optuna.db").unlink()
+    if content is not None:
+        (folder / "optuna.db").write_bytes(content)
+    experiment = tuned(("cmath", "sdt"), trials=5)
+    if content:
+        with pytest.raises(InputError, match=r"optuna\.db: not a storage of Optuna .* move it away"):
+            run_sweep(experiment, folder)
+        return
+    assert run_sweep(experiment, folder)["tuning"] == done[1]["tuning"]
+    storage = f"sqlite:///{folder / 'optuna.db'}"
+    assert len(importlib.import_module("optuna").load_study(study_name="sdt", storage=storage).trials) == 5
+
+
+def test_the_search_of_other_data_is_not_taken(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(done[0], folder)
+    shutil.rmtree(folder / "runs")
+    monkeypatch.setattr(Corpus, "fingerprint", lambda self: "another")
+    with pytest.raises(InputError, match="other fingerprint"):
+        run_sweep(tuned(("cmath", "sdt"), trials=5), folder)
+
+
 def test_another_space_is_refused(done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(BASE.model), "space", SPACE[:2])
-    with pytest.raises(InputError, match=r"cmath\.json: a search of another space"):
+    monkeypatch.setattr(CMATHOptions, "space", SPACE[:2])
+    with pytest.raises(InputError, match=r"cmath\.json holds another search \(other space\)"):
         run_sweep(tuned(("cmath", "sdt"), trials=5), done[0])
 
 
@@ -274,42 +362,63 @@ def test_a_budget_that_is_none_is_refused(budget: dict[str, Any], message: str) 
         Tuning(("cmath",), **budget)
 
 
-def test_a_draw_is_a_function_of_its_number(tmp_path: Path) -> None:
-    def drawn(folder: str, numbers: Sequence[int], seed: int = 0) -> dict[int, dict[str, Any]]:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        return {n: Sampler(tmp_path / folder, "cmath", SPACE, "random", seed).options(n) for n in numbers}
+def test_a_draw_is_a_function_of_its_number() -> None:
+    def drawn(number: int, address: str = "0 cmath") -> dict[str, Any]:
+        return draw(SPACE, "random", address, number, [])
 
-    whole = drawn("a", range(4))
-    assert drawn("a", range(4)) == whole  # as they are stored
-    assert drawn("b", (3, 1)) == {n: whole[n] for n in (3, 1)}
-    assert drawn("c", range(4), seed=1)[0] != whole[0]
-    # A process that was killed while it drew leaves a trial that has no number yet.
-    with sqlite3.connect(tmp_path / "a" / "optuna.db") as database:
-        database.execute("delete from trial_user_attributes where trial_id = 2")
-    assert drawn("a", range(4)) == whole
+    assert drawn(3) == drawn(3)
+    assert len({str(drawn(number)) for number in range(8)}) == 8
+    assert drawn(3) != drawn(3, "1 cmath") != drawn(3, "0 sdt")
 
 
-def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
-    def last(name: str, scores: Callable[[int], float]) -> dict[str, Any]:
-        folder = tmp_path / name
-        folder.mkdir()
-        sampler = Sampler(folder, "cmath", SPACE, "tpe", 0)
+def test_what_is_given_is_not_drawn() -> None:
+    experiment = load(TUNE, {"model.name": "cmath,sdt", "optim.learning_rate": "1e-3", "loss.gamma1": "0.5"})
+    points = experiment.sections[0].points
+    assert points["cmath"]["optim.learning_rate"] == points["sdt"]["optim.learning_rate"] == 1e-3
+    assert points["cmath"]["loss.gamma1"] == 0.5
+    assert experiment.runs["main_results", "cmath"][1].loss.gamma1 == 0.5
+
+
+def test_tpe_learns_from_the_trials_that_are_done() -> None:
+    def last(scores: Callable[[int], float]) -> dict[str, Any]:
+        done: list[Searched] = []
         for number in range(12):
-            sampler.options(number)
-            sampler.tell(number, [scores(number)], "complete")
-        return sampler.options(12)
+            options = draw(SPACE, "tpe", "0 cmath", number, done)
+            state = "stopped" if number % 3 else "complete"
+            done.append(Searched(number, options, [scores(number)], state, 0.0, 0.0))
+        return draw(SPACE, "tpe", "0 cmath", 12, done)
 
-    assert last("rising", lambda number: number) != last("falling", lambda number: -number)
+    assert last(lambda number: number) != last(lambda number: -number)
 
 
-def test_a_damaged_storage_is_named(tmp_path: Path) -> None:
-    (tmp_path / "optuna.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(InputError, match=r"optuna\.db: not a storage of Optuna"):
-        Sampler(tmp_path, "cmath", SPACE, "random", 0)
+@pytest.mark.parametrize(
+    ("said", "code"), [("database or disk is full", 28), ("attempt to write a readonly database", 30)]
+)
+def test_a_storage_that_cannot_be_written_is_no_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, code: int
+) -> None:
+    errors = importlib.import_module("sqlalchemy").exc
+
+    def fails(*arguments: Any, **named: Any) -> None:
+        raise errors.OperationalError("insert", {}, Exception(said))
+
+    monkeypatch.setattr(importlib.import_module("optuna"), "create_study", fails)
+    with pytest.raises(OSError, match=re.escape(os.strerror(code))) as raised:
+        store(tmp_path, "cmath", SPACE, [])
+    assert raised.value.errno == code
+
+
+@pytest.mark.parametrize("name", ["a b", "what?", "50%", "no#1"])
+def test_a_storage_lies_in_any_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    options = draw(SPACE, "random", "0 cmath", 0, [])
+    for _ in range(2):
+        store(tmp_path / name, "cmath", SPACE, [Searched(0, options, [1.0, 2.0], "complete", 0.0, 0.0)])
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["optuna.db"]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_ends_of_a_space_can_be_trained(model: str) -> None:
+def test_the_ends_of_a_space_are_options(model: str) -> None:
     space = model_named(model).space
     assert space[0].name == "optim.learning_rate" and len({each.name for each in space}) == len(space)
     for each in space:
@@ -339,6 +448,8 @@ def test_models_are_chosen_and_dealt_out() -> None:
     parts = [Shard(index, 3).of(experiment) for index in range(3)]
     assert sorted(point for part in parts for point in part.sections[0].points) == ["cmath", "cmath_paper", "sdt"]
     assert all(part.tuning == experiment.tuning and part.whole == experiment.sections for part in parts)
+    assert load(TUNE, {"model.name": "sdt, cmath"}).tuning == Tuning(("sdt", "cmath"), 32)
+    assert load(TUNE, {"model.name": "sdt", "quick": "true"}).tuning == Tuning(("sdt",), 4)
     with pytest.raises(InputError, match="mean the same"):
         load(TUNE, {"model.name": "cmath", "models": "sdt"})
     with pytest.raises(InputError, match="did you mean cmath"):
@@ -347,6 +458,33 @@ def test_models_are_chosen_and_dealt_out() -> None:
 
 def test_it_runs_again_from_its_config_json(done: tuple[Path, dict[str, Any]]) -> None:
     assert load(done[0] / "config.json") == tuned(("cmath", "sdt"), trials=5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": 2.5}, "tuning.trials"),
+        ({"trials": True}, "tuning.trials"),
+        ({"points": "sdt"}, "list of names"),
+        ({"points": ["nix"]}, "'nix' is the name of 0 points"),
+        ({"budget": 3}, "holds no sweep"),
+    ],
+)
+def test_a_config_json_without_a_budget_is_refused(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    values = json.loads((done[0] / "config.json").read_text())
+    values["tuning"] |= changes
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "config.json")
+
+
+def test_rungs() -> None:
+    assert Tuning((), halvings=2).rungs(16) == [4, 8, 16]
+    assert Tuning((), halvings=0).rungs(16) == [16]
+    assert Tuning((), halvings=10**9).rungs(5) == [1, 2, 5]
+    assert Tuning((), halvings=2).rungs(1) == [1]
 
 
 @pytest.mark.slow
@@ -363,4 +501,3 @@ def test_the_command_line_searches_and_goes_on(
     assert found(tmp_path / "stopped") == found(tmp_path / "whole")
     assert main([*command, "--workdir", str(tmp_path / "whole"), "--config.trials=3"]) == 2
     assert "budget of the search" in capsys.readouterr().err
-    assert epoch.SECONDS
