@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench text-model docs-outputs
+.PHONY: demo test coverage lint bench text-model docs-outputs
 
 demo: $(VENV)/run
 	test ! -f runs/demo/result.json || rm -r runs/demo
@@ -11,6 +11,10 @@ demo: $(VENV)/run
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
+
+# All tests with the share of lines and branches that they run, of each file; htmlcov/index.html shows which are left.
+coverage: $(VENV)/dev
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html
 
 bench: $(VENV)/bench
 	$(BIN)/python -m benchmarks.single_device

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cmath_jax.prediction.predictor import Prediction, Predictor, predict
     from cmath_jax.training.fit import fit
 
+__version__ = "0.1.0"
 __all__ = [
     "CMATH",
     "Config",

@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from cmath_jax import __version__
 from cmath_jax.errors import InputError, meant
 from cmath_jax.io.command import answer, tell
 
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_command(name: str) -> None:
+    if name == "--version":
+        tell(f"cmath_jax {__version__}")
+        return
     if name not in ("--help", "-h"):
         raise InputError(f"there is no command {name!r}{meant(name, COMMANDS)}; cmath-jax --help lists them")
     lines = [f"  {command:<9}{what}" for command, (_, what) in COMMANDS.items()]

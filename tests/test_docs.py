@@ -39,6 +39,7 @@ MAINS = {name: module for name, (module, _) in COMMANDS.items() if name != "trai
 }
 OPTIONS = roles()
 OPERATORS = {"|", "||", "&", "&&", ";", "<", ">", "2>&1"}
+PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 ids = [str(path.relative_to(ROOT)) for path in PAGES]
 each_page = pytest.mark.parametrize("page", PAGES, ids=ids)
 

@@ -1,12 +1,16 @@
 """Runs the command line `launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]`."""
 
+import functools
 import logging
+import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from cmath_jax.config import DataConfig, flat, roles, to_dict
+from cmath_jax.commands.experiments import listed, path_of
+from cmath_jax.config import Config, DataConfig, flat, roles, to_dict
 from cmath_jax.data.load import check_source
 from cmath_jax.data.sources.simulate import Simulation
 from cmath_jax.errors import FailedError, InputError, Terminated, doing, nearest
@@ -17,12 +21,12 @@ from cmath_jax.training import compiler
 
 USAGE = """usage: python launch.py --config FILE [--workdir DIR] [--shard I/N] [--config.NAME=VALUE ...]
 
-  --config FILE          an experiment (experiments/meld.py) or the config.json of a run
+  --config FILE          an experiment by its name (meld) or its path (experiments/meld.py), or the config.json of a run
   --workdir DIR          the run folder, default runs/NAME; a run that is there already is continued
   --shard I/N            of a sweep: only part I (from 0) of N, in the folder part-I-of-N of DIR; once they are all
                          done, or before, python -m cmath_jax.report DIR/part-* makes one report of them
   --config.NAME=VALUE    changes an option, as in --config.optim.learning_rate=1e-3
-  --help                 this text; with --config FILE also every option and its value
+  --help                 this text; with --config FILE every option and its value
 """
 
 GOES_ON = "The same command goes on from the last epoch that was saved, or begins if there is none"
@@ -73,16 +77,16 @@ def _run(arguments: list[str], spellings: dict[str, str]) -> int:
     if path is None:
         if not wants_help:
             raise InputError("--config FILE is missing; --help says more")
-        tell(USAGE.rstrip("\n"))
+        tell("\n".join([USAGE, "experiments:", *listed()]))
         return 0
+    path = path_of(path)
     parameters = experiments.parameters(path)
     # What was given is spelled as it was given, also where it is no option.
     spellings |= {name: f"--config.{name}" for name in (*parameters, *overrides)}
     experiment = experiments.load(path, overrides)
     config = experiment.config
     if wants_help:
-        values = (parameters | flat(to_dict(config))).items()
-        tell("\n".join([USAGE, *(f"  --config.{name}={value}" for name, value in values)]))
+        tell("\n".join([USAGE, _options(parameters, config)]))
         return 0
     folder = Path(workdir or Path("runs") / config.experiment)
     if shard and experiment.measuring:
@@ -121,6 +125,7 @@ def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> i
     if multihost.writes():
         tell(readable_sweep(result, folder) if experiment.sections else readable(result))
         tell(f"report: {write_report([folder])}")
+        logger.info(_next_steps(experiment, folder, result))
     return FAILED if result.get("failed") else DONE
 
 
@@ -143,6 +148,42 @@ def _measure(experiment: experiments.Experiment, folder: Path) -> int:
         tell(report.readable(result))
         tell(f"report: {report.write(folder, result)}")
     return 1 if result["failed"] else 0
+
+
+def _options(parameters: Mapping[str, Any], config: Config) -> str:
+    """Returns all options and their values by groups, each under a line that says what it is."""
+    values = flat(to_dict(config))
+    groups: dict[str, dict[str, Any]] = {"this experiment": {n: v for n, v in parameters.items() if n not in values}}
+    for name, value in values.items():
+        group = name.rpartition(".")[0]
+        described: Any = functools.reduce(getattr, filter(None, group.split(".")), config)
+        title = (type(described).__doc__ or "").partition("\n")[0]
+        groups.setdefault(f"{group}: {title}" if group else "every experiment", {})[name] = value
+    blocks = [[title, *(f"  --config.{n}={v}" for n, v in group.items())] for title, group in groups.items() if group]
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _next_steps(experiment: experiments.Experiment, folder: Path, result: Mapping[str, Any]) -> str:
+    """Returns the commands that go on from a run or a sweep, a line each, with what they do."""
+    from cmath_jax.results.circumstances import Circumstances
+
+    place = shlex.quote(str(folder))
+    if experiment.whole:
+        steps = {f"report {shlex.quote(str(folder.parent))}/part-*": "one report of all parts, done or not"}
+    elif experiment.sections:
+        steps = {f"report {place} DIR": "one report of this sweep and others"}
+    else:
+        made = {each.origin for each in Circumstances.read(result, {}).features.values()}
+        from_words = {
+            f"predict --checkpoint {place} FILE": "labels conversations of FILE, .jsonl or .txt",
+            f"serve --checkpoint {place}": "a page to try it, and a JSON API",
+        }
+        from_features = {f"predict --checkpoint {place} DIR": "labels conversations of DIR, which has their features"}
+        steps = from_words if made == {"extracted"} else from_features
+        steps = steps | {f"report {place} DIR": "one report of this run and others"}
+    width = max(map(len, steps))
+    lines = [f"python -m cmath_jax.{step:<{width}}  # {what}" for step, what in steps.items()]
+    return "next: " + "\n      ".join(lines)
 
 
 def _parse(arguments: list[str]) -> tuple[str | None, str | None, Shard | None, dict[str, str], bool]:

@@ -2,17 +2,16 @@
 
 import importlib
 import os
-import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cmath_jax import __version__
 from cmath_jax.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +66,11 @@ def test_the_commands_are_listed(arguments: list[str], capsys: Any) -> None:
     assert all(len(line.split()) > 3 and len(line) <= 80 for line in lines if line.startswith("  "))
 
 
+def test_the_version_is_told(capsys: Any) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"cmath_jax {__version__}\n"
+
+
 def test_the_arguments_of_the_process_are_the_default(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["cmath-jax", "report", "/none"])
     assert main() == 2
@@ -97,25 +101,3 @@ def test_an_experiment_finds_its_neighbours_from_anywhere(tmp_path: Path) -> Non
     done = python("-P", "-c", code, *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))
     assert done.returncode == 0, done.stderr
     assert "--config.parts=main_results" in done.stdout
-
-
-@pytest.mark.slow
-def test_what_is_installed_is_complete(tmp_path: Path) -> None:
-    """All that is in cmath_jax/, pages and styles too, and the command."""
-    pytest.importorskip("setuptools", minversion="77")
-    source = tmp_path / "source"
-    shutil.copytree(ROOT / "cmath_jax", source / "cmath_jax", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", "requirements.txt"):
-        shutil.copy(ROOT / name, source)
-    done = python(
-        *("-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"),
-        *("-w", tmp_path, source),
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as files:
-        names = {*files.namelist()}
-        (entries,) = (files.read(name).decode() for name in names if name.endswith("entry_points.txt"))
-    ours = {str(path.relative_to(source)) for path in (source / "cmath_jax").rglob("*") if path.is_file()}
-    assert ours <= names
-    assert "cmath-jax = cmath_jax.__main__:main" in entries

@@ -68,15 +68,16 @@ def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> No
     options += [f"--config.data.prepared_dir={tmp_path / 'prepared'}", "--config.parallel.devices=1"]
     options += [f"--config.data.dir={features / 'own'}"] if path.stem == "conversations" else []
     small = ["--config.quick=true"] if "quick" in parameters(path) else [*QUICK, "--config.data.simulation.train=9"]
-    small += (
-        ["--config.models=cmath,sdt"] if "models" in parameters(path) else []
-    )  # all: test_a_sweep_on_a_published_file
+    # All models: test_a_sweep_on_a_published_file.
+    small += ["--config.models=cmath,sdt"] if "models" in parameters(path) else []
     done = launch("--config", path, "--workdir", tmp_path / "run", *small, *options)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["experiment"] == path.stem
     assert "weighted F1" in done.stdout
     assert "epoch 1/" in done.stderr
+    assert done.stdout.splitlines()[-1] == f"report: {tmp_path / 'run' / 'report.html'}"
+    assert "\nnext: python -m cmath_jax." in done.stderr  # what one does with it; results alone are standard output
     for section in result.get("sections", []):
         for point in section["points"].values():
             assert (tmp_path / "run" / "runs" / point["run"] / "result.json").exists()
