@@ -36,7 +36,12 @@ def _predict(arguments: Sequence[str] | None) -> None:
         prog="python -m cmath_jax.predict",
         description="The emotion of every utterance: a JSON line for each, with label, probabilities and uncertainty.",
     )
-    parser.add_argument("--checkpoint", metavar="DIR", required=True, help="the folder of a finished run")
+    parser.add_argument(
+        *("--checkpoint", "--model"),
+        metavar="DIR",
+        required=True,
+        help="the folder of a finished run, or USER/NAME of a model on the Hugging Face hub",
+    )
     parser.add_argument(
         "input",
         metavar="INPUT",

@@ -68,7 +68,9 @@ def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> No
     options += [f"--config.data.prepared_dir={tmp_path / 'prepared'}", "--config.parallel.devices=1"]
     options += [f"--config.data.dir={features / 'own'}"] if path.stem == "conversations" else []
     small = ["--config.quick=true"] if "quick" in parameters(path) else [*QUICK, "--config.data.simulation.train=9"]
-    small += ["--config.models=cmath,sdt"] if "models" in parameters(path) else []  # all: test_a_sweep_on_a_published_file
+    small += (
+        ["--config.models=cmath,sdt"] if "models" in parameters(path) else []
+    )  # all: test_a_sweep_on_a_published_file
     done = launch("--config", path, "--workdir", tmp_path / "run", *small, *options)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
