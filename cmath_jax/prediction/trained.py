@@ -1,9 +1,9 @@
 """Keeps a trained model as a folder that holds all it takes to predict: `model/` of a run folder.
 
-`parameters.safetensors` (parameters, and the standardization of the features), `model.json` (all else) and the card, twice:
-as `MODEL_CARD.md`, and as `README.md`, the one name under which the Hugging Face hub shows it. It needs neither the data nor
-the checkpoints that it came from, and can be moved, given away and uploaded as it is. Models of earlier versions have
-`arrays.npz` in place of the first.
+`parameters.safetensors` (parameters, and the standardization of the features), `model.json` (all else) and the card,
+twice: as `MODEL_CARD.md`, and as `README.md`, the one name under which the Hugging Face hub shows it. It needs neither
+the data nor the checkpoints that it came from, and can be moved, given away and uploaded as it is. Models of earlier
+versions have `arrays.npz` in place of the first.
 """
 
 import re
