@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cmath_jax.data.load import load_corpus
     from cmath_jax.models.cmath import CMATH
     from cmath_jax.models.outputs import Outputs
-    from cmath_jax.prediction.answers import Prediction, Predictions
+    from cmath_jax.prediction.answers import ConversationPredictions, Prediction
     from cmath_jax.prediction.frames import metrics_frame, predictions_frame, scores_frame
     from cmath_jax.prediction.predictor import Predictor, predict
     from cmath_jax.training.fit import fit
@@ -29,10 +29,10 @@ __all__ = [
     "CMATH",
     "Config",
     "Conversation",
+    "ConversationPredictions",
     "Corpus",
     "Outputs",
     "Prediction",
-    "Predictions",
     "Predictor",
     "fit",
     "load_corpus",
@@ -49,7 +49,7 @@ _HOMES = {
     "Corpus": "data.corpus",
     "Outputs": "models.outputs",
     "Prediction": "prediction.answers",
-    "Predictions": "prediction.answers",
+    "ConversationPredictions": "prediction.answers",
     "Predictor": "prediction.predictor",
     "fit": "training.fit",
     "load_corpus": "data.load",

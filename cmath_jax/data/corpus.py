@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cmath_jax.data.summary import Summary, conversation_line, conversation_table, counted, counts, dims_in_words
+from cmath_jax.data.summary import CorpusSummary, conversation_line, conversation_table, counted, counts, dims_in_words
 from cmath_jax.data.terms import MODALITIES, SPLITS, UNLABELLED, is_present
 from cmath_jax.errors import InputError
 
@@ -129,7 +129,7 @@ class Corpus:
         first = next(conversation for split in SPLITS for conversation in self.splits[split])
         return {m: x_nd.shape[1] for m, x_nd in first.features.items()}
 
-    def summary(self) -> Summary:
+    def summary(self) -> CorpusSummary:
         """Counts what is in each split: conversations, utterances, emotions, speakers, what is missing."""
         facts = {"classes": ", ".join(self.classes), "speaker indices": str(self.speakers)}
         facts |= {"source": self.source, "license": self.license or "not stated"}
@@ -137,7 +137,7 @@ class Corpus:
             made = self.extraction.get(m, {})
             told = ", ".join(f"{name} {value}" for name, value in made.items() if not name.endswith("_hash"))
             facts[MODALITIES[m]] = f"{d} features; {told or 'not known how extracted'}"
-        return Summary(f"{self.name}: {self._size()}", facts, counts(self.splits, self.classes))
+        return CorpusSummary(f"{self.name}: {self._size()}", facts, counts(self.splits, self.classes))
 
     def _size(self) -> str:
         sizes = ", ".join(f"{len(self.splits[split])} {split}" for split in SPLITS)

@@ -11,7 +11,7 @@ from cmath_jax.data.terms import MODALITIES, SPLITS, UNLABELLED, is_present
 from cmath_jax.io.tables import html_table, text_table
 
 
-class Utterances(Protocol):
+class CountedConversation(Protocol):
     """The part of a conversation that is counted and shown."""
 
     @property
@@ -27,11 +27,11 @@ class Utterances(Protocol):
     def __len__(self) -> int: ...
 
 
-Split = Sequence[Utterances]
+Split = Sequence[CountedConversation]
 
 
 @dataclass(frozen=True, repr=False)
-class Summary:
+class CorpusSummary:
     """The content of a corpus in facts and counts; printed it is text, in a notebook a table.
 
     Attributes:
@@ -69,20 +69,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def conversation_line(c: Utterances) -> str:
+def conversation_line(c: CountedConversation) -> str:
     """Returns what is in a conversation, in a line."""
     parts = [f"{counted(len(c), 'utterance')} of {counted(len(np.unique(c.speakers)), 'speaker')}"]
     parts += [f"{int((c.labels != UNLABELLED).sum())} labelled"]
     return f"{c.id!r}: {', '.join([*parts, dims_in_words({m: x.shape[-1] for m, x in c.features.items()})])}"
 
 
-def conversation_table(c: Utterances) -> str:
+def conversation_table(c: CountedConversation) -> str:
     """Returns the lines of a conversation as an HTML table; a label is shown as its index."""
     missing = ["" for _ in range(len(c))]
     for m, x_nd in c.features.items():
         missing = [
-            told if there else f"{told} {MODALITIES[m]}".strip()
-            for told, there in zip(missing, is_present(x_nd), strict=True)
+            told if present else f"{told} {MODALITIES[m]}".strip()
+            for told, present in zip(missing, is_present(x_nd), strict=True)
         ]
     columns = {
         "": [str(i) for i in range(len(c))],

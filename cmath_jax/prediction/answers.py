@@ -55,7 +55,7 @@ class Prediction:
         return " and ".join(MODALITIES[m] for m in self.missing)
 
 
-class Predictions(list[Prediction]):
+class ConversationPredictions(list[Prediction]):
     """The predictions of one conversation: a list of them, which shows itself line by line.
 
     Attributes:

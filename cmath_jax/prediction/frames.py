@@ -10,12 +10,12 @@ from typing import Any
 
 from cmath_jax.errors import InputError
 from cmath_jax.io.json_files import read_object, read_whole_lines
-from cmath_jax.prediction.answers import Predictions
+from cmath_jax.prediction.answers import ConversationPredictions
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 
 
-def predictions_frame(predictions: Iterable[Predictions], classes: Sequence[str] = ()) -> Any:
+def predictions_frame(predictions: Iterable[ConversationPredictions], classes: Sequence[str] = ()) -> Any:
     """Returns a frame with a row for each utterance: who said what, its emotion, probabilities, weights of the gates.
 
     Args:
@@ -25,7 +25,7 @@ def predictions_frame(predictions: Iterable[Predictions], classes: Sequence[str]
     Raises:
       InputError: pandas is not installed.
     """
-    several = [predictions] if isinstance(predictions, Predictions) else predictions
+    several = [predictions] if isinstance(predictions, ConversationPredictions) else predictions
     return _frame(row for each in several for row in each.rows(classes))
 
 

@@ -25,7 +25,7 @@ from cmath_jax.extract import Extracted, Extractor, make_extractor
 from cmath_jax.io.places import placed
 from cmath_jax.models.outputs import Outputs
 from cmath_jax.models.precision import products_of
-from cmath_jax.prediction.answers import Prediction, Predictions
+from cmath_jax.prediction.answers import ConversationPredictions, Prediction
 from cmath_jax.prediction.trained import TrainedModel, origin
 
 Warnings = Sequence[Sequence[str]]  # of every utterance of a conversation
@@ -121,7 +121,7 @@ class Predictor:
         """Returns facts about the model, ready for JSON."""
         return asdict(self.trained.facts)
 
-    def predict(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[Predictions]:
+    def predict(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[ConversationPredictions]:
         """Labels conversations from what was said and recorded, through the extractors of the training.
 
         Args:
@@ -132,7 +132,7 @@ class Predictor:
         """
         found = self.predict_features(*self.extract(transcripts, folder))
         names = [tuple(str(utterance.speaker) for utterance in transcript.utterances) for transcript in transcripts]
-        return [Predictions(each, each.conversation, said) for each, said in zip(found, names, strict=True)]
+        return [ConversationPredictions(each, each.conversation, said) for each, said in zip(found, names, strict=True)]
 
     def extract(
         self, transcripts: Sequence[Transcript], folder: Path | None = None, modalities: str | None = None
@@ -162,7 +162,7 @@ class Predictor:
 
     def predict_features(
         self, conversations: Sequence[Conversation], warnings: Sequence[Warnings] | None = None
-    ) -> list[Predictions]:
+    ) -> list[ConversationPredictions]:
         """Labels conversations from their features, unscaled, [n, d_m]; a row of NaN is a missing modality.
 
         Args:
@@ -202,7 +202,9 @@ class Predictor:
             for first, each in zip(starts, conversations, strict=True)
         ]
         return [
-            Predictions(map(self._warned, predictions, conversation.speakers.tolist(), said_n), conversation)
+            ConversationPredictions(
+                map(self._warned, predictions, conversation.speakers.tolist(), said_n), conversation
+            )
             for predictions, conversation, said_n in zip(found, conversations, said, strict=True)
         ]
 
@@ -264,7 +266,7 @@ def predict(
     checkpoint: str | Path | Predictor,
     conversations: Sequence[Conversation | Transcript | Mapping[str, Any]],
     folder: str | Path | None = None,
-) -> list[Predictions]:
+) -> list[ConversationPredictions]:
     """Labels every utterance of conversations with a trained model.
 
     Args:

@@ -1,4 +1,4 @@
-"""Predictions show themselves, and become frames of pandas."""
+"""ConversationPredictions show themselves, and become frames of pandas."""
 
 import json
 import pickle
@@ -12,7 +12,7 @@ import pytest
 import cmath_jax
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.errors import InputError
-from cmath_jax.prediction.answers import Prediction, Predictions
+from cmath_jax.prediction.answers import ConversationPredictions, Prediction
 from cmath_jax.prediction.frames import metrics_frame, predictions_frame, scores_frame
 
 CLASSES = ("joy", "<anger>")
@@ -21,11 +21,11 @@ SECOND = Prediction("<anger>", {"joy": 0.4, "<anger>": 0.6}, 0.5, 0.9, {}, "a", 
 
 
 @pytest.fixture
-def predictions() -> Predictions:
+def predictions() -> ConversationPredictions:
     conversation = Conversation(
         "talk", {"t": np.ones((2, 3))}, np.array([0, 1]), np.array([1, -1]), sentences=("<i>You</i> came!", "Oh")
     )
-    return Predictions([FIRST, SECOND], conversation, ("Ann", "Bob"))
+    return ConversationPredictions([FIRST, SECOND], conversation, ("Ann", "Bob"))
 
 
 def test_a_prediction_is_a_line() -> None:
@@ -36,7 +36,7 @@ def test_a_prediction_is_a_line() -> None:
     assert html.index("0.600") < html.index("0.400")  # the most probable first
 
 
-def test_the_predictions_of_a_conversation_are_a_list(predictions: Predictions) -> None:
+def test_the_predictions_of_a_conversation_are_a_list(predictions: ConversationPredictions) -> None:
     """With more to say, which costs nobody who takes them for a list."""
     assert predictions == [FIRST, SECOND] and isinstance(predictions, list)
     assert [*predictions[:1]] == [FIRST] and json.dumps([p.to_dict() for p in predictions])
@@ -44,7 +44,7 @@ def test_the_predictions_of_a_conversation_are_a_list(predictions: Predictions) 
     assert again == predictions and again.speakers == ("Ann", "Bob")
 
 
-def test_a_conversation_is_shown_line_by_line(predictions: Predictions) -> None:
+def test_a_conversation_is_shown_line_by_line(predictions: ConversationPredictions) -> None:
     html = predictions._repr_html_()
     assert html.count("<tr>") == 3
     for words in (
@@ -64,7 +64,7 @@ def test_a_conversation_is_shown_line_by_line(predictions: Predictions) -> None:
     ]
 
 
-def test_a_frame_has_a_row_for_each_utterance(predictions: Predictions) -> None:
+def test_a_frame_has_a_row_for_each_utterance(predictions: ConversationPredictions) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed")
     frame = predictions_frame([predictions, predictions], CLASSES)
     assert len(frame) == 4
@@ -109,7 +109,7 @@ def test_the_course_of_a_training_is_a_frame(tmp_path: Path) -> None:
     assert frame.to_dict("records") == [{"seed": 0, "epoch": 1, "train.loss": 2.5, "test.weighted_f1": 40.0}]
 
 
-def test_what_is_not_there_is_told(tmp_path: Path, predictions: Predictions, monkeypatch: Any) -> None:
+def test_what_is_not_there_is_told(tmp_path: Path, predictions: ConversationPredictions, monkeypatch: Any) -> None:
     for frame in (scores_frame, metrics_frame):
         with pytest.raises(InputError, match=r"there is no file .*: name the folder of a"):
             frame(tmp_path)
@@ -119,5 +119,8 @@ def test_what_is_not_there_is_told(tmp_path: Path, predictions: Predictions, mon
 
 
 def test_the_package_has_them() -> None:
-    assert cmath_jax.predictions_frame is predictions_frame and cmath_jax.Predictions is Predictions
+    assert (
+        cmath_jax.predictions_frame is predictions_frame
+        and cmath_jax.ConversationPredictions is ConversationPredictions
+    )
     assert {*cmath_jax.__all__} == {*cmath_jax._HOMES}
