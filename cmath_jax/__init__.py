@@ -7,6 +7,8 @@ conversations with it:
 
     result = fit(Config(), "runs/first")
     labels = predict("runs/first", load_corpus("simulated").splits["test"])
+
+`predictions_frame`, `scores_frame` and `metrics_frame` make pandas frames of what came out.
 """
 
 import importlib
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from cmath_jax.data.load import load_corpus
     from cmath_jax.models.cmath import CMATH
     from cmath_jax.models.outputs import Outputs
-    from cmath_jax.prediction.predictor import Prediction, Predictor, predict
+    from cmath_jax.prediction.answers import ConversationPredictions, Prediction
+    from cmath_jax.prediction.frames import metrics_frame, predictions_frame, scores_frame
+    from cmath_jax.prediction.predictor import Predictor, predict
     from cmath_jax.training.fit import fit
 
 __version__ = "0.1.0"
@@ -26,13 +30,17 @@ __all__ = [
     "CMATH",
     "Config",
     "Conversation",
+    "ConversationPredictions",
     "Corpus",
     "Outputs",
     "Prediction",
     "Predictor",
     "fit",
     "load_corpus",
+    "metrics_frame",
     "predict",
+    "predictions_frame",
+    "scores_frame",
 ]
 
 _HOMES = {
@@ -41,11 +49,15 @@ _HOMES = {
     "Conversation": "data.corpus",
     "Corpus": "data.corpus",
     "Outputs": "models.outputs",
-    "Prediction": "prediction.predictor",
+    "Prediction": "prediction.answers",
+    "ConversationPredictions": "prediction.answers",
     "Predictor": "prediction.predictor",
     "fit": "training.fit",
     "load_corpus": "data.load",
+    "metrics_frame": "prediction.frames",
     "predict": "prediction.predictor",
+    "predictions_frame": "prediction.frames",
+    "scores_frame": "prediction.frames",
 }
 
 

@@ -1,6 +1,10 @@
-"""The command `python -m cmath_jax.predict`: conversations in, a JSON line per utterance out."""
+"""The command `python -m cmath_jax.predict`: conversations in, a JSON line per utterance out.
+
+On a terminal it prints a table in place of them.
+"""
 
 import io
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +19,7 @@ from cmath_jax.data.sources.own import CONVERSATIONS, extraction_of, feature_pat
 from cmath_jax.data.sources.plain_text import lines_of, numbered_lines_of, read_text
 from cmath_jax.data.sources.schema import Transcript, Utterance, decode
 from cmath_jax.data.sources.transcripts import decoded, from_lines_with_numbers, numbered_transcripts
+from cmath_jax.data.summary import counted
 from cmath_jax.errors import InputError, doing
 from cmath_jax.io.command import Parser, answer
 from cmath_jax.io.json_files import to_line
@@ -34,9 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(arguments: Sequence[str] | None) -> None:
     parser = Parser(
         prog="python -m cmath_jax.predict",
-        description="The emotion of every utterance: a JSON line for each, with label, probabilities and uncertainty.",
+        description="The emotion of every utterance: a JSON line for each, with label, probabilities and uncertainty; "
+        "on a terminal a table.",
     )
-    parser.add_argument("--checkpoint", metavar="DIR", required=True, help="the folder of a finished run")
+    parser.add_argument(
+        *("--checkpoint", "--model"),
+        metavar="DIR",
+        required=True,
+        help="the folder of a finished run, or USER/NAME of a model on the Hugging Face hub",
+    )
     parser.add_argument(
         "input",
         metavar="INPUT",
@@ -143,17 +154,35 @@ def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> N
         rows = _rows(predictor, Input.read(Path(source), predictor.trained), streamed)
     if output is None:
         with doing("writing to", "standard output"):
-            _write(_told(rows), sys.stdout)
+            if sys.stdout is not None and sys.stdout.isatty():
+                _print_table(rows, predictor.classes)
+            else:
+                _write(_told(rows), sys.stdout)
         return
     if not output.name or output.is_dir():
         raise InputError(f"-o {output}: it is a folder; name a file")
     with doing("writing -o", output), whole_file(output) as file:
-        _write(_told(rows), file)
+        utterances, conversations = _write(_told(rows), file)
+    said = f"{counted(utterances, 'utterance')} of {counted(conversations, 'conversation')}"
+    print(f"{said}: {output}", file=sys.stderr)
 
 
-def _write(rows: Iterable[dict[str, Any]], file: IO[str]) -> None:
+def _write(rows: Iterable[dict[str, Any]], file: IO[str]) -> tuple[int, int]:
+    """Writes a line for each row. Returns how many utterances and how many conversations they are of."""
+    utterances = conversations = 0
     for row in rows:
         print(to_line(row), end="", file=file, flush=True)
+        utterances += 1
+        conversations += row["utterance"] == 0
+    return utterances, conversations
+
+
+def _print_table(rows: Iterable[tuple[str, dict[str, Any]]], classes: Sequence[str]) -> None:
+    """Prints a line for each row as it comes, with its warnings below it."""
+    from cmath_jax.prediction.terminal import table_lines
+
+    for line in table_lines((row for _, row in rows), classes, shutil.get_terminal_size().columns):
+        print(line, flush=True)
 
 
 def _rows(predictor: Any, given: Input, streamed: bool) -> Iterator[tuple[str, dict[str, Any]]]:

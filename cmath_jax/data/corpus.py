@@ -3,15 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, Protocol
 
 import numpy as np
 
+from cmath_jax.data.summary import CorpusSummary, conversation_line, conversation_table, counted, counts, dims_in_words
+from cmath_jax.data.terms import MODALITIES, SPLITS, UNLABELLED, is_present
 from cmath_jax.errors import InputError
-
-MODALITIES = {"t": "text", "a": "audio", "v": "visual"}
-SPLITS = ("train", "validation", "test")
-UNLABELLED = -1  # an utterance without a label: context for the others, absent from every loss and score
 
 CLASSES = {
     "iemocap": ("happy", "sad", "neutral", "angry", "excited", "frustrated"),
@@ -43,6 +42,12 @@ class Conversation:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"<Conversation {conversation_line(self)}>"
+
+    def _repr_html_(self) -> str:
+        return conversation_table(self)
 
     def digest(self) -> bytes:
         """Returns a hash, of 16 bytes, of everything that training can see."""
@@ -92,6 +97,13 @@ class Corpus:
     lazy: bool = field(default=False, compare=False)
     published: str = field(default="", compare=False)
 
+    def __repr__(self) -> str:
+        return f"<Corpus {self.name!r}: {self._size()}>"
+
+    def _repr_html_(self) -> str:
+        # All of a lazy one would have to be read or made.
+        return f"<p>{escape(repr(self))}</p>" if self.lazy else self.summary()._repr_html_()
+
     def __post_init__(self) -> None:
         _check_splits(self)
         if not self.lazy:
@@ -117,6 +129,22 @@ class Corpus:
         first = next(conversation for split in SPLITS for conversation in self.splits[split])
         return {m: x_nd.shape[1] for m, x_nd in first.features.items()}
 
+    def summary(self) -> CorpusSummary:
+        """Counts what is in each split: conversations, utterances, emotions, speakers, what is missing."""
+        facts = {"classes": ", ".join(self.classes), "speaker indices": str(self.speakers)}
+        facts |= {"source": self.source, "license": self.license or "not stated"}
+        for m, d in self.dims.items():
+            made = self.extraction.get(m, {})
+            told = ", ".join(f"{name} {value}" for name, value in made.items() if not name.endswith("_hash"))
+            facts[MODALITIES[m]] = f"{d} features; {told or 'not known how extracted'}"
+        return CorpusSummary(f"{self.name}: {self._size()}", facts, counts(self.splits, self.classes))
+
+    def _size(self) -> str:
+        sizes = ", ".join(f"{len(self.splits[split])} {split}" for split in SPLITS)
+        total = counted(sum(len(self.splits[split]) for split in SPLITS), "conversation")
+        dims = [] if self.lazy else [dims_in_words(self.dims)]
+        return ", ".join([f"{total} ({sizes})", f"{len(self.classes)} classes", *dims])
+
     def labels(self, split: str) -> np.ndarray:
         """Returns the labels of a split, int32 [n], one conversation after the other."""
         return np.concatenate([c.labels for c in self.splits[split]]) if self.splits[split] else np.zeros(0, np.int32)
@@ -133,14 +161,6 @@ class Corpus:
             for c in self.splits[split]:
                 digest.update(f"{split}/".encode() + c.digest())
         return digest.hexdigest()[:16]
-
-
-def is_present(x_nd: np.ndarray) -> np.ndarray:
-    """Returns which utterances have a modality, bool [n]; in its features [n, d] the others have rows of NaN."""
-    lacking_n = np.isnan(x_nd[..., :1]).all(axis=-1)
-    if lacking_n.any():  # rarely: the first feature alone tells that nothing is missing
-        lacking_n = np.isnan(x_nd).all(axis=-1)
-    return ~lacking_n
 
 
 def _one_nan(x_nd: np.ndarray) -> np.ndarray:

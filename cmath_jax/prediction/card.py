@@ -1,4 +1,8 @@
-"""Writes `MODEL_CARD.md`: what a trained model is, what it is worth, and what it is not for."""
+"""Writes the card of a model: what it is, what it is worth, and what it is not for.
+
+Its header is that of the Hugging Face hub, which finds and lists models by it. It says what is known, and no more: the
+licence of a model is for those to choose who give it away.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +10,7 @@ from typing import Any
 from cmath_jax.config import to_dict
 from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.extract.language import MANY, language_by_name, name_of
+from cmath_jax.io.front_matter import front_matter
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.results.circumstances import Circumstances, Features, public
 
@@ -14,6 +19,15 @@ LICENSES = {
     "meld": "MELD's annotations are under GPL-3.0; the clips are of a television series and belong to its owners",
     "iemocap": "IEMOCAP is given out by USC for research, under an agreement with whoever asks for it",
     "simulated": "none needed: the data are drawn from a random number generator",
+}
+
+# The data sets that the hub has, by their names there, and their language.
+ON_THE_HUB = {"meld": "declare-lab/MELD"}
+SPOKEN = {"meld": "en", "iemocap": "en"}
+TASKS = {"t": "text-classification", "a": "audio-classification", "v": "video-classification"}
+SCORES = {
+    "accuracy": ("accuracy", "accuracy, percent", {}),
+    "weighted_f1": ("f1", "F1, percent", {"average": "weighted"}),
 }
 
 LIMITS = """\
@@ -28,12 +42,16 @@ LIMITS = """\
 
 def license_of(dataset: str, stated: str) -> str:
     """Returns what the data say of their licence, or what is known of the data set."""
-    name = "iemocap" if dataset.startswith("iemocap") else dataset.removesuffix("3")
-    return stated or LICENSES.get(name, "unknown: ask whoever made the data, before the model is passed on")
+    return stated or LICENSES.get(_known(dataset), "unknown: ask whoever made the data, before the model is passed on")
+
+
+def _known(dataset: str) -> str:
+    """Returns the name under which a data set is known, of which ours may be a variant with other classes."""
+    return "iemocap" if dataset.startswith("iemocap") else dataset.removesuffix("3")
 
 
 def card(model: TrainedModel) -> str:
-    """Returns the card in Markdown."""
+    """Returns the card in Markdown, with its header."""
     facts, test = model.facts, model.facts.scores["test"]
     seeds = f"the best of {facts.seeds} seeds by validation" if facts.seeds > 1 else "a single seed"
     stated = Circumstances.read(facts.circumstances, to_dict(model.config))
@@ -45,6 +63,7 @@ def card(model: TrainedModel) -> str:
     )
     classes = "\n".join(f"| {name} | {f1:.2f} |" for name, f1 in facts.f1.items())
     return f"""\
+{header(model)}
 # {facts.name}
 
 A `{model.config.model.name}` model of cmath_jax: the emotion of every utterance of a conversation, seen in {context}.
@@ -57,7 +76,8 @@ Emotions: {", ".join(model.classes)}. Parameters: {facts.parameters:,}. Up to {m
 python -m cmath_jax.predict --checkpoint DIR conversation.jsonl
 ```
 
-Takes, standardized by the training split:
+DIR is this folder, or its name on the Hugging Face hub, USER/NAME. In Python it is
+`cmath_jax.Predictor.load("DIR")`. It takes, standardized by the training split:
 
 {features}
 {_language(model.extraction.get("t", {})) if "t" in model.modalities else ""}
@@ -91,6 +111,44 @@ with a temperature of {model.temperature:.2f}, fitted on validation. Predictions
 {LIMITS}"""
 
 
+def header(model: TrainedModel) -> str:
+    """Returns the facts of the card that the hub reads, in YAML."""
+    facts, task = model.facts, TASKS[model.modalities[0]]
+    known = _known(facts.dataset)
+    metrics = [
+        {"type": kind, "name": name, "value": round(facts.scores["test"][score], 2)} | ({"args": args} if args else {})
+        for score, (kind, name, args) in SCORES.items()
+    ]
+    result = {
+        "task": {"type": task, "name": "emotion recognition in conversations"},
+        "dataset": {"type": ON_THE_HUB.get(known, facts.dataset), "name": facts.dataset, "split": "test"},
+        "metrics": metrics,
+    }
+    tags = ["emotion-recognition-in-conversations", model.config.model.name, "jax", "flax"]
+    return front_matter(
+        {
+            "language": _languages(model),
+            "library_name": "cmath_jax",
+            "pipeline_tag": task,
+            "tags": tags + (["multimodal"] if len(model.modalities) > 1 else []),
+            "datasets": [ON_THE_HUB[known]] if known in ON_THE_HUB else [],
+            "metrics": [kind for kind, _, _ in SCORES.values()],
+            "model-index": [{"name": facts.name, "results": [result]}],
+        }
+    )
+
+
+def _languages(model: TrainedModel) -> list[str]:
+    """Returns the languages that the model is for: of its data, else the few that its encoder of text knows."""
+    spoken = SPOKEN.get(_known(model.facts.dataset), "")
+    known = spoken or (_of_encoder(model.extraction.get("t", {})) if "t" in model.modalities else "")
+    return [] if known in ("", MANY) else known.split(",")
+
+
+def _of_encoder(settings: Mapping[str, Any]) -> str:
+    return str(settings.get("language") or language_by_name(str(settings.get("encoder", ""))))
+
+
 def _origin(settings: Mapping[str, Any] | None, features: Features | None, m: str) -> str:
     if settings is None:
         made = features.words(m) if features else "how made: not stated"
@@ -101,7 +159,7 @@ def _origin(settings: Mapping[str, Any] | None, features: Features | None, m: st
 
 def _language(settings: Mapping[str, Any]) -> str:
     """Returns the lines on what the encoder of text can read."""
-    known = settings.get("language") or language_by_name(str(settings.get("encoder", "")))
+    known = _of_encoder(settings)
     if known == MANY:
         return "\nThe encoder of the text knows many languages; the model has learned from that of its training data.\n"
     if known:

@@ -4,7 +4,7 @@ Shapes: r rows of a batch, l slots of a row, d width, c classes, z draws; n utte
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +25,7 @@ from cmath_jax.extract import Extracted, Extractor, make_extractor
 from cmath_jax.io.places import placed
 from cmath_jax.models.outputs import Outputs
 from cmath_jax.models.precision import products_of
+from cmath_jax.prediction.answers import ConversationPredictions, Prediction
 from cmath_jax.prediction.trained import TrainedModel, origin
 
 Warnings = Sequence[Sequence[str]]  # of every utterance of a conversation
@@ -33,34 +34,6 @@ DRAWS = 256  # from the fused Gaussian of an utterance
 LEAST_SLOTS, MOST_SLOTS = 64, 4096  # of a row, and of a batch unless a single conversation is longer
 STEADY = 1e-5  # of the size of a covariance, on its diagonal
 SMALLEST = 1e-30  # size of a covariance
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The emotion of an utterance, and how sure the model is of it.
-
-    Attributes:
-      label: the most probable emotion.
-      probabilities: emotion -> probability, calibrated.
-      uncertainty: 0 to 1: how often a draw from the fused Gaussian (eq. 17) is given another label.
-      entropy: 0 to 1: of the probabilities, as a share of the highest that it could be.
-      gates: centre -> modality -> the mean weight of the gate over features (eq. 12); empty for a single modality.
-      missing: the letters of the modalities that the utterance lacks.
-      warnings: what its user should know of how the utterance was read, a sentence each; the path of a recording, where
-        it is about one, as the utterance names it.
-    """
-
-    label: str
-    probabilities: dict[str, float]
-    uncertainty: float
-    entropy: float
-    gates: dict[str, dict[str, float]]
-    missing: str = ""
-    warnings: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns it ready for JSON, to six digits."""
-        return {name: _rounded(value) for name, value in vars(self).items()}
 
 
 @flax.struct.dataclass
@@ -148,7 +121,7 @@ class Predictor:
         """Returns facts about the model, ready for JSON."""
         return asdict(self.trained.facts)
 
-    def predict(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[list[Prediction]]:
+    def predict(self, transcripts: Sequence[Transcript], folder: Path | None = None) -> list[ConversationPredictions]:
         """Labels conversations from what was said and recorded, through the extractors of the training.
 
         Args:
@@ -157,7 +130,9 @@ class Predictor:
         Raises:
           InputError: the features cannot be extracted, or nothing is known of a conversation.
         """
-        return self.predict_features(*self.extract(transcripts, folder))
+        found = self.predict_features(*self.extract(transcripts, folder))
+        names = [tuple(str(utterance.speaker) for utterance in transcript.utterances) for transcript in transcripts]
+        return [ConversationPredictions(each, each.conversation, said) for each, said in zip(found, names, strict=True)]
 
     def extract(
         self, transcripts: Sequence[Transcript], folder: Path | None = None, modalities: str | None = None
@@ -187,7 +162,7 @@ class Predictor:
 
     def predict_features(
         self, conversations: Sequence[Conversation], warnings: Sequence[Warnings] | None = None
-    ) -> list[list[Prediction]]:
+    ) -> list[ConversationPredictions]:
         """Labels conversations from their features, unscaled, [n, d_m]; a row of NaN is a missing modality.
 
         Args:
@@ -227,7 +202,9 @@ class Predictor:
             for first, each in zip(starts, conversations, strict=True)
         ]
         return [
-            [self._warned(*each) for each in zip(predictions, conversation.speakers.tolist(), said_n, strict=True)]
+            ConversationPredictions(
+                map(self._warned, predictions, conversation.speakers.tolist(), said_n), conversation
+            )
             for predictions, conversation, said_n in zip(found, conversations, said, strict=True)
         ]
 
@@ -289,7 +266,7 @@ def predict(
     checkpoint: str | Path | Predictor,
     conversations: Sequence[Conversation | Transcript | Mapping[str, Any]],
     folder: str | Path | None = None,
-) -> list[list[Prediction]]:
+) -> list[ConversationPredictions]:
     """Labels every utterance of conversations with a trained model.
 
     Args:
@@ -299,7 +276,7 @@ def predict(
       folder: where the paths of recordings begin.
 
     Returns:
-      For each conversation a `Prediction` for each utterance.
+      For each conversation a list with a `Prediction` for each utterance, which shows itself line by line.
 
     Raises:
       InputError: the model or a conversation cannot be used.
@@ -332,14 +309,6 @@ def _warnings(transcripts: Sequence[Transcript], found: Iterable[Extracted]) -> 
         for problem in extracted.problems:
             warnings[problem.conversation][problem.utterance].append(str(problem))
     return list(warnings)
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _rounded(x) for name, x in value.items()}
-    if isinstance(value, tuple):
-        return list(value)
-    return round(value, 6) if isinstance(value, float) else value
 
 
 def _with(conversation: Conversation, features: Mapping[str, np.ndarray]) -> Conversation:

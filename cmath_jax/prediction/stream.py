@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from cmath_jax.data.sources.schema import Transcript, Utterance
-from cmath_jax.prediction.predictor import Prediction, Predictor, conversation_of
+from cmath_jax.prediction.answers import Prediction
+from cmath_jax.prediction.predictor import Predictor, conversation_of
 
 
 class Stream:

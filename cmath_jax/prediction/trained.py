@@ -1,7 +1,9 @@
 """Keeps a trained model as a folder that holds all it takes to predict: `model/` of a run folder.
 
-`arrays.npz` (parameters, and the standardization of the features), `model.json` (all else) and `MODEL_CARD.md`. It
-needs neither the data nor the checkpoints that it came from, and can be moved and given away.
+`parameters.safetensors` (parameters, and the standardization of the features), `model.json` (all else) and the card,
+twice: as `MODEL_CARD.md`, and as `README.md`, the one name under which the Hugging Face hub shows it. It needs neither
+the data nor the checkpoints that it came from, and can be moved, given away and uploaded as it is. Models of earlier
+versions have `arrays.npz` in place of the first.
 """
 
 import re
@@ -15,6 +17,8 @@ import jax
 import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
 
 from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Batch
@@ -24,10 +28,23 @@ from cmath_jax.errors import InputError, reason
 from cmath_jax.io.json_files import read_object, to_json
 from cmath_jax.io.whole import whole_folder
 from cmath_jax.models.registry import make_model
+from cmath_jax.prediction.hub import from_hub, is_name
 
-FORMAT = 1
-RECORD, ARRAYS, CARD = "model.json", "arrays.npz", "MODEL_CARD.md"
-DAMAGE = (ValueError, LookupError, TypeError, AttributeError, EOFError, OverflowError, RecursionError)
+FORMAT = 2
+ARRAYS = {1: "arrays.npz", 2: "parameters.safetensors"}  # by the format
+RECORD, CARDS = "model.json", ("MODEL_CARD.md", "README.md")
+FILES = (RECORD, *ARRAYS.values(), *CARDS)
+DAMAGE = (
+    SafetensorError,
+    BadZipFile,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +126,7 @@ class TrainedModel:
     def save(self, folder: Path, card: str) -> None:
         """Writes the folder, with this card, whole or not at all, in place of one that is there. Raises OSError."""
         tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.standardizer.tree().items()}}
-        arrays = {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
+        arrays = {name: np.asarray(x, order="C") for name, x in flatten_dict(tree, sep="/").items()}
         record = {
             "format": FORMAT,
             "config": to_dict(self.config),
@@ -121,26 +138,27 @@ class TrainedModel:
             "facts": asdict(self.facts),
         }
         with whole_folder(folder) as partial:
-            np.savez(partial / ARRAYS, allow_pickle=False, **arrays)
+            (partial / ARRAYS[FORMAT]).write_bytes(safetensors.save(arrays))
             (partial / RECORD).write_text(to_json(record), encoding="utf-8")
-            (partial / CARD).write_text(card, encoding="utf-8")
+            for name in CARDS:
+                (partial / name).write_text(card, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "TrainedModel":
-        """Returns the model of a run folder, or of the folder `model` in it.
+        """Returns the model of a run folder, of the folder `model` in it, or of a name on the Hugging Face hub.
 
         Raises:
           InputError: there is none, or it is damaged or of another version.
         """
-        folder = _folder(Path(path))
+        folder = from_hub(str(path), FILES) if is_name(str(path)) else _folder(Path(path))
         try:
             record = read_object(folder / RECORD)
             if "calling_convention" in record:
                 raise InputError("it is an exported model, which its example.py runs; name the folder of the run")
-            if record["format"] != FORMAT:
-                raise InputError(f"{folder}: a model of format {record['format']}; this version reads {FORMAT}")
-            with open(folder / ARRAYS, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                tree = unflatten_dict({name: arrays[name] for name in arrays.files}, sep="/")
+            if record["format"] not in ARRAYS:
+                known = " and ".join(map(str, ARRAYS))
+                raise InputError(f"{folder}: a model of format {record['format']}; this version reads {known}")
+            tree = unflatten_dict(_read(folder / ARRAYS[record["format"]]), sep="/")
             config = from_dict(record["config"], trained=True)
             trained = cls(
                 config=config,
@@ -158,10 +176,11 @@ class TrainedModel:
             told = str(error)
             raise InputError(told if told.startswith(str(folder)) else f"{folder}: {told}") from error
         except FileNotFoundError as error:
-            raise InputError(f"{folder}: the model is not whole: there is no {ARRAYS}") from error
+            missing = Path(str(error.filename)).name
+            raise InputError(f"{folder}: the model is not whole: there is no {missing}") from error
         except OSError as error:
             raise InputError(f"{folder}: the model cannot be read: {reason(error)}") from error
-        except (*DAMAGE, BadZipFile) as error:
+        except DAMAGE as error:
             raise InputError(f"{folder}: the model is damaged ({type(error).__name__}: {error})") from error
         return trained
 
@@ -179,6 +198,14 @@ class TrainedModel:
             for x_d in (self.standardizer.mean[m], self.standardizer.deviation[m]):
                 if x_d.shape != (self.dims[m],):
                     raise InputError(f"the standardization of {MODALITIES[m]} is not that of {self.dims[m]} features")
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file, by their names."""
+    if path.suffix == ".safetensors":
+        return safetensors.load(path.read_bytes())
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _folder(path: Path) -> Path:

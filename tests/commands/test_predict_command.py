@@ -56,7 +56,24 @@ def test_a_folder_with_features(run: Path, own: Path, tmp_path: Path, capsys: An
     assert {"speaker", "text", "probabilities", "uncertainty", "entropy", "gates", "missing"} < {*found[0]}
     assert main(["--checkpoint", str(run), str(own), "-o", str(tmp_path / "out.jsonl")]) == 0
     assert (tmp_path / "out.jsonl").read_text() == printed
-    assert not capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == f"{len(found)} utterances of {len(talks)} conversations: {tmp_path / 'out.jsonl'}\n"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_on_a_terminal_it_is_a_table(streamed: bool, run: Path, own: Path, monkeypatch: Any, capsys: Any) -> None:
+    """The emotions and probabilities of the JSON lines, in lines that are as wide as the terminal at most."""
+    monkeypatch.setenv("COLUMNS", "70")
+    options = ["--checkpoint", str(run), str(own), *(["--stream"] if streamed else [])]
+    assert main(options) == 0
+    expected = [(row["label"], f"{row['probabilities'][row['label']]:.2f}") for row in rows(capsys.readouterr().out)]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(options) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["speaker", "text", "emotion", "probability"]
+    assert max(map(len, lines)) <= 70
+    assert [tuple(line.split()[-2:]) for line in lines if len(line.split()) > 2] == expected
 
 
 def test_a_stream_of_features_is_told_from_the_past(run: Path, own: Path, capsys: Any) -> None:
@@ -229,6 +246,14 @@ def test_warnings_are_in_the_answer_and_name_the_place_in_the_file(
     assert len(lines) == 2  # what is the same of several utterances of a conversation is printed once
     assert lines[0] == f"warning: {tmp_path}/talk.txt, line 4: {loud}"
     assert lines[1].startswith(f"warning: {tmp_path}/talk.txt, line 9: {beyond}")
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main([*options, str(tmp_path / "talk.txt")]) == 0
+    out, err = capsys.readouterr()
+    assert not err and out.count("warning: ") == 2  # below the utterances that they are about
+    assert f"\n  warning: {loud}\n" in out
+    monkeypatch.undo()
+    monkeypatch.setattr(predictor, "make_extractor", lambda m, settings: Hard())
 
     assert main([*options, str(tmp_path / "talks.jsonl")]) == 0
     out, err = capsys.readouterr()

@@ -213,7 +213,8 @@ def test_a_part_of_the_modalities_is_written(tmp_path: Path) -> None:
     splits = {s: [replace(c, features={"v": c.features["v"]}) for c in corpus.splits[s]] for s in SPLITS}
     corpus = replace(corpus, splits=splits, extraction={})
     folder = write_own(corpus, tmp_path / "new")
-    assert sorted(path.name for path in folder.iterdir()) == ["conversations.jsonl", "corpus.json", "visual.npz"]
+    written = ["README.md", "conversations.jsonl", "corpus.json", "visual.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == written
     assert_equal(read_own(folder), corpus)
 
 

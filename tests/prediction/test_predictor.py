@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import load_file
 from samples import tiny
 
 from cmath_jax.data.corpus import Conversation
@@ -21,6 +23,7 @@ from cmath_jax.prediction.predictor import Predictor, predict
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.training.fit import fit
 
+ARRAYS = "parameters.safetensors"
 CONFIG = tiny(seeds=2, data__modalities="tav")
 
 
@@ -156,6 +159,38 @@ def test_the_card_says_which_languages_the_encoder_knows(
     )
 
 
+def as_format_1(folder: Path, cut: int = 0) -> Path:
+    """Turns a model folder into one of earlier versions, which had all arrays in an .npz."""
+    path = folder / "arrays.npz"
+    np.savez(path, **load_file(folder / ARRAYS))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+    for name in (ARRAYS, "README.md"):
+        (folder / name).unlink()
+    damage(folder, "format", 1)
+    return folder
+
+
+def test_a_model_of_an_earlier_version_is_the_same_model(run: Path, talks: list[Conversation], tmp_path: Path) -> None:
+    folder = as_format_1(Path(shutil.copytree(run / "model", tmp_path / "old")))
+    assert {path.name for path in folder.iterdir()} == {"model.json", "arrays.npz", "MODEL_CARD.md"}
+    old = TrainedModel.load(folder)
+    assert predict(folder, talks) == predict(run, talks)
+    old.save(tmp_path / "new", card(old))
+    for path in (run / "model").iterdir():
+        assert path.read_bytes() == (tmp_path / "new" / path.name).read_bytes()
+
+
+def test_nothing_of_a_model_is_lost_in_its_file(run: Path) -> None:
+    """Every parameter and the standardization, to the bit, under names that say what they are."""
+    model, arrays = TrainedModel.load(run), load_file(run / "model" / ARRAYS)
+    tree = {"params": model.params, "scaling": model.standardizer.tree()}
+    flat = flatten_dict(tree, sep="/")
+    assert {*flat} == {*arrays} and "params/classifier/kernel" in arrays
+    for name, x in flat.items():
+        assert arrays[name].dtype == np.asarray(x).dtype
+        np.testing.assert_array_equal(arrays[name], x)
+
+
 def damage(folder: Path, name: str, value: Any) -> None:
     record = json.loads((folder / "model.json").read_text())
     place = record
@@ -170,9 +205,13 @@ def damage(folder: Path, name: str, value: Any) -> None:
     ("spoil", "message"),
     [
         (lambda f: (f / "model.json").write_text("{"), "damaged"),
-        (lambda f: (f / "arrays.npz").write_bytes(b"PK nothing"), "damaged"),
-        (lambda f: (f / "arrays.npz").write_bytes((f / "arrays.npz").read_bytes()[:-500]), "damaged"),
-        (lambda f: (f / "arrays.npz").unlink(), "damaged"),
+        (lambda f: (f / ARRAYS).write_bytes(b"nothing"), "damaged"),
+        (lambda f: (f / ARRAYS).write_bytes(b"\xff" * 8 + b"{}"), "damaged"),  # a header of 2^64 bytes
+        (lambda f: (f / ARRAYS).write_bytes((f / ARRAYS).read_bytes()[:-500]), "damaged"),
+        (lambda f: (f / ARRAYS).unlink(), r"not whole: there is no parameters\.safetensors"),
+        (lambda f: (as_format_1(f) / "arrays.npz").write_bytes(b"PK nothing"), "damaged"),
+        (lambda f: as_format_1(f, cut=500), "damaged"),
+        (lambda f: (as_format_1(f) / "arrays.npz").unlink(), r"not whole: there is no arrays\.npz"),
         (lambda f: damage(f, "format", 99), "format 99"),
         (lambda f: damage(f, "dims", {}), "damaged"),
         (lambda f: damage(f, "dims.t", 10), "parameters are not those"),

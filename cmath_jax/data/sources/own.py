@@ -19,6 +19,7 @@ import numpy as np
 from cmath_jax.data.corpus import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus
 from cmath_jax.data.sources import counts
 from cmath_jax.data.sources.arrays import FeatureTable, append_array
+from cmath_jax.data.sources.card import data_card
 from cmath_jax.data.sources.near_misses import likeness
 from cmath_jax.data.sources.schema import Stated, Transcript, Utterance, decode
 from cmath_jax.data.sources.stated import check_classes, classes_of, label_indices, read_stated, speakers_of
@@ -30,6 +31,7 @@ from cmath_jax.io.whole import new_folder
 CONVERSATIONS = "conversations.jsonl"
 CORPUS = "corpus.json"
 EXTRACTION = "features.json"
+CARD = "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +232,8 @@ def _finish(partial: Path, folder: Path, stated: Mapping[str, Any], check_counts
             if feature_paths(partial):
                 for _ in read_own(partial, lazy=True).checked():
                     pass
+        splits = {split: [own.conversation(b, {}) for b in own.lines(split)] for split in SPLITS}
+        (partial / CARD).write_text(data_card(own, splits), encoding="utf-8")
     except InputError as error:
         raise InputError(str(error).replace(str(partial), str(folder))) from error
 

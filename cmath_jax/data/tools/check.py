@@ -3,21 +3,20 @@
 import contextlib
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cmath_jax.data.corpus import MODALITIES, SPLITS, UNLABELLED, Conversation, Corpus, is_present
+from cmath_jax.data.corpus import MODALITIES, SPLITS, Conversation, Corpus
 from cmath_jax.data.sources.class_names import doubtful_classes
 from cmath_jax.data.sources.own import OwnTranscripts, feature_paths, read_folder, read_own
 from cmath_jax.data.sources.published import draw_validation, read_published
 from cmath_jax.data.sources.recordings import recordings_line
 from cmath_jax.data.sources.speaker_names import doubtful_speakers
+from cmath_jax.data.summary import counts
 from cmath_jax.errors import InputError, InputWarning
+from cmath_jax.io.tables import text_table
 
 LONG = 5  # words; a shorter text occurs again by chance
 
@@ -78,7 +77,7 @@ def _summary(checked: _Checked) -> str:
             *_not_yet(checked),
             *(f"  {name:<{width}}  {value}" for name, value in facts.items()),
             "",
-            *_table([["", *SPLITS], *_rows(checked)]),
+            *text_table(counts(checked.splits, checked.classes)),
             "",
             *_repeated(checked.splits),
         ]
@@ -108,52 +107,6 @@ def _lacking_for_training(checked: _Checked) -> Iterator[str]:
             yield f"it has no {split} split"
         elif corpus.splits["train"]:
             yield f"it has no validation split, and {len(corpus.splits['train'])} of train are too few to draw one from"
-
-
-def _rows(checked: _Checked) -> Iterator[list[str]]:
-    def row(name: str, value: Callable[[Sequence[Conversation]], object]) -> list[str]:
-        return [name, *(str(value(checked.splits[split])) if checked.splits[split] else "-" for split in SPLITS)]
-
-    def labels(conversations: Sequence[Conversation]) -> np.ndarray:
-        label_n = np.concatenate([c.labels for c in conversations])
-        return label_n[label_n != UNLABELLED]
-
-    def share(i: int) -> Callable[[Sequence[Conversation]], str]:
-        return lambda conversations: _share(int((labels(conversations) == i).sum()), len(labels(conversations)))
-
-    yield row("conversations", len)
-    yield row("utterances", lambda conversations: sum(map(len, conversations)))
-    yield row("labelled", lambda conversations: len(labels(conversations)))
-    yield row("length, least", lambda conversations: min(map(len, conversations)))
-    yield row("length, median", lambda conversations: f"{np.median([len(c) for c in conversations]):g}")
-    yield row("length, most", lambda conversations: max(map(len, conversations)))
-    yield row(
-        "speakers of a conversation, most", lambda conversations: max(len(np.unique(c.speakers)) for c in conversations)
-    )
-    for i, name in enumerate(checked.classes):
-        yield row(f"class {name}", share(i))
-    for m in next(c.features for split in SPLITS for c in checked.splits[split]):
-        name = MODALITIES[m]
-        yield row(f"utterances without {name}", partial(_lacking, m=m, whole=False))
-        yield row(f"conversations without {name}", partial(_lacking, m=m, whole=True))
-
-
-def _lacking(conversations: Sequence[Conversation], m: str, whole: bool) -> int:
-    """Counts the utterances, or the whole conversations, that lack a modality."""
-    missing = [~is_present(c.features[m]) for c in conversations]
-    return sum(int(missing_n.all() if whole else missing_n.sum()) for missing_n in missing)
-
-
-def _share(count: int, total: int) -> str:
-    return f"{count} ({100 * count / total:.1f} %)" if total else "0"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
 
 
 def _repeated(splits: Mapping[str, Sequence[Conversation]]) -> Iterator[str]:

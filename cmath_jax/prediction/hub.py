@@ -1,0 +1,65 @@
+"""Model folders that are named on the Hugging Face hub: kept from an earlier download, or to be downloaded.
+
+Only the files of a model are fetched, which are JSON, arrays and text: nothing in them is run.
+"""
+
+import importlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cmath_jax.errors import InputError
+
+SECONDS = 10.0  # that an answer may take
+_NAME = re.compile(r"(?:hf://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+
+
+def is_name(path: str) -> bool:
+    """Whether a path is the name of a model on the hub: `hf://USER/NAME`, or USER/NAME where there is no folder USER.
+
+    So a folder that is misspelled, `runs/tlak`, is not looked for elsewhere.
+    """
+    if path.startswith("hf://"):
+        return True
+    return _NAME.fullmatch(path) is not None and not Path(path.partition("/")[0]).exists()
+
+
+def from_hub(path: str, files: Sequence[str]) -> Path:
+    """Returns the folder of a model of the hub. What was downloaded before is used without asking for a newer one.
+
+    Args:
+      path: a name, as `is_name` knows it; USER/NAME@REVISION for a branch, a tag or a commit.
+      files: that are downloaded, where there are such.
+
+    Raises:
+      InputError: there is no such model, nobody answers, or huggingface_hub is not installed.
+    """
+    found = _NAME.fullmatch(path)
+    told = f"--checkpoint {path}: there is no such folder"
+    if found is None:
+        raise InputError(f"--checkpoint {path}: a model on the Hugging Face hub is named hf://USER/NAME")
+    try:
+        hub: Any = importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise InputError(f"{told}; to look for it on the Hugging Face hub: pip install huggingface_hub") from error
+    wanted = {"repo_id": found["name"], "revision": found["revision"], "allow_patterns": [*files]}
+    try:
+        return Path(hub.snapshot_download(**wanted, local_files_only=True))
+    except hub.errors.HFValidationError as error:
+        raise InputError(f"{told}, and the Hugging Face hub has no such names") from error
+    except (hub.errors.LocalEntryNotFoundError, FileNotFoundError):
+        pass  # it was not downloaded before
+    place = hub.constants.ENDPOINT
+    if hub.constants.HF_HUB_OFFLINE:
+        raise InputError(f"{told}; to look for it at {place} is forbidden by HF_HUB_OFFLINE")
+    try:
+        hub.HfApi().model_info(found["name"], revision=found["revision"], timeout=SECONDS, expand=["sha"])
+        return Path(hub.snapshot_download(**wanted, etag_timeout=SECONDS))
+    except hub.errors.GatedRepoError as error:
+        raise InputError(f"{told}; {place} gives it only to those who have agreed to its terms") from error
+    except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
+        raise InputError(f"{told}, and {place} has none of that name, or does not show it") from error
+    except Exception as error:  # of the library underneath, which is another one from version to version
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{told}; {place} was asked for it in vain ({first})") from error
