@@ -2,8 +2,8 @@
 
     python launch.py --config experiments/iemocap.py --config.data.features_dir=DIR
 
-DIR holds one of the published feature files; README.md lists them. On 2 CPU cores: 5 s an epoch, 8 minutes a seed. Not
-measured on the real features; docs/model.md says what the learning rate does to conversations of this length.
+DIR holds one of the published feature files; docs/training.md lists them. On 2 CPU cores: 5 s an epoch, 8 minutes a
+seed. Not measured on the real features; docs/model.md says what the learning rate does to conversations of this length.
 """
 
 from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
