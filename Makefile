@@ -24,7 +24,7 @@ text-model: $(VENV)/extract
 
 # Builds the site into site/, without a network; every warning ends it. `python -m http.server -d site` shows it.
 docs: $(VENV)/docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Writes into README.md and docs/ what their commands print; with MELD=DIR also of those that need MELD's CSV files.
 docs-outputs: $(VENV)/dev $(VENV)/extract
