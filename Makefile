@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test coverage lint bench text-model docs-outputs
+.PHONY: demo test coverage lint bench text-model docs docs-outputs
 
 demo: $(VENV)/run
 	test ! -f runs/demo/result.json || rm -r runs/demo
@@ -26,6 +26,10 @@ text-model: $(VENV)/extract
 	$(BIN)/python -m cmath_jax.extract data/meld_text --text=minilm
 	$(BIN)/python launch.py --config experiments/conversations.py --config.data.dir=data/meld_text --workdir runs/text
 
+# Builds the site into site/, without a network; every warning ends it. `python -m http.server -d site` shows it.
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Writes into README.md and docs/ what their commands print; with MELD=DIR also of those that need MELD's CSV files.
 docs-outputs: $(VENV)/dev $(VENV)/extract
 	$(BIN)/python -m docs.outputs $(if $(MELD),--meld "$(MELD)")
@@ -42,7 +46,7 @@ $(VENV)/run: requirements.txt constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
-$(VENV)/dev: requirements-dev.txt $(VENV)/run
+$(VENV)/dev: requirements-dev.txt requirements-serve.txt requirements-tune.txt requirements-notebook.txt $(VENV)/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
 	touch $@
 
@@ -53,4 +57,8 @@ $(VENV)/bench: requirements-bench.txt $(VENV)/run
 $(VENV)/extract: requirements-extract.txt requirements-serve.txt $(VENV)/run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-r requirements-extract.txt -r requirements-serve.txt -c constraints.txt
+	touch $@
+
+$(VENV)/docs: requirements-docs.txt $(VENV)/run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt -c constraints.txt
 	touch $@

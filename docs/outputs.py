@@ -38,7 +38,15 @@ from markdown_it.token import Token
 ROOT = Path(__file__).parents[1]
 # Pages of a group are run one after another in one copy: the later ones use what the first has trained.
 GROUPS = (
-    ("README.md", "docs/data.md", "docs/extraction.md", "docs/prediction.md", "docs/serving.md"),
+    (
+        "docs/getting_started.md",
+        "docs/own_data.md",
+        "docs/library.md",
+        "docs/data.md",
+        "docs/extraction.md",
+        "docs/prediction.md",
+        "docs/serving.md",
+    ),
     ("docs/tutorial.md",),
 )
 LEFT_OUT = "..."

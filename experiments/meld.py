@@ -2,7 +2,8 @@
 
     python launch.py --config experiments/meld.py --config.data.features_dir=DIR
 
-DIR holds one of the published feature files; README.md lists them. On 2 CPU cores: 13 s an epoch, 2 minutes a seed.
+DIR holds one of the published feature files; docs/training.md lists them. On 2 CPU cores: 13 s an epoch, 2 minutes a
+seed.
 
 On MELD's real transcripts and labels, with the text features of a small fine-tuned sentence encoder and simulated audio
 and video (not the published features): test weighted F1 65.14 ± 0.41 over 5 seeds, with another average that was worth

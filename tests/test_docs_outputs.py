@@ -175,7 +175,7 @@ def test_the_copy_has_no_features_and_no_runs() -> None:
 
 
 def test_every_page_with_outputs_is_in_a_group() -> None:
-    pages = {str(p.relative_to(ROOT)) for p in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+    pages = {str(p.relative_to(ROOT)) for p in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))}
     with_steps = {page for page in pages if [*steps_of((ROOT / page).read_text(encoding="utf-8"))]}
     assert with_steps == {page for group in GROUPS for page in group}
 

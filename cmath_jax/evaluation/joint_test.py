@@ -52,7 +52,8 @@ def compare_models(
     interval and no p-value.
 
     Args:
-      a_tn, b_tn: int [t, n], predictions; t may differ.
+      a_tn: int [t, n], predictions of the one.
+      b_tn: int [t, n], those of the other; t may differ.
       score: one of `SCORES`.
       fixed: "a", "b" or "ab": which of the models has no seeds, as a linear model has none. Such a model has one row.
 

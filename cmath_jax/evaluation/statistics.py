@@ -179,7 +179,8 @@ def compare_utterances(
     A single conversation says nothing of others: no interval and no p-value.
 
     Args:
-      a_tn, b_tn: int [t, n], predictions; t may differ.
+      a_tn: int [t, n], predictions of the one.
+      b_tn: int [t, n], those of the other; t may differ.
       score: one of `SCORES`.
 
     Raises:

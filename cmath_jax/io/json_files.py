@@ -84,7 +84,8 @@ def from_json(text: str | bytes, where: str, cut: str = CUT, wrong: str = WRONG)
 
     Args:
       where: names its place in the message.
-      cut, wrong: what ends the message where the text ends before its value does, and where it is wrong otherwise.
+      cut: what ends the message where the text ends before its value does.
+      wrong: what ends it where the text is wrong otherwise.
 
     Raises:
       InputError: it is not UTF-8, or not JSON.

@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and under which names. README.md lists the files for their readers."""
+"""The folder of a run: what is in it, and under which names. docs/training.md lists the files for their readers."""
 
 import importlib.metadata
 import os
