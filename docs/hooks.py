@@ -1,4 +1,4 @@
-"""What the site has beside the pages of docs/: pages that lie elsewhere in the project, and links to them."""
+"""What the site has beside the pages of docs/: pages that lie elsewhere in the project, links to them, tables for the keyboard."""
 
 import posixpath
 import re
@@ -25,6 +25,11 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     own = page.file.src_uri
     source = next((path for path, name in ELSEWHERE.items() if name == own), f"docs/{own}")
     return LINK.sub(lambda link: relinked(link, source, own), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Lets the keyboard reach tables: what is wider than the window is scrolled by it."""
+    return html.replace("<table>", '<table tabindex="0">')
 
 
 def relinked(link: "re.Match[str]", source: str, own: str, elsewhere: Mapping[str, str] = ELSEWHERE) -> str:

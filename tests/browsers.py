@@ -23,6 +23,8 @@ EMPTY_ICON = "data:,"  # keeps a browser from asking for one
 
 @contextmanager
 def chromium() -> Iterator[Any]:
+    if BROWSER is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
         yield browser
@@ -39,3 +41,10 @@ def opened(browser: Any, url: str, width: int = 1440, scheme: str = "light") -> 
     page.on("request", lambda sent: None if sent.url.startswith((url, EMPTY_ICON)) else wrong.append(sent.url))
     page.goto(url)
     return page, wrong
+
+
+def barriers(page: Any) -> list[str]:
+    """What axe-core finds serious or critical on the page, for keyboards, screen readers and weak eyes."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in ("serious", "critical")]

@@ -90,13 +90,26 @@ def test_the_public_names_are_described_with_their_arguments(site: Path) -> None
         "cmath_jax.training.fit.fit",
         "cmath_jax.prediction.predictor.predict",
         "cmath_jax.prediction.predictor.Predictor",
-        "cmath_jax.prediction.predictor.Prediction",
+        "cmath_jax.prediction.answers.Prediction",
         "cmath_jax.models.cmath.CMATH",
         "cmath_jax.models.outputs.Outputs",
     } <= names
     text = (site / "api" / "data.html").read_text(encoding="utf-8")
     for section in ("Parameters:", "Raises:", "Attributes:"):
         assert f">{section}</span>" in text
+
+
+@pytest.mark.slow
+@needs_mkdocs
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_it_has_no_barriers(site: Path, width: int, scheme: str) -> None:
+    import browsers  # skips where there is no browser, and not all tests here need one
+
+    with browsers.chromium() as browser:
+        for name in ("index.html", "model.html", "results.html", "api/data.html"):
+            page, wrong = browsers.opened(browser, (site / name).as_uri(), width, scheme)
+            assert browsers.barriers(page) == []
+            page.close()
 
 
 @pytest.mark.parametrize(

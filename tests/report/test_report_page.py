@@ -98,6 +98,7 @@ def test_it_can_be_read(opened: tuple[Any, list[str]]) -> None:
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) > 500
     assert min(contrasts) >= 4.5
+    assert browsers.barriers(page) == []
 
 
 def test_it_can_be_found_one_s_way_in(opened: tuple[Any, list[str]]) -> None:

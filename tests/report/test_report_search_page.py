@@ -178,3 +178,13 @@ def test_trials_that_share_all_options_have_a_reason() -> None:
         trial["options"] = search["trials"][0]["options"]
     entry = {"trials": 16, "epochs": 16, "rungs": [4], "sampler": "tpe", "models": {"cmath": search}}
     assert importance(read_search(Path("x"), entry).models[0], 4).reason == "the options do not tell the trials apart"
+
+
+def test_it_has_no_barriers(page: Path) -> None:
+    import browsers  # skips where there is no browser, and not all tests here need one
+
+    with browsers.chromium() as browser:
+        opened, wrong = browsers.opened(browser, page.as_uri(), width=390, scheme="dark")
+        opened.evaluate("document.querySelectorAll('details').forEach((fold) => (fold.open = true))")
+        assert browsers.barriers(opened) == []
+        assert wrong == []

@@ -116,6 +116,15 @@ def test_a_point_without_numbers_says_why(result: dict[str, Any], folder: Path) 
         assert lost["reason"] in text
 
 
+def test_its_page_has_no_barriers(folder: Path) -> None:
+    import browsers  # skips where there is no browser, and not all tests here need one
+
+    with browsers.chromium() as browser:
+        page, wrong = browsers.opened(browser, (folder / "report.html").as_uri(), width=390, scheme="dark")
+        assert browsers.barriers(page) == []
+        assert wrong == []
+
+
 def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurement, "free_memory", lambda devices: 1000)
     with pytest.raises(InputError, match=r"a step needs \d\.\d MB, and a device has 1\.0 kB left"):

@@ -101,6 +101,7 @@ def test_it_fits_and_can_be_read(browser: Any, url: str, width: int, scheme: str
     page.click("#predict")  # shows an error
     fits = "document.documentElement.scrollWidth <= window.innerWidth"
     before = page.evaluate(CONTRASTS)
+    assert browsers.barriers(page) == []
     assert page.evaluate(fits)
     page.fill(
         "#pasted", "\n".join(f"{'Ann' if i % 2 else 'Bartholomew' * 4}: {'happy' * (1 + i % 9)}" for i in range(40))
@@ -111,6 +112,7 @@ def test_it_fits_and_can_be_read(browser: Any, url: str, width: int, scheme: str
     assert page.evaluate(fits)
     assert min(before + after) >= [4.5], min(before + after)
     assert len(after) > 500
+    assert browsers.barriers(page) == []
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 28)"
     assert dark == (scheme == "dark")
     if width < 500:
