@@ -1,4 +1,4 @@
-"""What the site has beside the pages of docs/: pages that lie elsewhere in the project, links to them, tables for the keyboard."""
+"""What the site does with the pages of docs/: it adds those that lie elsewhere, mends links, lets keys reach tables."""
 
 import posixpath
 import re

@@ -2,7 +2,8 @@
 
     python launch.py --config experiments/iemocap.py --config.data.features_dir=DIR
 
-DIR holds one of the published feature files; docs/training.md lists them. On 2 CPU cores: 5 s an epoch, 8 minutes a seed.
+DIR holds one of the published feature files; docs/training.md lists them. On 2 CPU cores: 5 s an epoch, 8 minutes
+a seed.
 
 On IEMOCAP's real conversations and labels, with the text features of a small fine-tuned sentence encoder and simulated
 audio and video (not the published features): test weighted F1 67.12 (one seed), below a linear model of single

@@ -107,7 +107,7 @@ def test_it_has_no_barriers(site: Path, width: int, scheme: str) -> None:
 
     with browsers.chromium() as browser:
         for name in ("index.html", "model.html", "results.html", "api/data.html"):
-            page, wrong = browsers.opened(browser, (site / name).as_uri(), width, scheme)
+            page, _ = browsers.opened(browser, (site / name).as_uri(), width, scheme)
             assert browsers.barriers(page) == []
             page.close()
 
