@@ -142,7 +142,9 @@ def _run(checkpoint: str, source: str, output: Path | None, streamed: bool) -> N
         raise InputError("standard input is read with --stream, utterance by utterance")
     # Only now, so that a slip of the pen is answered at once.
     from cmath_jax.prediction.predictor import Predictor
+    from cmath_jax.training.compiler import check_platform
 
+    check_platform()
     predictor = Predictor.load(checkpoint)
     if streamed and not predictor.causal:
         model = predictor.trained.config.model

@@ -119,6 +119,7 @@ def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> i
 
     if not is_part:  # whose parts know nothing of each other
         multihost.start(experiment.config.parallel)
+    compiler.check_platform()
     if experiment.measuring:
         return _measure(experiment, folder)
     result = run_sweep(experiment, folder) if experiment.sections else fit(experiment.config, folder)

@@ -105,7 +105,9 @@ def _ready(checkpoint: Path, limits: Limits) -> "PredictorInterface":
             raise InputError(f"{name} is not installed: pip install -r requirements-serve.txt") from error
     from cmath_jax.prediction.predictor import Predictor
     from cmath_jax.serve.warmup import warm_up
+    from cmath_jax.training.compiler import check_platform
 
+    check_platform()
     predictor = Predictor.load(checkpoint)
     tell(f"{checkpoint}: getting ready")
     warm_up(predictor, limits)

@@ -1,4 +1,4 @@
-"""The flags of XLA, and compiled functions that know how long their compilation took.
+"""The flags of XLA, the platform of JAX, and compiled functions that know how long their compilation took.
 
 Only a program may set XLA's flags, not a library: they hold for the whole process.
 """
@@ -6,6 +6,8 @@ Only a program may set XLA's flags, not a library: they hold for the whole proce
 import os
 import time
 from typing import Any
+
+from cmath_jax.errors import InputError
 
 OPTIONS = "--xla_backend_extra_options"
 
@@ -19,6 +21,21 @@ def set_flags() -> None:
     if OPTIONS not in flags:
         # Unlike a flag of its own, an option that a version of XLA does not know is ignored.
         os.environ["XLA_FLAGS"] = f"{flags} {OPTIONS}=xla_cpu_use_multi_output_fusion=true".strip()
+
+
+def check_platform() -> None:
+    """Raises InputError where JAX cannot compute on any of the platforms that JAX_PLATFORMS names."""
+    import jax  # only here: the flags have to be set without it
+
+    asked = os.environ.get("JAX_PLATFORMS")
+    try:
+        jax.devices()
+    except (AssertionError, RuntimeError) as error:  # of no plug-in at all, and of one without a device
+        told = str(error).partition("\n")[0] or "nothing that is installed knows it"
+        raise InputError(
+            f"JAX cannot compute on JAX_PLATFORMS={asked} ({told}); its wheels for GPUs and TPUs are installed as "
+            "docs/getting_started.md says, and JAX_PLATFORMS=cpu takes the processor"
+        ) from error
 
 
 class Compiled:

@@ -84,7 +84,8 @@ def test_what_is_not_there_is_answered_with_the_nearest(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as error:
         path_of(given)
-    assert str(error.value) == f"--config {given}: there is no such file" + (f"; did you mean {hint}?" if hint else "")
+    told = f"; did you mean {hint}?" if hint else f"; there are {', '.join(experiments())}"
+    assert str(error.value) == f"--config {given}: there is no such file{told}"
 
 
 SWEEP = Experiment(Config(), (Section("width", {"20": {"model.width": 20}, "40": {"model.width": 40}}),))
