@@ -2,19 +2,25 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=8 --dist worksteal --durations=15
 
-.PHONY: demo test coverage lint bench text-model docs docs-outputs
+.PHONY: demo test test-slow test-all coverage lint bench text-model docs docs-outputs
 
 demo: $(VENV)/run
 	test ! -f runs/demo/result.json || rm -r runs/demo
 	$(BIN)/python launch.py --config experiments/demo.py --workdir runs/demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/dev
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 # All tests with the share of lines and branches that they run, of each file; htmlcov/index.html shows which are left.
 coverage: $(VENV)/dev
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=html
+	$(PYTEST) --cov --cov-report=term --cov-report=html
 
 bench: $(VENV)/bench
 	$(BIN)/python -m benchmarks.single_device

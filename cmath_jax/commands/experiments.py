@@ -32,8 +32,8 @@ def path_of(given: str) -> str:
     if given in found and not Path(given).is_file():
         return str(found[given])
     if not Path(given).exists():
-        near, there = meant(Path(given).stem, found), f"; there are {', '.join(found)}" if found else ""
-        raise InputError(f"--config {given}: there is no such file{near or there}")
+        near, others = meant(Path(given).stem, found), f"; there are {', '.join(found)}" if found else ""
+        raise InputError(f"--config {given}: there is no such file{near or others}")
     return given
 
 
