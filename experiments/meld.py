@@ -6,9 +6,8 @@ DIR holds one of the published feature files; docs/training.md lists them. On 2 
 seed.
 
 On MELD's real transcripts and labels, with the text features of a small fine-tuned sentence encoder and simulated audio
-and video (not the published features): test weighted F1 65.14 ± 0.41 over 5 seeds, with another average that was worth
-the same (docs/model.md). `--config.recipe=tuned` has 65.27 ± 0.49, in 20 s a seed; a linear model of single utterances
-has 66.05 (docs/results.md).
+and video (not the published features): test weighted F1 64.98 ± 0.48 over 5 seeds. `--config.recipe=tuned` has 65.27 ±
+0.49, in 20 s a seed; a linear model of single utterances has 66.05 (docs/results.md).
 """
 
 from cmath_jax.config import Config, LossConfig, OptimConfig, TrainConfig
