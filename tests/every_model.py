@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 from samples import CLASSES
 
@@ -30,6 +31,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "graphsmile": {"width": 8, "layers_tv": 2, "layers_ta": 1, "layers_va": 3, "past": 3, "future": 2},
     "adaign": {"width": 8, "graph_width": 6, "layers": 3, "text_width": 5, "policy_rows": 6},
 }
+QUICK = ("cmath", "sdt", "dialogue_gcn")  # transformers, and a graph over a recurrence
+each_model = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS]
+)
 
 
 class Sizes:

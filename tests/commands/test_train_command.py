@@ -89,6 +89,7 @@ def test_every_experiment_runs(path: Path, tmp_path: Path, features: Path) -> No
     assert "epoch" not in again.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["meld", "iemocap"])
 def test_a_sweep_on_a_published_file(dataset: str, tmp_path: Path, features: Path) -> None:
     """The settings of the data set that the command line names."""
@@ -103,6 +104,7 @@ def test_a_sweep_on_a_published_file(dataset: str, tmp_path: Path, features: Pat
     assert (sdt["model"]["name"], sdt["loss"]["temperature"]) == ("sdt", {"meld": 8.0, "iemocap": 1.0}[dataset])
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_failed_point_exits_with_1(experiment: Path, tmp_path: Path) -> None:
     path = tmp_path / "sweep.py"
     sweep = """
@@ -163,6 +165,7 @@ def test_bad_input_is_one_readable_line(arguments: list[str], words: str, tmp_pa
     assert refused.stdout == ""
 
 
+@pytest.mark.slow
 def test_a_feature_file_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "page.pkl"
     path.write_text("<html>not found</html>")
@@ -183,6 +186,7 @@ def test_help_lists_every_option() -> None:
     assert "--config.quick=False" in launch("--help", "--config", ROOT / "experiments" / "paper.py").stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_exits_with_1(experiment: Path, tmp_path: Path) -> None:
     failed = launch("--config", experiment, "--workdir", tmp_path, "--config.optim.learning_rate=1e38")
     assert failed.returncode == 1
@@ -253,6 +257,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_never_was(experiment: Path, tmp_p
     assert resumed.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]  # the last one names the folder
 
 
+@pytest.mark.slow
 def test_sigterm_before_there_is_anything_to_save(experiment: Path, tmp_path: Path) -> None:
     """In the middle of the loading of a large corpus: no waiting for its end."""
     huge = ["--config.data.simulation.train=10000000"]
@@ -272,6 +277,7 @@ def after_lock(folder: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_exits_with_0(experiment: Path, tmp_path: Path) -> None:
     options = ["--config.train.epochs=10000", "--config.train.patience=0"]
     arguments = command("--config", experiment, "--workdir", tmp_path, *options)

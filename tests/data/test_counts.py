@@ -275,6 +275,7 @@ def test_whatever_is_converted_is_sound(
             assert ": sound\n" in check(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["cmath_jax.data", "launch"])
 def test_a_warning_is_a_line(tmp_path: Path, module: str) -> None:
     folder = own_folder(sample("meld"), tmp_path / "own")

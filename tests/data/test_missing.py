@@ -67,6 +67,7 @@ def test_a_row_of_nan_is_masked_and_zero_in_a_batch() -> None:
     assert Table.of(conversations(LENGTHS), "tav").batch(ROWS, Shape(2, 10)).present == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_model, make_sdt])
 def test_a_mask_that_hides_nothing_changes_nothing(make: Any) -> None:
     batch = pack(conversations(LENGTHS), ROWS, 12)
@@ -81,6 +82,7 @@ def test_a_mask_that_hides_nothing_changes_nothing(make: Any) -> None:
             np.testing.assert_allclose(term.value(), loss_terms(other, masked, loss_weights())[name].value(), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["t", "a", "v"])
 @pytest.mark.parametrize("inject", ["attention", "block", "nothing"])
 def test_without_a_modality_the_model_is_that_of_the_others(missing: str, inject: str) -> None:
@@ -289,6 +291,7 @@ def test_a_folder_with_gaps_trains_and_streams_to_the_same_scores(tmp_path: Path
             assert one["validation"] == pytest.approx(other["validation"], rel=1e-3), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_gaps_in_one_split_alone(split: str, tmp_path: Path) -> None:
     talks = {name: conversations((3, 4, 2), seed=i) for i, name in enumerate(("train", "validation", "test"))}

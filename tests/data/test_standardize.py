@@ -215,6 +215,7 @@ def test_training_does_not_see_units(tmp_path: Path, stream: bool) -> None:
     assert results["plain"]["diagnostics"] == results["odd"]["diagnostics"]
 
 
+@pytest.mark.slow
 def test_training_on_small_features_gives_the_scores_of_large_ones(tmp_path: Path) -> None:
     small = changed(tiny_corpus(), lambda m, x_nd: x_nd * np.float32(1e-7))
     for name, corpus in {"large": tiny_corpus(), "small": small}.items():
@@ -247,6 +248,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     return TrainedModel.load(folder / "run")
 
 
+@pytest.mark.slow
 def test_a_saved_model_and_its_export_standardize_alike(trained: TrainedModel) -> None:
     corpus = with_constant(tiny_corpus(), {"train": 0.1, "validation": 0.2, "test": -5e8})
     corpus = changed(changed(corpus, lambda m, x_nd: x_nd + np.float32(3e4)), odd_units)
@@ -280,6 +282,7 @@ def test_a_model_of_an_earlier_version_predicts_as_it_did(trained: TrainedModel,
         np.testing.assert_allclose(x_nd, (x[m] - mean[m]) / deviation[m], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [False, True])
 def test_a_run_of_an_earlier_version_goes_on_or_is_refused(
     tmp_path: Path, small: bool, monkeypatch: pytest.MonkeyPatch

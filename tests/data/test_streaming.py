@@ -262,6 +262,7 @@ for epoch in range(10**9):
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing_behind(folder: Path) -> None:
     code = INTERRUPTED.format(path=sys.path, folder=str(folder))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -171,6 +171,7 @@ def test_the_interval_of_a_difference_is_a_plain_loop(score: str, seeds: tuple[i
     np.testing.assert_allclose(ends(result.interval), percentiles(plain, 0.8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", statistics.SCORES)
 @pytest.mark.parametrize("seeds", [(2, 2), (2, 4)])
 def test_the_p_value_is_that_of_all_swaps(score: str, seeds: tuple[int, int]) -> None:

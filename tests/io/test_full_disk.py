@@ -103,6 +103,7 @@ def test_commands_on_a_full_disk(disk: Path, tmp_path: Path) -> None:
         assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [0, 100, 20_000])
 def test_a_limit_on_files_is_told_like_a_full_disk(most: int, tmp_path: Path) -> None:
     """As quotas are: the folder of a launch that could not even begin goes again."""

@@ -180,6 +180,7 @@ def released_parameters(dims: Mapping[str, int], classes: int, party: bool) -> d
     return {name: rng.normal(size=shape) / math.sqrt(shape[-1]) for name, shape in shapes.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("party", [False, True], ids=["no parties", "parties"])
 def test_a_second_computation_agrees(party: bool, tmp_path: Path) -> None:
     rng = np.random.default_rng(8)

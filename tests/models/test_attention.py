@@ -39,6 +39,7 @@ def test_chunks_give_the_numbers_of_attention_at_once(queries: int, monkeypatch:
     chex.assert_trees_all_close(pull_chunked(upstream), pull(upstream), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_long_row_is_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole model, on both sides of the limit."""
     model = make_model(dropout=0.4)
@@ -56,6 +57,7 @@ def test_a_long_row_is_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> No
     chex.assert_trees_all_close(jax.value_and_grad(of)(float32(params)), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_length_and_not_with_its_square() -> None:
     """What the gradient of the whole model needs for one conversation, by the compiler's own account."""
     model = make_model(width=20, heads=2, dropout=0.2)

@@ -38,6 +38,7 @@ def influence(model: Any, batch: Batch) -> np.ndarray:
     return sum(np.abs(np.asarray(x[:, :, 0])).sum((1, 3)) for x in slopes.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_future_has_no_influence(name: str) -> None:
     batch = pack(conversations(LENGTHS), ROWS, SLOTS)

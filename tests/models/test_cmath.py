@@ -154,6 +154,7 @@ def test_neighbours_and_padding_change_nothing(kernel: int, train: bool) -> None
         chex.assert_trees_all_close(results[0], other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_differs_by_utterance_and_step_and_keeps_the_mean() -> None:
     model = make_model(dropout=0.5, width=60, heads=2)
     batch = pack(conversations((30,)), ((0,),), 30)
@@ -274,6 +275,7 @@ def test_a_modality_that_is_left_out_has_no_influence(left_out: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_huge_features_stay_finite(variant: str) -> None:
     model = make_model(width=60, heads=10, **VARIANTS[variant])
@@ -288,6 +290,7 @@ def test_huge_features_stay_finite(variant: str) -> None:
     chex.assert_tree_all_finite(grads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [5, 7])
 def test_odd_width_and_a_single_utterance(width: int) -> None:
     model = make_model(width=width, heads=1)
@@ -297,6 +300,7 @@ def test_odd_width_and_a_single_utterance(width: int) -> None:
     chex.assert_tree_all_finite(outputs)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_and_keeps_float32_where_it_matters() -> None:
     batch = pack(conversations(LENGTHS), ROWS, 12)
     exact, coarse = make_model(width=60), make_model(width=60, dtype=jnp.bfloat16)

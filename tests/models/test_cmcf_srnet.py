@@ -69,6 +69,7 @@ def forward(params: Any, talk: Conversation, modalities: str, settings: Mapping[
     return reference.dense(np.maximum(np.concatenate([merged_nd, h_nd], axis=1), 0), params["classifier"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modalities", "gaps", "causal"),
     [("a", False, False), ("tv", False, False), ("tav", True, False), ("tav", True, True)],

@@ -55,6 +55,7 @@ def forward(params: Any, talk: Conversation, modalities: str, settings: Mapping[
     return reference.dense(reference.layer_norm(h_nd + r_nd, params["context_norm"]), params["classifier"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modalities", "gaps"), [("a", False), ("tv", False), ("tav", True)])
 def test_matches_a_second_computation(modalities: str, gaps: bool) -> None:
     check("ctnet", forward, modalities, gaps)

@@ -154,6 +154,7 @@ def released_parameters(memory: bool) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape) / math.sqrt(shape[-1]) for name, shape in shapes.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "padding"), [("MMGCN", True), ("MMDFN", True), ("MMDFN", False)])
 def test_a_second_computation_agrees(name: str, padding: bool, tmp_path: Path) -> None:
     rng, path, memory = np.random.default_rng(8), tmp_path / "own.npz", name == "MMDFN"
@@ -174,6 +175,7 @@ def test_a_second_computation_agrees(name: str, padding: bool, tmp_path: Path) -
         assert not compare(name, read_vectors(path))[1].agree
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [1, 2])
 def test_parties_without_padding_are_the_variant_of_the_vectors(case: int) -> None:
     path = VECTORS / f"MMDFN_case{case}.npz"
@@ -245,6 +247,7 @@ def test_a_causal_graph_hears_nothing_later() -> None:
     assert int((graph.own_mrqk > 0).sum()) == 2 * (10 + 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_nodes_of_zeros_and_equal_nodes_have_a_finite_gradient(value: float) -> None:
     def total_of(x_mrld: jax.Array) -> jax.Array:

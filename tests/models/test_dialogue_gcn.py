@@ -91,6 +91,7 @@ def forward(release: str, p: Parameters, talk: Conversation, nodal: bool = True)
 EXTRA = {"edge_index/0": np.array([[0, 2], [1, 0]])}
 
 
+@pytest.mark.slow
 @releases
 def test_it_computes_the_equations(release: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, talks = tmp_path / "own.npz", short_conversations()

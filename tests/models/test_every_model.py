@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_model import SMALL, outputs_of, random_params, small_model
+from every_model import SMALL, each_model, outputs_of, random_params, small_model
 from samples import CLASSES, conversations, losses_of, pack, unpack
 
 from cmath_jax.config import Config, LossConfig, override
@@ -21,7 +21,6 @@ ROWS = ((0, 2), (3, 1), ())  # several conversations to a row, one of a single u
 SUBSETS = ["t", "v", "ta", "av", "tav"]  # of one, two and three, with text and without
 SPEAKERS = 9
 LOSS = LossConfig(gamma1=1.0, gamma2=1.0)
-every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def talks_of(lengths: tuple[int, ...] = LENGTHS) -> list[Conversation]:
@@ -37,7 +36,7 @@ def test_every_model_is_tested() -> None:
     assert set(SMALL) == set(MODELS)
 
 
-@every_model
+@each_model
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
 def test_neighbours_and_padding_change_nothing(name: str, train: bool) -> None:
     """In any row, at any place, beside any others: even what is dropped is the same for a conversation."""
@@ -54,7 +53,7 @@ def test_neighbours_and_padding_change_nothing(name: str, train: bool) -> None:
         chex.assert_trees_all_close(results[0], other, rtol=1e-5, atol=1e-5)
 
 
-@every_model
+@each_model
 def test_a_conversation_of_300_utterances_is_the_same_beside_others(name: str) -> None:
     talks, model = talks_of((300, 9)), small_model(name)
     alone, beside = pack(talks[:1], ((0,),), 300), pack(talks, ((1, 0),), 320)
@@ -65,7 +64,7 @@ def test_a_conversation_of_300_utterances_is_the_same_beside_others(name: str) -
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@every_model
+@each_model
 @pytest.mark.parametrize("modalities", SUBSETS)
 def test_every_parameter_has_a_gradient(name: str, modalities: str) -> None:
     talks, model = talks_of(), small_model(name, modalities)
@@ -81,7 +80,7 @@ def test_every_parameter_has_a_gradient(name: str, modalities: str) -> None:
         assert float(jnp.abs(gradient).max()) > 1e-9, f"{jax.tree_util.keystr(path)} is dead"
 
 
-@every_model
+@each_model
 @pytest.mark.parametrize("left_out", ["t", "v"])
 def test_a_modality_that_is_left_out_has_no_influence(name: str, left_out: str) -> None:
     model = small_model(name, "tav".replace(left_out, ""))
@@ -108,7 +107,7 @@ def with_gaps(talks: list[Conversation]) -> list[Conversation]:
     return missing
 
 
-@every_model
+@each_model
 def test_conversations_with_gaps_are_the_same_anywhere(name: str) -> None:
     talks, model = with_gaps(talks_of()), small_model(name)
     batches = [pack(talks, ((0,), (1,), (2,), (3,)), 7), pack(talks, ((1, 2), (0, 3)), 14)]
@@ -118,7 +117,7 @@ def test_conversations_with_gaps_are_the_same_anywhere(name: str) -> None:
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-5)
 
 
-@every_model
+@each_model
 def test_the_gradient_is_finite_where_modalities_are_missing(name: str) -> None:
     talks, model = with_gaps(talks_of()), small_model(name)
     batch = pack(talks, ROWS, 12)
@@ -132,7 +131,7 @@ def test_the_gradient_is_finite_where_modalities_are_missing(name: str) -> None:
     assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(gradient_of(random_params(model, batch))))
 
 
-@every_model
+@each_model
 def test_a_traced_dropout_is_the_same_dropout(name: str) -> None:
     batch = pack(talks_of(), ROWS, 12)
     params = random_params(small_model(name), batch)
@@ -152,7 +151,7 @@ def test_a_traced_dropout_is_the_same_dropout(name: str) -> None:
     assert not np.allclose(none, some)
 
 
-@every_model
+@each_model
 def test_bfloat16_computes_near_and_returns_float32(name: str) -> None:
     batch = pack(talks_of(), ROWS, 12)
     exact, coarse = small_model(name), small_model(name, precision="bfloat16")
@@ -167,7 +166,7 @@ def test_bfloat16_computes_near_and_returns_float32(name: str) -> None:
     np.testing.assert_allclose(unpack(outputs.logits_rlc, batch), unpack(expected.logits_rlc, batch), atol=0.1)
 
 
-@every_model
+@each_model
 def test_the_classifier_reads_the_fused_representation(name: str) -> None:
     """Prediction draws through the layer of this name."""
     batch = pack(talks_of(), ROWS, 12)
@@ -187,7 +186,7 @@ def hears_the_future(model: Any, batch: Batch) -> bool:
     return not np.allclose(before, after, rtol=1e-5, atol=1e-6)
 
 
-@every_model
+@each_model
 def test_it_is_causal_or_says_why_not(name: str) -> None:
     batch = pack(talks_of((6,)), ((0,),), 6)
     assert hears_the_future(small_model(name), batch) == MODELS[name]().hears_future

@@ -121,6 +121,7 @@ def test_a_second_computation_agrees(sdt_file: Path, capsys: pytest.CaptureFixtu
     assert main(["S.D.T", str(sdt_file)]) == 0, capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["param/t_t_gate.fc.weight", "logp/1", "grad/last_gate.fc.weight"])
 def test_a_number_that_is_wrong_is_found(name: str, sdt_file: Path, tmp_path: Path) -> None:
     arrays = dict(np.load(sdt_file))

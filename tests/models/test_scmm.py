@@ -93,6 +93,7 @@ def forward(params: Any, talk: Conversation, modalities: str, settings: Mapping[
     return reference.dense(np.maximum(z_nd, 0), params["classifier"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modalities", "gaps", "causal"),
     [("a", False, False), ("tv", False, False), ("tav", True, False), ("tav", True, True)],

@@ -80,6 +80,7 @@ def padded(x_nd: np.ndarray) -> Any:
     return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(part) for part in parts], batch_first=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("modalities", "kernel"), [("tav", 1), ("tav", 3), ("ta", 1), ("v", 1)])
 def test_same_as_pytorch(modalities: str, kernel: int) -> None:
     """Logits, losses, the gradient of every parameter, and the parameters after a step of Adam."""
@@ -164,6 +165,7 @@ def test_training_lowers_the_loss(precision: str) -> None:
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
+@pytest.mark.slow
 def test_both_sides_of_the_benchmark_train() -> None:
     config = tiny(parallel__devices=1)  # 11 conversations, 3 a step
     corpus = load_configured(config)

@@ -63,6 +63,7 @@ def talks() -> list[Conversation]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_it_gives_the_numbers_of_the_live_model(runs: dict[str, Path], talks: list[Conversation], name: str) -> None:
     """Any batch, any length, padded, with a gap; also for a modality that nobody has."""
@@ -82,6 +83,7 @@ def test_it_gives_the_numbers_of_the_live_model(runs: dict[str, Path], talks: li
             )
 
 
+@pytest.mark.slow
 def test_it_runs_without_this_project(runs: dict[str, Path], talks: list[Conversation], tmp_path: Path) -> None:
     """In a process of its own, where importing the project or Flax fails."""
     folder = (runs["cmath"].parent / "cmath_exported").rename(tmp_path / "given away")
@@ -184,6 +186,7 @@ def test_the_example_says_what_is_no_file_of_arrays(
     assert "no .npz file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_conversation_that_is_too_long_is_refused(runs: dict[str, Path]) -> None:
     exported = jax.export.deserialize(bytearray((runs["sdt"].parent / "sdt_exported/model.stablehlo").read_bytes()))
     features = {"t": np.zeros((513, 9), np.float32), "a": np.zeros((513, 6), np.float32)}
@@ -191,6 +194,7 @@ def test_a_conversation_that_is_too_long_is_refused(runs: dict[str, Path]) -> No
         exported.call(*inputs_of([features], [np.zeros(513, np.int32)]))
 
 
+@pytest.mark.slow
 def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: Any) -> None:
     arguments = ["--checkpoint", str(runs["sdt"]), "-o", str(tmp_path / "out")]
     assert main(arguments) == 0
@@ -207,6 +211,7 @@ def test_the_command_line(runs: dict[str, Path], tmp_path: Path, capsys: Any) ->
         export(tmp_path, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_an_artefact_that_is_wrong_is_not_written(runs: dict[str, Path], tmp_path: Path) -> None:
     predictor = Predictor.load(runs["sdt"])
     predictor.numbers = (np.float32(0.1), predictor.numbers[1])  # the live model has another temperature from now on

@@ -86,6 +86,7 @@ def test_a_conversation_longer_than_any_batch(run: Path, talks: list[Conversatio
     assert [len(predictions) for predictions in found] == [len(talks[0]), len(long), len(talks[1])]
 
 
+@pytest.mark.slow
 def test_uncertainty_is_how_often_a_draw_says_something_else(run: Path, talks: list[Conversation]) -> None:
     """Against draws of the fused representation itself, all d numbers of it, through the classifier."""
     from cmath_jax.data.batches import Table

@@ -183,6 +183,7 @@ def test_no_page_ends_with_a_heading(browser: Any, page_file: Path, height: str,
         assert last not in headings and not any(len(last) > 12 and last in intro for intro in intros), last
 
 
+@pytest.mark.slow
 def test_on_paper(browser: Any, page_file: Path) -> None:
     page = browser.new_page(viewport={"width": 794, "height": 1123}, color_scheme="dark")
     page.goto(page_file.as_uri())

@@ -41,6 +41,7 @@ def test_a_point_that_failed_on_one_machine_comes_from_the_other(tmp_path: Path,
     assert all(point.run for point in study.sections[0].points)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "seeds"),
     [({"model.width": 80}, 3), ({"data.modalities": "ta"}, 3), ({"optim.schedule": "cosine"}, 3), ({}, 2)],

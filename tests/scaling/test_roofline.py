@@ -76,6 +76,7 @@ def products_of(jaxpr: Any) -> float:
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_formulas_are_those_of_the_step(variant: str) -> None:
     """The products, to 1 %, and the parameters, exactly."""

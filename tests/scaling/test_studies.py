@@ -67,6 +67,7 @@ def points(result: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {(s["kind"], name): point for s in result["studies"] for name, point in s["points"].items()}
 
 
+@pytest.mark.slow
 def test_numbers_are_positive_and_go_together(result: dict[str, Any]) -> None:
     measured = [point["numbers"] for point in points(result).values() if point["status"] == MEASURED]
     assert len(measured) == 5
@@ -80,6 +81,7 @@ def test_numbers_are_positive_and_go_together(result: dict[str, Any]) -> None:
         assert n["peak_share"] == pytest.approx(n["achieved_flops"] / (n["devices"] * n["product_rate"]))
 
 
+@pytest.mark.slow
 def test_a_step_is_one_of_training(result: dict[str, Any]) -> None:
     """Conversations and utterances by the corpus itself, FLOPs by the whole batch, whatever devices share it."""
     corpus = load_configured(BASE)
@@ -104,6 +106,7 @@ def test_a_step_is_one_of_training(result: dict[str, Any]) -> None:
     assert points(result)["population", "3"]["numbers"]["engine"] == "population"
 
 
+@pytest.mark.slow
 def test_a_point_without_numbers_says_why(result: dict[str, Any], folder: Path) -> None:
     absent, lost = points(result)["devices_strong", "99"], points(result)["width", "lost"]
     assert absent["status"] == NOT_RUN
@@ -116,6 +119,7 @@ def test_a_point_without_numbers_says_why(result: dict[str, Any], folder: Path) 
         assert lost["reason"] in text
 
 
+@pytest.mark.slow
 def test_its_page_has_no_barriers(folder: Path) -> None:
     import browsers  # skips where there is no browser, and not all tests here need one
 
@@ -131,6 +135,7 @@ def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         measurement.measure(BASE, load_configured(BASE), MEASURING)
 
 
+@pytest.mark.slow
 def test_simulated_devices_are_labelled_everywhere(result: dict[str, Any], folder: Path) -> None:
     page = (folder / "report.html").read_text()
     assert result["environment"]["simulated"]
@@ -143,12 +148,14 @@ def test_simulated_devices_are_labelled_everywhere(result: dict[str, Any], folde
     assert {row["simulated_devices"] for row in table_of(folder)} == {"true"}
 
 
+@pytest.mark.slow
 def test_real_devices_are_not_called_simulated(result: dict[str, Any], tmp_path: Path) -> None:
     real = result | {"environment": result["environment"] | {"simulated": False}}
     assert "simulated devices" not in report.write(tmp_path, real).read_text().lower()
     assert "simulated devices" not in report.readable(real).lower()
 
 
+@pytest.mark.slow
 def test_the_table_holds_the_numbers(result: dict[str, Any], folder: Path) -> None:
     rows = {(row["study"], row["point"]): row for row in table_of(folder)}
     assert rows.keys() == points(result).keys()
@@ -159,6 +166,7 @@ def test_the_table_holds_the_numbers(result: dict[str, Any], folder: Path) -> No
             assert [float(x) for x in said.split()] == value if isinstance(value, list) else said == str(value)
 
 
+@pytest.mark.slow
 def test_efficiency_is_throughput_per_device(result: dict[str, Any]) -> None:
     (view, *others) = report.views(result)
     one, two = (view.measured[n]["throughput"] for n in ("1", "2"))
@@ -166,6 +174,7 @@ def test_efficiency_is_throughput_per_device(result: dict[str, Any]) -> None:
     assert not any(other.efficiency for other in others)
 
 
+@pytest.mark.slow
 def test_one_device_is_compared_with_nothing(result: dict[str, Any]) -> None:
     study = next(study for study in result["studies"] if study["kind"] == "devices_strong")
     kept = {name: study["points"][name] for name in ("1", "99")}
@@ -181,6 +190,7 @@ def test_growth_is_the_power_of_the_length() -> None:
     assert report.growth({"64": {}}) == ""
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
 
@@ -212,12 +222,14 @@ def test_what_is_measured_is_not_measured_again(folder: Path, tmp_path: Path, mo
     assert measured == every
 
 
+@pytest.mark.slow
 def test_another_study_is_refused(folder: Path) -> None:
     other = replace(EXPERIMENT, config=override(BASE, {"model.heads": 4}))
     with pytest.raises(InputError, match=r"another sweep.*model\.heads"):
         run_studies(other, folder)
 
 
+@pytest.mark.slow
 def test_a_study_is_read_back_from_its_config(folder: Path) -> None:
     assert load(folder / "config.json").runs == EXPERIMENT.runs
     assert load(folder / "config.json").measuring == MEASURING

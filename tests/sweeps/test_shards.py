@@ -54,6 +54,7 @@ def copies(folders: tuple[Path, list[Path]], tmp_path: Path) -> list[Path]:
     return [tmp_path / part.name for part in folders[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 2, 3, 8, 16, 100])
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_run_is_in_one_part_with_all_its_points(path: Path, parts: int) -> None:
@@ -85,6 +86,7 @@ def test_a_run_weighs_as_many_as_it_has_seeds(parts: int) -> None:
     assert max(abs(load - sum(seeds) / parts) for load in loads) <= max(seeds)
 
 
+@pytest.mark.slow
 def test_parts_merged_are_the_whole(folders: tuple[Path, list[Path]]) -> None:
     """Tables, scores, predictions and curves, in the same order, whichever part is named first."""
     whole, parts = folders
@@ -116,6 +118,7 @@ def numbers(run: Run) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_a_part_knows_what_it_is_a_part_of(folders: tuple[Path, list[Path]]) -> None:
     """Its report names the points of the other part; its own result does not wait for them; its config runs again."""
     part = folders[1][1]
@@ -133,6 +136,7 @@ def test_a_part_knows_what_it_is_a_part_of(folders: tuple[Path, list[Path]]) -> 
         Shard(0, 2).of(load(part / "config.json"))
 
 
+@pytest.mark.slow
 def test_a_failure_in_any_part_is_told(copies: list[Path]) -> None:
     result = json.loads((copies[1] / "result.json").read_text())
     result["failed"] = {"ablations_wo_cma": "the loss is nan"}
@@ -143,6 +147,7 @@ def test_a_failure_in_any_part_is_told(copies: list[Path]) -> None:
         assert points == {"cmath": ("", ""), "wo_cma": ("failed", "the loss is nan"), "wo_lld": ("", "")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [3, [3], [{"kind": "ablations"}], [{"kind": "ablations", "points": 3}]])
 def test_a_damaged_part_is_refused(whole: Any, copies: list[Path]) -> None:
     path = copies[0] / "config.json"
@@ -153,6 +158,7 @@ def test_a_damaged_part_is_refused(whole: Any, copies: list[Path]) -> None:
         load(path)
 
 
+@pytest.mark.slow
 def test_a_part_without_a_run_is_done(
     folders: tuple[Path, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return folder, sweep.run_sweep(EXPERIMENT, folder)
 
 
+@pytest.mark.slow
 def test_points_of_one_config_share_a_run(done: tuple[Path, dict[str, Any]]) -> None:
     folder, result = done
     assert json.loads((folder / "result.json").read_text()) == result
@@ -129,6 +130,7 @@ def test_an_interrupted_sweep_goes_on_with_what_is_missing(
         assert rows(tmp_path / "runs" / name) == rows(done[0] / "runs" / name)
 
 
+@pytest.mark.slow
 def test_a_failure_is_reported_and_the_others_finish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One run diverges, another group meets a bug; the exit code is 1, since something is missing."""
     points: dict[str, dict[str, Any]] = {
@@ -169,6 +171,7 @@ def test_another_sweep_is_not_overwritten(done: tuple[Path, dict[str, Any]], tmp
     assert (folder / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_what_may_change_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many at once, more seeds, other sections: only what is new is trained."""
     points: dict[str, dict[str, Any]] = {"cmath": {}, "wo_lld": {"loss.gamma1": 0.0}}
@@ -198,6 +201,7 @@ def test_a_refused_sweep_leaves_the_folder_free(tmp_path: Path) -> None:
         assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "result.json", "environment.json", "predictions.jsonl"])
 def test_a_damaged_run_is_done_again(name: str, done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     shutil.copytree(done[0], tmp_path / "sweep")

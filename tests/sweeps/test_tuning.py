@@ -40,6 +40,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return folder, run_sweep(tuned(("cmath", "sdt"), trials=5), folder)
 
 
+@pytest.mark.slow
 def test_every_model_gets_the_same_budget(done: tuple[Path, dict[str, Any]]) -> None:
     _, result = done
     tuning = result["tuning"]
@@ -114,6 +115,7 @@ def test_optuna_knows_the_trials(done: tuple[Path, dict[str, Any]]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_no_test_score_is_read_before_the_final_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real: Callable[..., Any] = Evaluator._evaluations
     final: list[bool] = []
@@ -155,6 +157,7 @@ def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return experiment, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 9, 25])
 def test_a_search_that_is_stopped_finds_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: tuple[Experiment, Path], steps: int
@@ -181,6 +184,7 @@ def test_a_search_that_is_done_is_not_done_again(
     assert again["tuning"] == result["tuning"] and again["sections"] == result["sections"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("population", [1, 4])
 def test_trials_of_one_structure_share_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, population: int
@@ -201,6 +205,7 @@ def test_trials_of_one_structure_share_programs(
     assert sum(compiled) == {1: 1, 4: 3}[population]  # of 4, 2 and 1 trials
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rate = Dimension("optim.learning_rate", (1e-3, 1e30), "choice")
     monkeypatch.setattr(SDTOptions, "space", (rate,))
@@ -211,6 +216,7 @@ def test_a_trial_that_diverges_is_the_last(tmp_path: Path, monkeypatch: pytest.M
     run_sweep(tuned(("sdt",), trials=6), tmp_path)  # goes on with what is done
 
 
+@pytest.mark.slow
 def test_a_model_whose_search_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said, nothing of it is written, and the same command searches again."""
     real: Callable[..., Any] = search.make_trainer
@@ -238,6 +244,7 @@ def test_where_all_trials_diverge_it_is_said(tmp_path: Path, monkeypatch: pytest
     assert result["missing"] == []
 
 
+@pytest.mark.slow
 def test_side_by_side_trials_are_what_they_are_alone(tmp_path: Path) -> None:
     """But for rounding, which after an epoch shows in the last digits."""
     losses = []

@@ -7,19 +7,16 @@ import chex
 import jax
 import numpy as np
 import pytest
-from every_model import SMALL
+from every_model import SMALL, each_model
 from samples import final_arrays, rows, tiny
 from stopping import stop_after
 
 from cmath_jax.config import Config
 from cmath_jax.data.load import load_corpus
 from cmath_jax.errors import Terminated
-from cmath_jax.models.options import MODELS
 from cmath_jax.prediction.export import export
 from cmath_jax.prediction.predictor import Predictor
 from cmath_jax.training import fit as fitting
-
-every_model = pytest.mark.parametrize("name", MODELS)
 
 
 def config_of(name: str, **options: Any) -> Config:
@@ -29,7 +26,7 @@ def config_of(name: str, **options: Any) -> Config:
     return tiny(model__name=name, **{**small, "model__dropout": 0.2, **settings, **options})
 
 
-@every_model
+@each_model
 def test_what_was_stopped_goes_on_as_if_nothing_had_happened(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +57,7 @@ def test_what_was_stopped_goes_on_as_if_nothing_had_happened(
     np.testing.assert_allclose(probability[0], together[: len(talk)], atol=1e-4)
 
 
-@every_model
+@each_model
 def test_devices_and_neighbours_change_nothing_but_rounding(name: str, tmp_path: Path) -> None:
     """On one device, on two, by pmap, and two seeds in one program."""
     variants = {
