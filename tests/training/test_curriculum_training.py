@@ -31,6 +31,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_epochs_have_their_own_numbers_of_steps(whole: Path) -> None:
     assert [row["step"] for row in rows(whole)] == [1, 3, 6, 10, 14]
     state = final_arrays(whole, CONFIG)[0]["state"]
@@ -48,6 +49,7 @@ def test_the_schedule_goes_over_the_true_number_of_steps() -> None:
     assert rates[13] > 1e-3 and rates[14] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [[2], [1, 1, 3], [5, 4, 2]], ids=str)
 def test_an_interruption_changes_nothing(
     after: list[int], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
