@@ -19,7 +19,7 @@ exchange, and what bounds them at the rates of data sheets. `--config.setting=ie
 sizes of IEMOCAP in place of MELD's.
 
 On 2 CPU cores: quick, one and a half minutes; a step of the settings themselves, 0.1 s; with 64 conversations, 0.7 s.
-A point is compiled in one to four minutes.
+A point is compiled in one to three minutes.
 """
 
 from collections.abc import Callable, Mapping, Sequence

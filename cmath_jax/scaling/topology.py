@@ -119,7 +119,8 @@ class Target:
                 "TPU_WORKER_HOSTNAMES": "localhost",
                 "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
             }
-        return common | {"XLA_FLAGS": "--xla_gpu_autotune_level=0"}  # which would time kernels on a device
+        # To choose among kernels they would be timed on a device; those of cuBLAS take products of all sizes.
+        return common | {"XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"}
 
     def devices(self) -> tuple[Any, ...]:
         """Returns the devices, which can be compiled for and nothing else; in an environment as above.
