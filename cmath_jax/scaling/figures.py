@@ -100,15 +100,15 @@ def compiled_drawing(first: Numbers) -> Drawing:
     estimate = first["cycle_seconds"] is not None
     empty = [Curve(lambda n: 100 * n["tile_padding"])] if tiles else []
     last = (
-        Panel("the compiler's guess of a step, ms", (Curve(lambda n: 1e3 * n["cycle_seconds"]),), from_zero=True)
+        Panel("compiler's estimate, ms", (Curve(lambda n: 1e3 * n["cycle_seconds"]),), from_zero=True)
         if estimate
         else Panel("compilation, s", (Curve(lambda n: n["compile_seconds"]),), from_zero=True)
     )
     shown = (
-        Panel("memory of a device, bytes; dashed: quoted", _two("memory", "device_memory")),
-        Panel("FLOPs of a device and step, by formula", (Curve(lambda n: n["flops"]),), from_zero=True),
+        Panel("memory, bytes; dashed: quoted", _two("memory", "device_memory")),
+        Panel("FLOPs of a device in a step", (Curve(lambda n: n["flops"]),), from_zero=True),
         Panel("bytes a device gets in a step", (Curve(exchanged),), from_zero=True),
-        Panel("least time of a step at quoted rates, ms", (Curve(lambda n: 1e3 * n["bound"]),), from_zero=True),
+        Panel("bound at quoted rates, ms", (Curve(lambda n: 1e3 * n["bound"]),), from_zero=True),
         Panel(
             "padding, %: " + ("tiles; dashed: slots" if tiles else "slots (dashed)"),
             (*empty, Curve(lambda n: 100 * n["padding"], limit=True)),
