@@ -29,7 +29,7 @@ ROW_NUMBERS = 2**20  # float32 numbers that the gradient of the queries of a row
 _ORDER = pltpu.CompilerParams(dimension_semantics=("parallel",) * 4 + ("arbitrary",) * 2)
 
 
-class Facts(NamedTuple):
+class SlotFacts(NamedTuple):
     """The integers from which a kernel computes who is visible, and what is dropped out.
 
     Attributes:
@@ -53,7 +53,7 @@ class Facts(NamedTuple):
     least_xx: Any = None
 
 
-class Form(NamedTuple):
+class KernelForm(NamedTuple):
     """The properties of a kernel that are known when it is traced.
 
     Attributes:
@@ -84,7 +84,7 @@ def attend_in_kernel(
     slots = query_mmrhqw.shape[4]
     blocks = -(-slots // BLOCK)
     block = -(-slots // (blocks * LANES)) * LANES
-    form = Form(block, context.causal, interpret)
+    form = KernelForm(block, context.causal, interpret)
     beyond = blocks * block - slots
     if rng_key is not None:
         value_mmrhkw = value_mmrhkw / jnp.asarray(1.0 - context.dropout, value_mmrhkw.dtype)
@@ -93,7 +93,9 @@ def attend_in_kernel(
     return _attend(form, facts, *padded)[..., :slots, :]
 
 
-def _facts(context: Context, lead: tuple[int, ...], rng_key: jax.Array | None, beyond: int, form: Form) -> Facts:
+def _facts(
+    context: Context, lead: tuple[int, ...], rng_key: jax.Array | None, beyond: int, form: KernelForm
+) -> SlotFacts:
     def padded(x: jax.Array, value: int) -> jax.Array:
         return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, beyond)], constant_values=value)[..., None, :]
 
@@ -114,7 +116,7 @@ def _facts(context: Context, lead: tuple[int, ...], rng_key: jax.Array | None, b
     if form.causal:
         earliest_rl, latest_rl = ends(position_rxl)
         busy_mrqk &= (latest_rl[:, :, None] >= earliest_rl[:, None, :])[None]
-    facts = Facts(segment_rxq, heard_mrxk, position_rxl, position_rxl, busy_mrqk.astype(jnp.int32))
+    facts = SlotFacts(segment_rxq, heard_mrxk, position_rxl, position_rxl, busy_mrqk.astype(jnp.int32))
     if rng_key is None:
         return facts
     asking, answering, _, heads = lead
@@ -127,11 +129,13 @@ def _facts(context: Context, lead: tuple[int, ...], rng_key: jax.Array | None, b
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(form: Form, facts: Facts, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+def _attend(form: KernelForm, facts: SlotFacts, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     return _forward(form, facts, query, key, value)[0]
 
 
-def _forward(form: Form, facts: Facts, query: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, Any]:
+def _forward(
+    form: KernelForm, facts: SlotFacts, query: jax.Array, key: jax.Array, value: jax.Array
+) -> tuple[jax.Array, Any]:
     *lead, slots, width = query.shape
     exact = jnp.promote_types(query.dtype, jnp.float32)
     of_queries, of_keys = (_slots(form, width, axis) for axis in (4, 5))
@@ -156,7 +160,7 @@ def _forward(form: Form, facts: Facts, query: jax.Array, key: jax.Array, value: 
     return mixed, (facts, query, key, value, mixed, log_sum)
 
 
-def _backward(form: Form, kept: Any, upstream: jax.Array) -> tuple[None, jax.Array, jax.Array, jax.Array]:
+def _backward(form: KernelForm, kept: Any, upstream: jax.Array) -> tuple[None, jax.Array, jax.Array, jax.Array]:
     facts, query, key, value, mixed, log_sum = kept
     *lead, slots, width = query.shape
     blocks, exact = slots // form.block, log_sum.dtype
@@ -195,17 +199,17 @@ def _backward(form: Form, kept: Any, upstream: jax.Array) -> tuple[None, jax.Arr
 _attend.defvjp(_forward, _backward)
 
 
-def _slots(form: Form, width: int, axis: int) -> pl.BlockSpec:
+def _slots(form: KernelForm, width: int, axis: int) -> pl.BlockSpec:
     """Returns the block of [m, m, r, h, l, w] whose number is an axis of the grid."""
     return pl.BlockSpec((*[None] * 4, form.block, width), lambda *at: (*at[:4], at[axis], 0))
 
 
-def _line(form: Form, axis: int) -> pl.BlockSpec:
+def _line(form: KernelForm, axis: int) -> pl.BlockSpec:
     """Returns the block of [m, m, r, h, 1, l] whose number is an axis of the grid."""
     return pl.BlockSpec((*[None] * 4, 1, form.block), lambda *at: (*at[:4], 0, at[axis]))
 
 
-def _specs(facts: Facts, form: Form, queries: int, keys: int) -> Facts:
+def _specs(facts: SlotFacts, form: KernelForm, queries: int, keys: int) -> SlotFacts:
     """Returns the blocks of the facts, where queries and keys are these axes of the grid."""
     several = len(facts.heard_mrxk) > 1
 
@@ -219,7 +223,7 @@ def _specs(facts: Facts, form: Form, queries: int, keys: int) -> Facts:
     busy = pl.BlockSpec(
         (None, None, *facts.busy_mrqk.shape[2:]), lambda *at: (*modality(*at), 0, 0), memory_space=pltpu.SMEM
     )
-    specs = Facts(row(queries), heard, row(queries), row(keys), busy)
+    specs = SlotFacts(row(queries), heard, row(queries), row(keys), busy)
     if facts.bits_mmrhxq is None:
         return specs
     number = pl.BlockSpec((1, 1), lambda *at: (0, 0), memory_space=pltpu.SMEM)
@@ -227,8 +231,8 @@ def _specs(facts: Facts, form: Form, queries: int, keys: int) -> Facts:
 
 
 def _forward_kernel(
-    form: Form,
-    facts: Facts,
+    form: KernelForm,
+    facts: SlotFacts,
     query: Any,
     key: Any,
     value: Any,
@@ -276,8 +280,8 @@ def _forward_kernel(
 
 
 def _backward_kernel(
-    form: Form,
-    facts: Facts,
+    form: KernelForm,
+    facts: SlotFacts,
     query: Any,
     key: Any,
     value: Any,
@@ -338,7 +342,7 @@ def _product(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
     return product
 
 
-def _kept(facts: Facts, x: Any, bits: jax.Array, position: jax.Array) -> Any:
+def _kept(facts: SlotFacts, x: Any, bits: jax.Array, position: jax.Array) -> Any:
     """Drops what `layers.drop` drops, without dividing what is kept."""
     kept = advance(bits, facts.salt_xx[0, 0], position) >= facts.least_xx[0, 0]
     return jax.tree.map(lambda each: jnp.where(kept, each, 0.0), x)
@@ -349,6 +353,6 @@ def _column(x_xl: jax.Array) -> jax.Array:
     return jnp.broadcast_to(x_xl, (LANES, x_xl.shape[1])).T
 
 
-def _wide(column: jax.Array, form: Form) -> jax.Array:
+def _wide(column: jax.Array, form: KernelForm) -> jax.Array:
     """Returns a column as wide as a block."""
     return jnp.concatenate([column] * (form.block // LANES), axis=1)
