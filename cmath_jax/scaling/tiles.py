@@ -11,6 +11,7 @@ from cmath_jax.scaling.hlo import SIZES, of_step
 
 _RESULT = re.compile(r"^\s+(?:ROOT )?%[\w.-]+ = (\(.*?\)|\S+) ([\w-]+)\(")
 _ARRAY = re.compile(r"\b(\w+)\[([\d,]+)\]\{([\d,]+):T\(([\d,]+)\)")
+UNKNOWN = 2**62  # libtpu writes the largest number that it has where it has no estimate
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _FREE = {"bitcast", "get-tuple-element", "parameter", "constant", "tuple"}  # write nothing
 
@@ -37,9 +38,12 @@ def _padded(sizes: list[int], tile: list[int]) -> list[int]:
 
 
 def estimated_cycles(text: str) -> int | None:
-    """Sums what the compiler estimates of the fusions of a step; None where it says nothing.
+    """Sums what the compiler estimates of the fusions of a step; None where it says nothing, or not of all.
 
-    It is a model's guess. Exchanges between devices, and copies between memories that are not hidden, are not in it.
+    It is a model's guess. Exchanges between devices, copies between memories that are not hidden, and kernels are not in
+    it.
     """
-    found = [each.times * int(cycles) for each in of_step(text) for cycles in _CYCLES.findall(each.text)]
-    return sum(found) if found else None
+    found = [(each.times, int(cycles)) for each in of_step(text) for cycles in _CYCLES.findall(each.text)]
+    if not found or max(cycles for _, cycles in found) >= UNKNOWN:
+        return None
+    return sum(times * cycles for times, cycles in found)

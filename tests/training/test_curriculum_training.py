@@ -65,6 +65,7 @@ def test_an_interruption_changes_nothing(
     chex.assert_trees_all_equal(final_arrays(tmp_path, CONFIG), final_arrays(whole, CONFIG))
 
 
+@pytest.mark.slow
 def test_an_interrupted_stream_comes_to_the_same(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 3000)  # several chunks an epoch
     config = tiny(**OPTIONS, parallel__devices=1, data__stream=True, data__prepared_dir=str(tmp_path / "prepared"))
@@ -81,6 +82,7 @@ def test_an_interrupted_stream_comes_to_the_same(whole: Path, tmp_path: Path, mo
         assert streamed["train"]["loss"] == pytest.approx(resident["train"]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"parallel__devices": 2}, {"parallel__devices": 2, "parallel__engine": "pmap"}])
 def test_devices_change_nothing(options: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     fitting.fit(tiny(**OPTIONS, **options), tmp_path)
@@ -100,6 +102,7 @@ def test_one_compiled_step_serves_all_epochs(tmp_path: Path, monkeypatch: pytest
     assert len(only.train_steps._executables) == 1
 
 
+@pytest.mark.slow
 def test_trials_that_stop_earlier_leave_the_others_alone(tmp_path: Path) -> None:
     """They stop in epochs of fewer steps than those that the others go on to."""
     options = {
