@@ -71,7 +71,7 @@ def test_cycles_are_those_of_a_step() -> None:
     assert tiles.estimated_cycles(PROGRAM.replace("estimated_cycles", "other")) is None
     assert (
         tiles.estimated_cycles(PROGRAM.replace('"1000"', f'"{2**63 - 1}"')) is None
-    )  # as libtpu says that it knows none
+    )
 
 
 @pytest.mark.parametrize("kind", SHEETS)
