@@ -40,7 +40,7 @@ def _padded(sizes: list[int], tile: list[int]) -> list[int]:
 def estimated_cycles(text: str) -> int | None:
     """Sums what the compiler estimates of the fusions of a step; None where it says nothing, or not of all.
 
-    It is a model's guess. What is not in it: exchanges between devices, copies between memories that are not hidden, and
+    It is a model's guess. What is not in it: exchanges between devices, copies between memories that are not hidden,
     kernels.
     """
     found = [(each.times, int(cycles)) for each in of_step(text) for cycles in _CYCLES.findall(each.text)]
