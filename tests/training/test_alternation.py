@@ -1,6 +1,7 @@
 """Training that alternates between weights and policies, against one plain Adam for each."""
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import optax
 import pytest
 from samples import tiny
 
-from cmath_jax.config import OptimConfig
+from cmath_jax.config import OptimConfig, override
 from cmath_jax.errors import InputError
 from cmath_jax.training.corpora import check_usable, load_configured
 from cmath_jax.training.optim import at_rate, make_optimizer
@@ -129,7 +130,8 @@ def test_a_model_without_policies_is_refused() -> None:
         Trainer.of(config, load_configured(config))
 
 
-def test_a_temperature_that_never_falls_is_refused() -> None:
-    config = tiny(model__name="adaign", model__temperature_decay=0.9)
-    with pytest.raises(InputError, match=r"^model\.temperature_decay=0\.9 has no effect with optim\.policy_rate=0"):
+@pytest.mark.parametrize(("name", "value"), [("model.temperature_decay", 0.9), ("optim.policy_decay", 5e-4)])
+def test_what_needs_a_rate_of_policies_is_refused_without(name: str, value: float) -> None:
+    config = override(tiny(model__name="adaign"), {name: value})
+    with pytest.raises(InputError, match=rf"^{re.escape(name)}={value} has no effect with optim\.policy_rate=0"):
         check_usable(config, load_configured(config))
