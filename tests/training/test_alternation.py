@@ -14,6 +14,7 @@ from samples import tiny
 from cmath_jax.config import OptimConfig, override
 from cmath_jax.errors import InputError
 from cmath_jax.training.corpora import check_usable, load_configured
+from cmath_jax.training.devices import TRIAL_STEPS
 from cmath_jax.training.optim import at_rate, make_optimizer
 from cmath_jax.training.trainer import Trainer
 
@@ -122,6 +123,29 @@ def test_the_epochs_of_policies_are_counted_at_any_rate(rate: float) -> None:
         params = optax.apply_updates(params, at_rate(rate, updates))
         counts.append(float(params["tables"]["policy_epochs"]))
     assert counts == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
+
+
+def test_the_average_has_the_temperature_of_its_epoch() -> None:
+    """A count is taken over: the mean of counts would be that of an earlier epoch."""
+    config = tiny(
+        model__name="adaign",
+        model__temperature_decay=0.9,
+        optim__policy_rate=1.0,
+        optim__average=0.9,
+        parallel__devices=1,
+    )
+    made = Trainer.of(config, load_configured(config))
+    state = made.fresh_states([0])
+    for epoch in range(2):
+        plan = made.devices.put_trials([made.batches.plan(epoch)], TRIAL_STEPS)
+        steps = made.batches.steps_before(epoch + 1) - made.batches.steps_before(epoch)
+        state, _ = made.advance(state, plan, made.hyper_params([config]), 0, steps)
+    (count,) = (
+        np.asarray(x)
+        for path, x in jax.tree_util.tree_leaves_with_path(state.average)
+        if jax.tree_util.keystr(path).endswith("policy_epochs']")
+    )
+    assert count.tolist() == [1.0]
 
 
 def test_a_model_without_policies_is_refused() -> None:
