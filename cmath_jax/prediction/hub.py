@@ -11,6 +11,7 @@ from typing import Any
 
 from cmath_jax.errors import InputError
 
+RUNS = "runs"  # the folder of all runs, by default
 SECONDS = 10.0  # that an answer may take
 _NAME = re.compile(r"(?:hf://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -18,11 +19,13 @@ _NAME = re.compile(r"(?:hf://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?
 def is_name(path: str) -> bool:
     """Whether a path is the name of a model on the hub: `hf://USER/NAME`, or USER/NAME where there is no folder USER.
 
-    So a folder that is misspelled, `runs/tlak`, is not looked for elsewhere.
+    So a folder that is misspelled, `runs/tlak`, is not looked for elsewhere; nor is one of `runs`, where models are
+    trained to, before there is any: whoever had that name on the hub would answer.
     """
     if path.startswith("hf://"):
         return True
-    return _NAME.fullmatch(path) is not None and not Path(path.partition("/")[0]).exists()
+    user = path.partition("/")[0]
+    return _NAME.fullmatch(path) is not None and user != RUNS and not Path(user).exists()
 
 
 def from_hub(path: str, files: Sequence[str]) -> Path:

@@ -56,10 +56,11 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Answers:
 
 def test_what_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "results").mkdir()
     for name in ("user/name", "user/name@v1", "hf://user/name", "hf://runs/talk"):
         assert is_name(name)
-    for path in ("talk", "runs/talk", "runs/", "./user/name", "/user/name", "a/b/c", "user/na me", ""):
+    # There is no folder `runs` here: a fresh clone has none, and the name is not asked for.
+    for path in ("talk", "results/talk", "runs/talk", "runs/talk@v1", "runs/", "./user/name", "/user/name", "a/b/c", "user/na me", ""):
         assert not is_name(path)
 
 
