@@ -20,7 +20,9 @@ def _export(arguments: Sequence[str] | None) -> None:
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="a new folder")
     options = parser.parse_args(arguments)
     from cmath_jax.prediction.export import export  # only now, so that a slip of the pen is answered at once
+    from cmath_jax.training.compiler import check_platform
 
+    check_platform()
     folder = export(options.checkpoint, options.output)
     tell(f"exported: {folder} (python {folder / 'example.py'} FEATURES.npz runs it)")
 
