@@ -16,7 +16,12 @@ def _export(arguments: Sequence[str] | None) -> None:
         prog="python -m cmath_jax.export",
         description="A trained model as one program (StableHLO), which runs with JAX alone, on CPU, GPU and TPU.",
     )
-    parser.add_argument("--checkpoint", metavar="DIR", required=True, help="the folder of a finished run")
+    parser.add_argument(
+        *("--checkpoint", "--model"),
+        metavar="DIR",
+        required=True,
+        help="the folder of a finished run, or USER/NAME of a model on the Hugging Face hub",
+    )
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="a new folder")
     options = parser.parse_args(arguments)
     from cmath_jax.prediction.export import export  # only now, so that a slip of the pen is answered at once

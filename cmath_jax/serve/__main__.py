@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmath_jax.errors import InputError, Terminated, doing
@@ -60,7 +59,10 @@ def _named(host: str) -> str:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m cmath_jax.serve", description="A page to try a trained model, and its JSON API.")
     parser.add_argument(
-        "--checkpoint", metavar="DIR", type=Path, required=True, help="a run folder, or the folder model in it"
+        *("--checkpoint", "--model"),
+        metavar="DIR",
+        required=True,
+        help="a run folder, the folder model in it, or USER/NAME of a model on the Hugging Face hub",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default 127.0.0.1, this machine")
     parser.add_argument("--port", type=int, default=8000, help="default 8000; 0 takes one that is free")
@@ -93,7 +95,7 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _ready(checkpoint: Path, limits: Limits) -> "PredictorInterface":
+def _ready(checkpoint: str, limits: Limits) -> "PredictorInterface":
     """Returns a predictor that answers at once.
 
     Raises InputError for a checkpoint that cannot be read, or not be served.
