@@ -222,7 +222,11 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=here, check=False)
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    for words in ("error: text: encoder roberta-large", "http://127.0.0.1:9 was asked in vain", "--text=minilm needs"):
+    for words in (
+        "error: text: encoder roberta-large",
+        "http://127.0.0.1:9 was asked for it in vain",
+        "--text=minilm needs",
+    ):
         assert words in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conversations.jsonl"]
 
