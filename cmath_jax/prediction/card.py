@@ -9,6 +9,7 @@ from typing import Any
 
 from cmath_jax.config import to_dict
 from cmath_jax.data.corpus import MODALITIES
+from cmath_jax.data.sources.card import known_as, language_of
 from cmath_jax.extract.language import MANY, language_by_name, name_of
 from cmath_jax.io.front_matter import front_matter
 from cmath_jax.prediction.trained import TrainedModel
@@ -21,9 +22,7 @@ LICENSES = {
     "simulated": "none needed: the data are drawn from a random number generator",
 }
 
-# The data sets that the hub has, by their names there, and their language.
-ON_THE_HUB = {"meld": "declare-lab/MELD"}
-SPOKEN = {"meld": "en", "iemocap": "en"}
+ON_THE_HUB = {"meld": "declare-lab/MELD"}  # the data sets that the hub has, by their names there
 TASKS = {"t": "text-classification", "a": "audio-classification", "v": "video-classification"}
 SCORES = {
     "accuracy": ("accuracy", "accuracy, percent", {}),
@@ -42,12 +41,7 @@ LIMITS = """\
 
 def license_of(dataset: str, stated: str) -> str:
     """Returns what the data say of their licence, or what is known of the data set."""
-    return stated or LICENSES.get(_known(dataset), "unknown: ask whoever made the data, before the model is passed on")
-
-
-def _known(dataset: str) -> str:
-    """Returns the name under which a data set is known, of which ours may be a variant with other classes."""
-    return "iemocap" if dataset.startswith("iemocap") else dataset.removesuffix("3")
+    return stated or LICENSES.get(known_as(dataset), "unknown: ask whoever made the data, before the model is passed on")
 
 
 def card(model: TrainedModel) -> str:
@@ -114,7 +108,7 @@ with a temperature of {model.temperature:.2f}, fitted on validation. Predictions
 def header(model: TrainedModel) -> str:
     """Returns the facts of the card that the hub reads, in YAML."""
     facts, task = model.facts, TASKS[model.modalities[0]]
-    known = _known(facts.dataset)
+    known = known_as(facts.dataset)
     metrics = [
         {"type": kind, "name": name, "value": round(facts.scores["test"][score], 2)} | ({"args": args} if args else {})
         for score, (kind, name, args) in SCORES.items()
@@ -140,7 +134,7 @@ def header(model: TrainedModel) -> str:
 
 def _languages(model: TrainedModel) -> list[str]:
     """Returns the languages that the model is for: of its data, else the few that its encoder of text knows."""
-    spoken = SPOKEN.get(_known(model.facts.dataset), "")
+    spoken = language_of(model.facts.dataset)
     known = spoken or (_of_encoder(model.extraction.get("t", {})) if "t" in model.modalities else "")
     return [] if known in ("", MANY) else known.split(",")
 

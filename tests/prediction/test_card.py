@@ -69,7 +69,7 @@ def test_nothing_unknown_is_stated(run: Path) -> None:
 
 def test_known_data_sets_are_named_as_the_hub_names_them(run: Path) -> None:
     model = TrainedModel.load(run)
-    for dataset in ("meld", "meld3"):
+    for dataset in ("meld", "meld3", "MELD"):
         found = read(of(model, dataset))
         assert (found.datasets, found.language) == (["declare-lab/MELD"], ["en"])
         assert {result.dataset_type for result in found.eval_results} == {"declare-lab/MELD"}
