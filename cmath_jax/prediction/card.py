@@ -12,6 +12,7 @@ from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.data.sources.card import known_as, language_of
 from cmath_jax.extract.language import MANY, language_by_name, name_of
 from cmath_jax.io.front_matter import front_matter
+from cmath_jax.io.tables import markdown_table, plain
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.results.circumstances import Circumstances, Features, public
 
@@ -55,14 +56,15 @@ def card(model: TrainedModel) -> str:
         f"- {MODALITIES[m]}: {model.dims[m]} features, {_origin(model.extraction.get(m), stated.features.get(m), m)}"
         for m in model.modalities
     )
-    classes = "\n".join(f"| {name} | {f1:.2f} |" for name, f1 in facts.f1.items())
+    classes = markdown_table([("emotion", "F1"), *((name, f"{f1:.2f}") for name, f1 in facts.f1.items())])
     return f"""\
 {header(model)}
-# {facts.name}
+# {" ".join(facts.name.split())}
 
 A `{model.config.model.name}` model of cmath_jax: the emotion of every utterance of a conversation, seen in {context}.
 
-Emotions: {", ".join(model.classes)}. Parameters: {facts.parameters:,}. Up to {model.speakers} speakers are told apart.
+Emotions: {", ".join(map(plain, model.classes))}. Parameters: {facts.parameters:,}. Up to {model.speakers} \
+speakers are told apart.
 
 ## Use
 
@@ -93,8 +95,6 @@ In percent, of this seed, on the test split of {facts.dataset}, from {stated.see
 | always the most frequent emotion | {facts.scores["majority"]["accuracy"]:.2f} | \
 {facts.scores["majority"]["weighted_f1"]:.2f} |
 
-| emotion | F1 |
-|---|---|
 {classes}
 
 Expected calibration error {facts.calibration["before"]:.2f} before, {facts.calibration["after"]:.2f} after calibration

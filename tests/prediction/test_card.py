@@ -94,6 +94,15 @@ def test_the_task_is_that_of_the_first_modality(run: Path, modalities: str, task
     assert ("multimodal" in found.tags) == (len(modalities) > 1)
 
 
+def test_no_name_breaks_the_page(run: Path) -> None:
+    model, odd = TrainedModel.load(run), "joy|<b>\n# anger"
+    facts = replace(model.facts, name="mine\n# yours", f1={odd: 50.0})
+    lines = card(replace(model, facts=facts, classes=(odd, *model.classes[1:]))).splitlines()
+    assert "# mine # yours" in lines and "# yours" not in lines
+    assert r"| joy\|\<b\> \# anger | 50.00 |" in lines
+    assert any(line.startswith(r"Emotions: joy\|\<b\> \# anger, ") for line in lines)
+
+
 def test_names_of_any_letters_are_kept(run: Path) -> None:
     name = 'my "data": no\n#1 é 😀'
     model = TrainedModel.load(run)
