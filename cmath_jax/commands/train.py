@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import shlex
 import sys
 import traceback
@@ -110,6 +111,10 @@ def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> i
     logger.propagate = False
     logger.addHandler(logging.StreamHandler())
     compiler.set_flags()
+    if experiment.measuring and experiment.measuring.compile_for:
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is compiled for other devices needs none of this machine
+        # It complains of the libraries of a GPU, which run programs and compile none.
+        logging.getLogger("jax._src.xla_bridge").setLevel(logging.CRITICAL)
     # Only now, so that a slip of the pen is answered at once.
     from cmath_jax.report import write_report
     from cmath_jax.results.summary import readable, readable_sweep

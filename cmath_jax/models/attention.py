@@ -1,21 +1,23 @@
-"""Attention inside each conversation of a row, at once or, over long rows, by chunks of queries.
+"""Attention inside each conversation of a row: at once or, over long rows, by chunks of queries or a kernel of a TPU.
 
 Shapes: m modalities, first those that ask, then those that answer; r rows, l slots of a row (q the slot that asks, k
 the one that answers), d width, h heads, w the width of a head.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cmath_jax.models.attention_kernel import attend_in_kernel, fits_kernel
 from cmath_jax.models.draws import random_bits
 from cmath_jax.models.layers import Context, Dense, Dropout, aligned, drop, product, visible
 
 MASKED = -1e30  # a score that softmax turns into exactly 0 in float32 and in bfloat16, and yet is finite
-DENSE_SLOTS = 512  # attention over rows longer than this goes by chunks
+DENSE_SLOTS = 512  # attention over rows longer than this goes by chunks, or as a kernel
 CHUNK_SCORES = 2**24  # attention weights of a chunk
 
 
@@ -52,7 +54,7 @@ class Attention(nn.Module):
         value_mmrhkw = project("value", answering_mrld, asking).transpose(3, 0, 1, 4, 2, 5)
         query_mmrhqw /= math.sqrt(width / self.heads)
         rng_key = self.make_rng("dropout") if context.drops else None
-        attend = attend_in_chunks if slots > DENSE_SLOTS else attend_at_once
+        attend = attend_in_long_rows if slots > DENSE_SLOTS else attend_at_once
         mixed_mmrhqw = attend(query_mmrhqw, key_mmrhkw, value_mmrhkw, context, rng_key)
         mixed_mmrld = mixed_mmrhqw.swapaxes(3, 4).reshape(asking, answering, rows, slots, width)
         output_mmrld = Dense((width,), (asking, answering), dtype=self.dtype, name="output")(mixed_mmrld)
@@ -64,6 +66,26 @@ def attend_at_once(
 ) -> jax.Array:
     """Averages the values by a softmax over the keys, dropped out by `rng_key`; returns [m, m, r, h, q, w]."""
     return _attend(query_mmrhqw, context, key_mmrhkw, value_mmrhkw, context, rng_key)
+
+
+def attend_in_long_rows(
+    query_mmrhqw: jax.Array, key_mmrhkw: jax.Array, value_mmrhkw: jax.Array, context: Context, rng_key: jax.Array | None
+) -> jax.Array:
+    """Averages the values with the same result, on a TPU by a kernel where it fits, and elsewhere by chunks.
+
+    The platform is the one for which the program is lowered, which need not be that of this process.
+    """
+
+    def by(attend: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        return lambda *factors: attend(*factors, context, rng_key)
+
+    factors = (query_mmrhqw, key_mmrhkw, value_mmrhkw)
+    if not fits_kernel(*query_mmrhqw.shape[4:]):
+        return attend_in_chunks(*factors, context, rng_key)
+    mixed_mmrhqw: jax.Array = jax.lax.platform_dependent(
+        *factors, tpu=by(attend_in_kernel), default=by(attend_in_chunks)
+    )
+    return mixed_mmrhqw
 
 
 def attend_in_chunks(

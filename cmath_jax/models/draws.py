@@ -18,11 +18,21 @@ def random_bits(rng_key: jax.Array, *coordinates: jax.Array) -> jax.Array:
 
     Coordinates of small shape come first: all but the last steps are then computed for few addresses.
     """
-    state: jax.Array
-    state, salt = jax.random.bits(rng_key, (2,), jnp.uint32)
+    state, salt = start(rng_key)
     for coordinate in coordinates:
-        state = _scramble(state + coordinate.astype(jnp.uint32) * jnp.uint32(GOLDEN), salt)
+        state = advance(state, salt, coordinate)
     return state
+
+
+def start(rng_key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the bits before the first coordinate, and the salt of every coordinate: uint32, uint32."""
+    state, salt = jax.random.bits(rng_key, (2,), jnp.uint32)
+    return state, salt
+
+
+def advance(state: jax.Array, salt: jax.Array, coordinate: jax.Array) -> jax.Array:
+    """Returns the bits after one more coordinate: uint32 in the shape that state and coordinate broadcast to."""
+    return _scramble(state + coordinate.astype(jnp.uint32) * jnp.uint32(GOLDEN), salt)
 
 
 def standard_normal(bits: jax.Array) -> jax.Array:

@@ -48,14 +48,30 @@ def si(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
-def panels(first: Numbers, over_devices: bool) -> list[Panel]:
-    """Returns the six pictures; `first` is the point that others are compared with where devices are added."""
+@dataclass(frozen=True)
+class Drawing:
+    """The pictures of a figure, and what is said of them.
+
+    Attributes:
+      columns: the numbers of its table.
+      caption: the end of a sentence that begins with the title of the study.
+      said: of a point, for whoever cannot see the figure.
+    """
+
+    panels: tuple[Panel, ...]
+    columns: tuple[str, ...]
+    caption: str
+    said: Callable[[Numbers], str]
+
+
+def measured_drawing(first: Numbers, over_devices: bool) -> Drawing:
+    """Returns the drawing of what was measured; `first` is what others are compared with where devices are added."""
     throughput = [Curve(lambda n: n["throughput"], lambda n: (n["throughput_low"], n["throughput_high"]))]
     if over_devices:
         per_device = first["throughput"] / first["devices"]
         throughput.append(Curve(lambda n: per_device * n["devices"], limit=True))
     step = Curve(lambda n: 1e3 * n["step_median"], lambda n: (1e3 * n["step_low"], 1e3 * n["step_high"]))
-    return [
+    shown = (
         Panel("utterances/s" + (", dashed: in proportion" if over_devices else ""), tuple(throughput)),
         Panel("step, ms; dashed: roofline", (step, Curve(lambda n: 1e3 * n["bound"], limit=True))),
         Panel(
@@ -68,25 +84,70 @@ def panels(first: Numbers, over_devices: bool) -> list[Panel]:
         Panel("share of the roofline, %", (Curve(lambda n: 100 * n["bound_share"]),), from_zero=True),
         Panel("memory of a device, bytes", (Curve(lambda n: n["memory"]),)),
         Panel("compilation, s", (Curve(lambda n: n["compile_seconds"]),), from_zero=True),
-    ]
+    )
+    columns = ("throughput", "step_median", "bound", "achieved_flops", "product_rate", "bound_share", "memory")
+    return Drawing(
+        shown,
+        (*columns, "compile_seconds"),
+        "medians, and quartiles where a bar is seen",
+        lambda n: f"{si(n['throughput'])} utterances/s",
+    )
+
+
+def compiled_drawing(first: Numbers) -> Drawing:
+    """Returns the drawing of what was compiled and not run; `first` is any point of the study."""
+    tiles = first["tile_padding"] is not None
+    estimate = first["cycle_seconds"] is not None
+    empty = [Curve(lambda n: 100 * n["tile_padding"])] if tiles else []
+    last = (
+        Panel("compiler's estimate, ms", (Curve(lambda n: 1e3 * n["cycle_seconds"]),), from_zero=True)
+        if estimate
+        else Panel("compilation, s", (Curve(lambda n: n["compile_seconds"]),), from_zero=True)
+    )
+    shown = (
+        Panel("memory, bytes; dashed: quoted", _two("memory", "device_memory")),
+        Panel("FLOPs of a device in a step", (Curve(lambda n: n["flops"]),), from_zero=True),
+        Panel("bytes a device gets in a step", (Curve(exchanged),), from_zero=True),
+        Panel("bound at quoted rates, ms", (Curve(lambda n: 1e3 * n["bound"]),), from_zero=True),
+        Panel(
+            "padding, %: " + ("tiles; dashed: slots" if tiles else "slots (dashed)"),
+            (*empty, Curve(lambda n: 100 * n["padding"], limit=True)),
+            from_zero=True,
+        ),
+        last,
+    )
+    columns = ("memory", "flops", "bound", "bound_by", "compute_seconds", "memory_seconds", "interconnect_seconds")
+    return Drawing(
+        shown,
+        (*columns, "padding", "tile_padding", "cycle_seconds", "compile_seconds"),
+        "what the compiler says, and bounds at quoted rates",
+        lambda n: f"{si(n['memory'])}B on a device",
+    )
+
+
+def exchanged(n: Numbers) -> int:
+    """Returns the bytes that a device gets in a step of a compiled program."""
+    return sum(int(each["bytes"]) for each in n["collectives"].values())
+
+
+def _two(name: str, limit: str) -> tuple[Curve, Curve]:
+    return Curve(lambda n: n[name]), Curve(lambda n: n[limit], limit=True)
 
 
 @drawn
 def study_figure(
-    name: str, title: str, axis: str, points: Mapping[str, Numbers], over_devices: bool, note: str
+    name: str, title: str, axis: str, points: Mapping[str, Numbers], drawing: Drawing, note: str
 ) -> Graphic:
-    """Draws every measured point of a study.
+    """Draws every point of a study that has numbers.
 
     Args:
-      points: name -> `Measurement.summary`.
-      over_devices: whether the points differ in their devices.
+      points: name -> `Measurement.summary`, or `compiled.compile_point`.
       note: what must be said wherever the picture is shown; "" for nothing.
     """
     figure, axes_grid = canvas(10.0, 5.2, nrows=2, ncols=3)
     numeric = all(point.isdigit() for point in points)
     at = [float(point) if numeric else float(i) for i, point in enumerate(points)]
-    shown = panels(next(iter(points.values())), over_devices)
-    for axes, panel in zip(axes_grid.flat, shown, strict=True):
+    for axes, panel in zip(axes_grid.flat, drawing.panels, strict=True):
         values = [_draw(axes, at, list(points.values()), curve, numeric) for curve in panel.curves]
         _draw_y_axis(axes, [value for curve in values for value in curve], numeric and not panel.from_zero)
         _draw_x_axis(axes, at, list(points), numeric)
@@ -95,15 +156,16 @@ def study_figure(
         axes.set_xlabel(axis)
     if note:
         figure.suptitle(note, x=0.01, ha="left", fontsize=9, color=ORANGE)
-    columns = ["throughput", "step_median", "bound", "achieved_flops", "product_rate", "bound_share"]
-    columns += ["memory", "compile_seconds"]
-    said = ", ".join(f"{point}: {si(numbers['throughput'])} utterances/s" for point, numbers in points.items())
+    said = ", ".join(f"{point}: {drawing.said(numbers)}" for point, numbers in points.items())
     return finish(
         figure,
         name,
-        f"{title}: medians, and quartiles where a bar is seen." + (f" {note}." if note else ""),
+        f"{title}: {drawing.caption}." + (f" {note}." if note else ""),
         f"{title}. {note + '. ' if note else ''}{said}",
-        [["point", *columns], *([point, *(numbers[c] for c in columns)] for point, numbers in points.items())],
+        [
+            ["point", *drawing.columns],
+            *([point, *(numbers[c] for c in drawing.columns)] for point, numbers in points.items()),
+        ],
     )
 
 
@@ -144,6 +206,6 @@ def _draw_y_axis(axes: Axes, values: Sequence[float], may_be_logarithmic: bool) 
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.set_ylim(0, 1.12 * max(values))
+        axes.set_ylim(0, 1.12 * max(values) or 1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
     axes.tick_params(axis="y", labelsize=8)

@@ -15,7 +15,7 @@ from cmath_jax.errors import InputError, TrainingDivergedError
 from cmath_jax.io.files import sizes
 from cmath_jax.scaling import roofline
 from cmath_jax.sweeps.experiment import Measuring
-from cmath_jax.training.devices import TRIAL, PmapDevices
+from cmath_jax.training.devices import TRIAL, Devices, PmapDevices
 from cmath_jax.training.grouping import free_memory
 from cmath_jax.training.multihost import agree
 from cmath_jax.training.trainer import Trainer
@@ -95,6 +95,11 @@ class Measurement:
         }
 
 
+def engine_name(devices: Devices, trials: int) -> str:
+    """Returns jit, pmap or population."""
+    return "population" if trials > 1 else "pmap" if isinstance(devices, PmapDevices) else "jit"
+
+
 def check_counted(config: Config) -> None:
     """Raises InputError for a model whose FLOPs there is no formula for."""
     if config.model.name != COUNTED_MODEL:
@@ -141,7 +146,7 @@ def _measure(config: Config, corpus: Corpus, trials: int, measuring: Measuring) 
     work, counted = roofline.training_work(config, sizes), roofline.Counted.of(executable)
     slots_of_epoch = batches.steps * rows * slots
     return Measurement(
-        engine="population" if trials > 1 else "pmap" if isinstance(devices, PmapDevices) else "jit",
+        engine=engine_name(devices, trials),
         devices=count,
         trials=trials,
         parameters=roofline.parameter_count(config, sizes),

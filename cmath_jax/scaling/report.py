@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from cmath_jax.errors import doing
 from cmath_jax.io.whole import write_whole
 from cmath_jax.pages.drawing import Graphic
 from cmath_jax.pages.web import fill
-from cmath_jax.scaling.figures import si, study_figure
+from cmath_jax.scaling.columns import COLUMNS
+from cmath_jax.scaling.datasheets import SHEETS, Sheet
+from cmath_jax.scaling.figures import compiled_drawing, measured_drawing, si, study_figure
 
 # Kind of a study -> its title, its axis, and what a reader has to know.
 TITLES = {
@@ -35,6 +38,18 @@ TITLES = {
     "population": ("Population", "runs side by side", "One device, runs with different seeds as one trainer."),
     "precision": ("Precision", "precision of the computation", "Parameters, losses and the update are float32."),
 }
+COMPILED_TITLES = {
+    "division": (
+        "One run on all devices, or several",
+        "runs side by side",
+        "The same devices and conversations a step of each run: its rows dealt out over all of them, or fewer.",
+    ),
+    "tiles": (
+        "Width and heads in tiles",
+        "width of the model . width of a head",
+        "A TPU computes with whole tiles of 128: a head of 40 takes the room of one of 128.",
+    ),
+}
 OVER_DEVICES = ("devices_strong", "devices_weak")
 SIMULATED = "Simulated devices: parts of one processor, no statement about speed"
 LISTED = ("step_seconds",)
@@ -45,7 +60,7 @@ class StudyView:
     """A study as the page shows it.
 
     Attributes:
-      measured: point -> `Measurement.summary`.
+      measured: point -> `Measurement.summary`, or `compiled.compile_point`.
       efficiency: point -> utterances/s per device over those of the first point, where devices are added.
       missing: point -> why it has no numbers.
     """
@@ -76,8 +91,20 @@ def write(folder: Path, result: Mapping[str, Any]) -> Path:
 
 def views(result: Mapping[str, Any]) -> list[StudyView]:
     """Returns the studies in their order."""
-    note = SIMULATED if result["environment"]["simulated"] else ""
-    return [_view(study, note) for study in result["studies"]]
+    return [_view(study, note(result), compiled_for(result) != "") for study in result["studies"]]
+
+
+def compiled_for(result: Mapping[str, Any]) -> str:
+    """Returns the devices that the points were compiled for and not run; "" where they were measured."""
+    target: str = result["environment"].get("compile_for", "")
+    return target
+
+
+def note(result: Mapping[str, Any]) -> str:
+    """Returns what must be said wherever a number is shown; "" where numbers are measured on real devices."""
+    if target := compiled_for(result):
+        return f"Compiled for {target}, not run; rates are quoted from data sheets"
+    return SIMULATED if result["environment"]["simulated"] else ""
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -100,6 +127,8 @@ def table(result: Mapping[str, Any]) -> str:
 
 def readable(result: Mapping[str, Any]) -> str:
     """Returns the main numbers for the terminal."""
+    if compiled_for(result):
+        return _readable_compiled(result)
     lines = [f"on {devices(result['environment'])}"]
     if result["environment"]["simulated"]:
         lines.append(result["warning"])
@@ -119,6 +148,19 @@ def readable(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _readable_compiled(result: Mapping[str, Any]) -> str:
+    lines, columns = [note(result)], [column for column in COLUMNS if column.brief]
+    for view in views(result):
+        rows = {point: [column.text(n) for column in columns] for point, n in view.measured.items()}
+        rows = {view.title: [column.title for column in columns], **rows}
+        widths = [max(map(len, column)) for column in zip(*rows.values(), strict=True)]
+        for point, cells in rows.items():
+            told = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+            lines.append(f"{'' if point == view.title else '  '}{point:<{34 if point == view.title else 32}}{told}")
+        lines += [f"  {point:<32}{reason}" for point, reason in view.missing.items()]
+    return "\n".join(lines)
+
+
 def render(result: Mapping[str, Any], shown: list[StudyView]) -> str:
     """Returns the HTML of the whole page."""
     return fill(
@@ -127,10 +169,19 @@ def render(result: Mapping[str, Any], shown: list[StudyView]) -> str:
         result=result,
         views=shown,
         devices=devices(result["environment"]),
-        peaks=peaks(result),
+        peaks={} if compiled_for(result) else peaks(result),
+        quoted=quoted(result["environment"]),
         dates=dates(result),
         simulated=SIMULATED if result["environment"]["simulated"] else "",
+        compiled=note(result) if compiled_for(result) else "",
+        columns=COLUMNS,
     )
+
+
+def quoted(environment: Mapping[str, Any]) -> Sheet | None:
+    """Returns the data sheet of the devices; None for a kind that there is none of."""
+    kind = environment["devices"][0]
+    return next((sheet for sheet in SHEETS.values() if sheet.describes(kind)), None)
 
 
 def devices(environment: Mapping[str, Any]) -> str:
@@ -171,25 +222,27 @@ def growth(measured: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _view(study: Mapping[str, Any], note: str) -> StudyView:
+def _view(study: Mapping[str, Any], note: str, compiled: bool) -> StudyView:
     kind = study["kind"]
-    title, axis, intro = TITLES.get(kind, (kind, kind, ""))
+    title, axis, intro = (TITLES | COMPILED_TITLES).get(kind, (kind, kind, ""))
     measured = {name: point["numbers"] for name, point in study["points"].items() if "numbers" in point}
     missing = {
         name: f"{point['status']}: {point['reason']}"
         for name, point in study["points"].items()
         if "numbers" not in point
     }
-    over_devices = kind in OVER_DEVICES
-    per_device = {name: numbers["throughput"] / numbers["devices"] for name, numbers in measured.items()}
+    over_devices = kind in OVER_DEVICES and not compiled
+    first_point: Mapping[str, Any] = next(iter(measured.values()), {})
+    drawing = compiled_drawing if compiled else partial(measured_drawing, over_devices=over_devices)
+    per_device = {n: numbers["throughput"] / numbers["devices"] for n, numbers in measured.items() if over_devices}
     first = next(iter(per_device.values()), math.nan)
     alone = "One point was measured: nothing to compare." if over_devices and len(measured) == 1 else ""
     return StudyView(
         kind=kind,
         title=title,
-        intro=" ".join(filter(None, [intro, growth(measured) if kind == "length" else "", alone])),
+        intro=" ".join(filter(None, [intro, growth(measured) if kind == "length" and not compiled else "", alone])),
         measured=measured,
-        efficiency={name: value / first for name, value in per_device.items()} if over_devices else {},
+        efficiency={name: value / first for name, value in per_device.items()},
         missing=missing,
-        graphic=study_figure(kind, title, axis, measured, over_devices, note) if len(measured) > 1 else None,
+        graphic=study_figure(kind, title, axis, measured, drawing(first_point), note) if len(measured) > 1 else None,
     )

@@ -1,7 +1,7 @@
-"""Measures the points of a scaling study, one after another, into one folder.
+"""Measures the points of a scaling study, or compiles them for devices that are not there, into one folder.
 
-A point that is measured is not measured again, unless devices, versions or the package have changed. One that cannot
-run here is named with the reason, one that fails is reported, and the others go on.
+A point that is measured or compiled is not so again, unless devices, versions or the package have changed. One that
+cannot run here is named with the reason, one that fails is reported, and the others go on.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import platform
 import time
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +29,10 @@ from cmath_jax.data.corpus import Corpus
 from cmath_jax.errors import InputError, Terminated
 from cmath_jax.io.json_files import append_line, read_whole_lines
 from cmath_jax.io.termination import Termination
+from cmath_jax.scaling.compiled import RefusedError, compile_apart
 from cmath_jax.scaling.measurement import check_counted, measure
 from cmath_jax.scaling.roofline import processor
+from cmath_jax.scaling.topology import Target
 from cmath_jax.sweeps.experiment import Experiment, Measuring
 from cmath_jax.training import multihost
 from cmath_jax.training.corpora import check_usable, load_configured
@@ -39,6 +41,8 @@ from cmath_jax.training.run_folder import RunFolder
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 DRAWING = {"report", "report.py", "figures.py"}  # parts of the package that no number depends on
 MEASURED, NOT_RUN, FAILED = "measured", "not run", "failed"
+COMPILED, NOT_COMPILED, REFUSED = "compiled, not run", "not compiled", "refused by the compiler"
+KEPT = (MEASURED, COMPILED, REFUSED)  # statuses that the same point would have again
 SIMULATED_DEVICES = (
     "The devices are simulated: parts of one processor, which they share. That steps get faster or slower with their "
     "number says nothing about the speed of real devices."
@@ -48,25 +52,28 @@ logger = logging.getLogger(__name__)
 
 
 def run_studies(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
-    """Measures all points, and writes the folder; goes on where an earlier call stopped.
+    """Measures or compiles all points, and writes the folder; goes on where an earlier call stopped.
 
     Returns:
-      The content of `result.json`: the studies with the numbers of each point (`Measurement.summary`), or the reason
-      why it has none.
+      The content of `result.json`: the studies with the numbers of each point (`Measurement.summary`, `compile_point`),
+      or the reason why it has none.
 
     Raises:
-      InputError: for data or options that cannot be used, and for a folder that holds another study.
+      InputError: for data or options that cannot be used, a package that is missing, and for a folder that holds
+        another study.
       Terminated: after SIGTERM.
     """
     assert experiment.measuring is not None
     configs = dict(experiment.runs.values())
+    target = Target.parse(experiment.measuring.compile_for) if experiment.measuring.compile_for else None
+    check_counted(experiment.config)
+    if target:
+        target.check_installed()
     with Termination(), RunFolder(workdir) as folder:
-        corpora = _Corpora()
-        check_counted(experiment.config)
-        check_usable(experiment.config, corpora.of(experiment.config))
+        numbers_of = _compiler(target) if target else _measurer(experiment)
         folder.claim(experiment.to_dict())
         folder.write_environment({})
-        surroundings = environment()
+        surroundings = environment_of(target) if target else environment()
         log = MeasurementLog(folder.path / "measurements.jsonl")
         outcomes: dict[str, dict[str, Any]] = {}
         for number, (name, config) in enumerate(configs.items(), start=1):
@@ -74,8 +81,8 @@ def run_studies(experiment: Experiment, workdir: str | Path) -> dict[str, Any]:
             known = log.find(stamp)
             # All processes measure what one of them does not know.
             if multihost.agree(known is None)[0]:
-                known = _outcome(name, config, corpora, experiment.measuring)
-                if multihost.writes() and known["status"] == MEASURED:
+                known = _outcome(name, config, numbers_of, COMPILED if target else MEASURED)
+                if multihost.writes() and known["status"] in KEPT:
                     log.write(stamp, known)
                 logger.info("point %d of %d, %s: %s", number, len(configs), name, _readable(known))
             assert known is not None
@@ -122,6 +129,25 @@ def environment() -> dict[str, Any]:
     }
 
 
+def environment_of(target: Target) -> dict[str, Any]:
+    """Returns what decides what is compiled for a target, besides its config."""
+    package = {"tpu": "libtpu", "cuda": "jax-cuda13-plugin"}[target.platform]
+    versions = {name: importlib.metadata.version(name) for name in (*PACKAGES, package)}
+    return {
+        "devices": [target.sheet.name] * target.count,
+        "compile_for": str(target),
+        "simulated": False,
+        "processes": 1,
+        "compiler": {
+            "XLA_FLAGS": target.environment_variables().get("XLA_FLAGS", ""),
+            "few_optimizations": False,
+            "cache": False,
+        },
+        "versions": {"python": platform.python_version(), **versions},
+        "source": source_digest(),
+    }
+
+
 def machines() -> int:
     """Returns how many machines the processes of this run are on."""
     if jax.process_count() == 1:
@@ -161,13 +187,32 @@ def _stamp(config: Config, measuring: Measuring, surroundings: Mapping[str, Any]
     return json.loads(json.dumps(stamp))
 
 
-def _outcome(name: str, config: Config, corpora: _Corpora, measuring: Measuring) -> dict[str, Any]:
-    """Returns the `status` of a point, and either its `reason` or its `date`, `seconds` and `numbers`."""
+def _measurer(experiment: Experiment) -> Callable[[Config], dict[str, Any]]:
+    """Returns the function that measures a config. Raises InputError if the experiment's own cannot be used."""
+    assert experiment.measuring is not None
+    measuring, corpora = experiment.measuring, _Corpora()
+    check_usable(experiment.config, corpora.of(experiment.config))
+    return lambda config: measure(config, corpora.of(config), measuring).summary()
+
+
+def _compiler(target: Target) -> Callable[[Config], dict[str, Any]]:
+    """Returns the function that compiles a config for the target."""
+    return lambda config: compile_apart(config, target)
+
+
+def _outcome(name: str, config: Config, numbers_of: Callable[[Config], dict[str, Any]], done: str) -> dict[str, Any]:
+    """Returns the `status` of a point, and either its `reason` or its `date`, `seconds` and `numbers`.
+
+    Args:
+      done: the status where it has numbers.
+    """
     began = time.monotonic()
     try:
-        measured = measure(config, corpora.of(config), measuring)
+        numbers = numbers_of(config)
+    except RefusedError as error:
+        return {"status": REFUSED, "reason": str(error)}
     except InputError as error:
-        return {"status": NOT_RUN, "reason": str(error)}
+        return {"status": NOT_RUN if done == MEASURED else NOT_COMPILED, "reason": str(error)}
     except Terminated:
         raise
     except Exception as error:  # of one point, be it lack of memory or a bug; the others may have better luck
@@ -177,10 +222,10 @@ def _outcome(name: str, config: Config, corpora: _Corpora, measuring: Measuring)
         return {"status": FAILED, "reason": f"{type(error).__name__}: {error}".strip().splitlines()[0]}
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return {
-        "status": MEASURED,
+        "status": done,
         "date": date,
         "seconds": time.monotonic() - began,
-        "numbers": measured.summary(),
+        "numbers": numbers,
     }
 
 
@@ -215,9 +260,11 @@ def _result(
 
 
 def _readable(outcome: Mapping[str, Any]) -> str:
-    if outcome["status"] != MEASURED:
+    if "numbers" not in outcome:
         return f"{outcome['status']}: {outcome['reason']}"
     numbers = outcome["numbers"]
+    if outcome["status"] == COMPILED:
+        return f"{COMPILED}, in {numbers['compile_seconds']:.0f} s"
     return (
         f"{1000 * numbers['step_median']:.2f} ms a step ({1000 * numbers['step_low']:.2f} to "
         f"{1000 * numbers['step_high']:.2f}), {numbers['throughput']:.0f} utterances/s, "

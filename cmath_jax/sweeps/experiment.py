@@ -51,6 +51,7 @@ class Measuring:
     Attributes:
       repeats: of the steps of every point; medians and quartiles are over them.
       seconds: that a repeat takes, unless a single step takes longer.
+      compile_for: devices as `tpu:v5e:4x4`, for which the points are compiled and not run; "" measures those at hand.
 
     Raises:
       InputError: on construction, for a number that is not positive.
@@ -58,6 +59,7 @@ class Measuring:
 
     repeats: int = 9
     seconds: float = 0.5
+    compile_for: str = ""
 
     def __post_init__(self) -> None:
         if not (self.repeats > 0 and 0 < self.seconds < inf):

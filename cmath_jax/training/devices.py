@@ -81,6 +81,14 @@ class Devices:
         placed = [jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs) for specs in (tuple(given), made)]
         return Compiled(jax.jit(on_mesh, donate_argnums=donate, in_shardings=placed[0], out_shardings=placed[1]))
 
+    def shapes(self, tree: Any, spec: P) -> Any:
+        """Returns the shapes that `put_trials` makes of a tree of each trial, or `put`, where `spec` has no trials.
+
+        The tree, which all trials have in common, may be abstract. Nothing is put anywhere.
+        """
+        lead = (self.places,) if spec[:1] == (TRIALS,) else ()
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), tree)
+
     def put(self, tree: Any, spec: P) -> Any:
         """Puts arrays of the host on the devices."""
         return _place(tree, NamedSharding(self.mesh, spec))
@@ -121,6 +129,15 @@ class PmapDevices(Devices):
         del made  # every device gives its own
         over_trials = _over_trials(function, given, 1)
         return Compiled(jax.pmap(over_trials, ROWS, donate_argnums=donate, devices=list(self.devices)))
+
+    def shapes(self, tree: Any, spec: P) -> Any:
+        def split(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            shape = list(x.shape)
+            if ROWS in spec:
+                shape[spec.index(ROWS)] //= self.rows
+            return jax.ShapeDtypeStruct((self.rows, *shape), x.dtype)
+
+        return jax.tree.map(split, super().shapes(tree, spec))
 
     def put(self, tree: Any, spec: P) -> Any:
         n = self.rows
@@ -185,15 +202,21 @@ def host_copy(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.array(x, copy=True), tree)
 
 
-def make_devices(config: ParallelConfig, batch_size: int, trials: int = 1) -> Devices:
+def make_devices(
+    config: ParallelConfig, batch_size: int, trials: int = 1, at_hand: Sequence[jax.Device] = ()
+) -> Devices:
     """Returns the devices that the config asks for, as far as so many trials with such batches can use them.
 
     Every process takes part with equally many of its devices.
 
+    Args:
+      at_hand: the devices to choose from; () for those of JAX.
+
     Raises:
       InputError: when more devices are asked for than there are, or a number that the processes cannot share.
     """
-    processes, devices = jax.process_count(), _from_each_process(jax.devices())
+    devices = _from_each_process(at_hand or jax.devices())
+    processes = len({device.process_index for device in devices})
     if config.devices > len(devices):
         raise InputError(f"parallel.devices={config.devices}, but there are {len(devices)} ({devices[0].platform})")
     if config.devices % processes:

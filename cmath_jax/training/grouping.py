@@ -8,7 +8,6 @@ trained alone, but for rounding.
 import math
 import shutil
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import psutil
@@ -19,6 +18,7 @@ from cmath_jax.data.corpus import Corpus
 from cmath_jax.data.prepared.streaming import epoch_plans
 from cmath_jax.errors import InputError
 from cmath_jax.io.files import sizes
+from cmath_jax.training.devices import TRIAL, TRIAL_STEPS
 from cmath_jax.training.multihost import agree, writes
 from cmath_jax.training.step import HyperParams
 from cmath_jax.training.trainer import Trainer
@@ -60,14 +60,11 @@ def next_group(waiting: Sequence[Trial], batches: TrainingBatches, most: int) ->
 
 def memory_needed(trainer: Trainer) -> int:
     """Returns how many bytes the steps take on each device, as the compiler counts them."""
-
-    def stacked(tree: Any) -> Any:
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((trainer.devices.places, *x.shape), x.dtype), tree)
-
-    state = stacked(jax.eval_shape(trainer.initialize, 0))
-    hyper_params = stacked(HyperParams.of(trainer.config, trainer.class_weight_c))
+    shapes = trainer.devices.shapes
+    state = shapes(jax.eval_shape(trainer.initialize, 0), TRIAL)
+    hyper_params = shapes(HyperParams.of(trainer.config, trainer.class_weight_c), TRIAL)
     _, (plan,) = next(epoch_plans(trainer.batches, [0], [0], 0))
-    size = trainer.executable(state, stacked(plan), hyper_params).memory_analysis()
+    size = trainer.executable(state, shapes(plan, TRIAL_STEPS), hyper_params).memory_analysis()
     outside = size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes
     return int(outside + size.temp_size_in_bytes)
 

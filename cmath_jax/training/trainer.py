@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 
 from cmath_jax.config import Config
 from cmath_jax.data.batches import TrainingBatches
@@ -57,10 +58,7 @@ class Trainer:
         curriculum = Curriculum.of(table.label_n, table.speaker_n, table.length_b, config.train.curriculum)
         batches = TrainingBatches(table, config.train.batch_size, 0, devices.rows, curriculum)
         model = make_model(config.model, corpus, config.data.modalities, config.precision)
-        tx = make_optimizer(config.optim, batches.steps_before, config.train.epochs)
-        average = config.optim.average
-        one_row = jax.tree.map(lambda x: x[:1], next(batches.epoch(0)))
-        step = partial(train_step, model=model, tx=tx, average=average, axis=devices.axis)
+        initialize, steps = compiled_steps(config, model, batches, devices)
         return cls(
             config=config,
             corpus=corpus,
@@ -70,17 +68,8 @@ class Trainer:
             class_weight_c=class_weights(corpus),
             devices=devices,
             evaluator=Evaluator.of(corpus, tables, model, devices),
-            initialize=jax.jit(
-                partial(init_state, batch=one_row, model=model, tx=tx, average=average),
-                # It runs once: to compile it well would take longer than it saves.
-                compiler_options={"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None,
-            ),
-            train_steps=devices.compile(
-                partial(train_steps, step=step),
-                (TRIAL, TRIAL_STEPS, EVERYWHERE, TRIAL, EVERYWHERE, EVERYWHERE),
-                (TRIAL, TRIAL),
-                donate=(0,),
-            ),
+            initialize=initialize,
+            train_steps=steps,
         )
 
     def fresh_states(self, seeds: Sequence[int]) -> Any:
@@ -131,3 +120,25 @@ class Trainer:
     def conversations(self, seed: int, epoch: int, step: int) -> list[str]:
         """Returns the ids of the conversations of a training step, for messages."""
         return replace(self.batches, seed=seed).conversations(epoch, step)
+
+
+def compiled_steps(
+    config: Config, model: nn.Module, batches: TrainingBatches, devices: Devices
+) -> tuple[Callable[[int], TrainState], Compiled]:
+    """Returns the function from a seed to a fresh state, and the training steps, which are compiled when called."""
+    tx = make_optimizer(config.optim, batches.steps_before, config.train.epochs)
+    average = config.optim.average
+    one_row = jax.tree.map(lambda x: x[:1], next(batches.epoch(0)))
+    initialize = jax.jit(
+        partial(init_state, batch=one_row, model=model, tx=tx, average=average),
+        # It runs once: to compile it well would take longer than it saves.
+        compiler_options={"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None,
+    )
+    step = partial(train_step, model=model, tx=tx, average=average, axis=devices.axis)
+    steps = devices.compile(
+        partial(train_steps, step=step),
+        (TRIAL, TRIAL_STEPS, EVERYWHERE, TRIAL, EVERYWHERE, EVERYWHERE),
+        (TRIAL, TRIAL),
+        donate=(0,),
+    )
+    return initialize, steps

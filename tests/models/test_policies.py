@@ -165,6 +165,7 @@ def alternating(**options: Any) -> Config:
     return tiny(**{"model__name": "adaign", **settings, "optim__policy_rate": 5.0, "parallel__devices": 1, **options})
 
 
+@pytest.mark.slow
 def test_alternation_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of an epoch of policies; and beside another seed, on two devices, but for rounding."""
     config = alternating(train__epochs=3)

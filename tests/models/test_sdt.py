@@ -278,7 +278,6 @@ def test_a_traced_dropout_is_the_same_dropout() -> None:
     assert not np.allclose(logits(0.3, True), logits(0.3, False))
 
 
-@pytest.mark.slow
 def test_dropout_acts_where_the_equations_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference with the masks that the model drew: each one is used, and each at its place."""
     talks = conversations((6,))
@@ -335,7 +334,6 @@ def test_it_is_made_as_the_config_says() -> None:
     assert registry.make_model(config.model, corpus, "tv", "bfloat16") == expected
 
 
-@pytest.mark.slow
 def test_it_trains(tmp_path: Path) -> None:
     """With its own loss, through the same loop as CMATH."""
     options = {f"loss__{name}": value for name, value in vars(LOSS).items()}

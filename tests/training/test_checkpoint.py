@@ -18,6 +18,7 @@ from cmath_jax.training import fit as fitting
 from cmath_jax.training.checkpoint import Checkpoints
 
 
+@pytest.mark.slow
 def test_remains_of_a_deleted_checkpoint_do_no_harm(
     undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,6 +39,7 @@ def test_remains_of_a_deleted_checkpoint_do_no_harm(
     chex.assert_trees_all_equal(final_arrays(tmp_path, ONE_DEVICE), final_arrays(undisturbed[0], ONE_DEVICE))
 
 
+@pytest.mark.slow
 def test_what_is_being_saved_does_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint is written while the next epoch is already trained."""
     saved: list[tuple[Any, Any]] = []

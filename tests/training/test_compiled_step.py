@@ -4,13 +4,10 @@ The partitioner is the same for all platforms, so that simulated devices tell wh
 """
 
 import json
-import math
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cmath_jax.scaling.collectives import collectives
+
 ROOT = Path(__file__).parents[2]
 SLOTS, ROWS_EACH, STEPS = 8, 2, 3  # of the plan: slots of a row, rows on a device
 SCALARS = 16  # float32 numbers that a step may exchange beside the gradients: counts, the loss and its terms
@@ -28,10 +27,13 @@ ONE_MODALITY = {"data__modalities": "t"}  # takes less time to compile
 STEPS_OF = {
     "float32 on 4": {"parallel__devices": 4},
     "float32 on 16": {"parallel__devices": 16},
+    "pmap on 4": {"parallel__devices": 4, "parallel__engine": "pmap", **ONE_MODALITY},
+    "pmap on 16": {"parallel__devices": 16, "parallel__engine": "pmap", **ONE_MODALITY},
     "bfloat16 on 4": {"parallel__devices": 4, "precision": "bfloat16", **ONE_MODALITY},
     "bfloat16 on 16": {"parallel__devices": 16, "precision": "bfloat16", **ONE_MODALITY},
     "4 trials on 4": {"parallel__devices": 4, "trials": 4, **ONE_MODALITY},
     "2 trials on 4": {"parallel__devices": 4, "trials": 2, **ONE_MODALITY},
+    "8 trials on 16": {"parallel__devices": 16, "trials": 8, **ONE_MODALITY},
 }
 # Compiles the training step for each of the options; nothing is trained. With more devices than other tests have.
 COMPILES = """
@@ -40,6 +42,8 @@ import jax
 from samples import tiny
 from cmath_jax.data.prepared.streaming import epoch_plans
 from cmath_jax.training.corpora import load_configured
+from cmath_jax.training.devices import TRIAL, TRIAL_STEPS
+from cmath_jax.training.step import HyperParams
 from cmath_jax.training.trainer import Trainer
 steps_of, slots, rows_each, steps = json.loads(sys.argv[1])
 found = {}
@@ -47,76 +51,24 @@ for name, options in steps_of.items():
     trials = options.pop("trials", 1)
     config = tiny(train__batch_size=16, **options)
     trainer = Trainer.of(config, load_configured(config), trials)
-    state = trainer.fresh_states(range(trials))
+    shapes = trainer.devices.shapes
+    state = jax.eval_shape(trainer.initialize, 0)
     _, (plan, *_) = next(epoch_plans(trainer.batches, [0], [0], 0))
-    shape = (trainer.devices.places, steps, rows_each * trainer.devices.rows, slots)
+    shape = (steps, rows_each * trainer.devices.rows, slots)
     plan = jax.tree.map(lambda x: jax.ShapeDtypeStruct(shape, x.dtype), plan)
-    executable = trainer.executable(state, plan, trainer.hyper_params([config] * trials))
+    hyper_params = HyperParams.of(config, trainer.class_weight_c)
+    executable = trainer.executable(shapes(state, TRIAL), shapes(plan, TRIAL_STEPS), shapes(hyper_params, TRIAL))
+    memory = executable.memory_analysis()
     found[name] = {
         "mesh": trainer.devices.mesh.devices.shape,
         "text": executable.as_text(),
         "flops": executable.cost_analysis()["flops"],
-        "parameters": sum(x.size for x in jax.tree.leaves(state.params)) // trials,
+        "temporary": memory.temp_size_in_bytes,
+        "arguments": memory.argument_size_in_bytes,
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
     }
 print(json.dumps(found))
 """
-
-
-@dataclass(frozen=True)
-class Collective:
-    """An exchange between devices.
-
-    Attributes:
-      kind: all-reduce, all-gather, ...
-      shapes: type and shape of each array that a device gets.
-      groups: which devices exchange with each other, by their place in the mesh; empty for sends from one to another.
-      where: the path of the operation in the traced function.
-    """
-
-    kind: str
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
-    groups: frozenset[frozenset[int]]
-    where: str
-
-    @property
-    def numbers(self) -> int:
-        """Returns how many numbers a device gets."""
-        return sum(math.prod(shape) for _, shape in self.shapes)
-
-
-KINDS = r"(?:ragged-)?all-to-all|all-reduce|all-gather|reduce-scatter|collective-\w+"
-COLLECTIVE = re.compile(rf"= (\(.*?\)|\S+) ({KINDS})(?:-start)?\(.*")
-
-
-def collectives(text: str) -> list[Collective]:
-    """Returns those of an optimized program; of what is in a loop, as often as it is in its body."""
-    return [_collective(match) for match in map(COLLECTIVE.search, text.splitlines()) if match]
-
-
-def _collective(match: re.Match[str]) -> Collective:
-    shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
-    if re.search(r"to_apply=\S+_promoted", match[0]):
-        # A processor adds up bfloat16 in float32, which another device would not.
-        shapes = [("bf16", dimensions) for _, dimensions in shapes]
-    where = re.search(r'op_name="(.*?)"', match[0])
-    return Collective(
-        kind=match[2],
-        shapes=tuple((dtype, tuple(map(int, filter(None, sizes.split(","))))) for dtype, sizes in shapes),
-        groups=_groups(match[0]),
-        where=where[1] if where else "",
-    )
-
-
-def _groups(line: str) -> frozenset[frozenset[int]]:
-    """Returns the replica groups, which are listed, or are the rows of an array of counted devices."""
-    if listed := re.search(r"replica_groups=\{(\{.*?\})\}", line):
-        groups = [map(int, group.split(",")) for group in re.findall(r"\{(.*?)\}", listed[1])]
-    elif counted := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line):
-        shape, sizes, axes = ([int(x) for x in (part or "").split(",") if x] for part in counted.groups())
-        groups = np.arange(math.prod(sizes)).reshape(sizes).transpose(axes or range(len(sizes))).reshape(shape).tolist()
-    else:
-        groups = []
-    return frozenset(map(frozenset, groups))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +87,7 @@ def compiled() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "pmap"])
 def test_devices_exchange_a_sum_of_gradients_and_some_scalars(compiled: dict[str, Any], precision: str) -> None:
     """In float32, once a step, and as much on many devices as on few."""
     numbers = []
@@ -158,6 +110,22 @@ def test_a_device_computes_no_more_beside_others(compiled: dict[str, Any], preci
     # A product of the forward pass takes two for each weight and slot: the count is of something.
     assert few["flops"] > 2 * few["parameters"]
     assert many["flops"] == pytest.approx(few["flops"], rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["float32", "bfloat16", "pmap"])
+def test_a_device_needs_no_more_memory_beside_others(compiled: dict[str, Any], engine: str) -> None:
+    few, many = (compiled[f"{engine} on {devices}"] for devices in (4, 16))
+    assert many["arguments"] == few["arguments"] > 0
+    assert many["temporary"] <= 1.01 * few["temporary"]
+
+
+@pytest.mark.slow
+def test_trials_of_several_devices_exchange_no_more_beside_others(compiled: dict[str, Any]) -> None:
+    few, many = (collectives(compiled[name]["text"]) for name in ("2 trials on 4", "8 trials on 16"))
+    assert {collective.kind for collective in many} == {"all-reduce"}
+    assert sum(each.bytes for each in many) == sum(each.bytes for each in few) > 0
+    assert {len(group) for collective in many for group in collective.groups} == {2}
 
 
 @pytest.mark.slow
@@ -218,6 +186,6 @@ def test_the_reader_finds_what_the_compiler_has_to_gather() -> None:
 
 
 def test_the_reader_reads_groups_that_are_counted() -> None:
-    line = "%x = f32[] all-reduce(%y), replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%add"
+    line = "ENTRY %main () -> f32[] {\n  %x = f32[] all-reduce(%y), replica_groups=[2,2]<=[2,2]T(1,0), to_apply=%add\n}"
     assert collectives(line)[0].groups == frozenset({frozenset({0, 2}), frozenset({1, 3})})
     assert collectives(line.replace("T(1,0)", ""))[0].groups == frozenset({frozenset({0, 1}), frozenset({2, 3})})

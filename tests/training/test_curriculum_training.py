@@ -31,6 +31,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_epochs_have_their_own_numbers_of_steps(whole: Path) -> None:
     assert [row["step"] for row in rows(whole)] == [1, 3, 6, 10, 14]
     state = final_arrays(whole, CONFIG)[0]["state"]
@@ -48,6 +49,7 @@ def test_the_schedule_goes_over_the_true_number_of_steps() -> None:
     assert rates[13] > 1e-3 and rates[14] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [[2], [1, 1, 3], [5, 4, 2]], ids=str)
 def test_an_interruption_changes_nothing(
     after: list[int], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +65,7 @@ def test_an_interruption_changes_nothing(
     chex.assert_trees_all_equal(final_arrays(tmp_path, CONFIG), final_arrays(whole, CONFIG))
 
 
+@pytest.mark.slow
 def test_an_interrupted_stream_comes_to_the_same(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 3000)  # several chunks an epoch
     config = tiny(**OPTIONS, parallel__devices=1, data__stream=True, data__prepared_dir=str(tmp_path / "prepared"))
@@ -79,6 +82,7 @@ def test_an_interrupted_stream_comes_to_the_same(whole: Path, tmp_path: Path, mo
         assert streamed["train"]["loss"] == pytest.approx(resident["train"]["loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"parallel__devices": 2}, {"parallel__devices": 2, "parallel__engine": "pmap"}])
 def test_devices_change_nothing(options: dict[str, Any], whole: Path, tmp_path: Path) -> None:
     fitting.fit(tiny(**OPTIONS, **options), tmp_path)
@@ -98,6 +102,7 @@ def test_one_compiled_step_serves_all_epochs(tmp_path: Path, monkeypatch: pytest
     assert len(only.train_steps._executables) == 1
 
 
+@pytest.mark.slow
 def test_trials_that_stop_earlier_leave_the_others_alone(tmp_path: Path) -> None:
     """They stop in epochs of fewer steps than those that the others go on to."""
     options = {

@@ -26,6 +26,7 @@ def config_of(name: str, **options: Any) -> Config:
     return tiny(model__name=name, **{**small, "model__dropout": 0.2, **settings, **options})
 
 
+@pytest.mark.slow
 @each_model
 def test_what_was_stopped_goes_on_as_if_nothing_had_happened(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

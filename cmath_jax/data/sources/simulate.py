@@ -144,8 +144,8 @@ class SimulatedSplit(Sequence[Conversation]):
 def conversation(simulation: Simulation, split: str, index: int) -> Conversation:
     """Simulates conversation `index` of a split: a pure function of the arguments, whatever the size of the split."""
     s, world = simulation, _world(simulation)
-    rng = _generator(s.seed, 1 + SPLITS.index(split), index)
-    n = int(np.clip(np.rint(rng.gamma(_LENGTH_SHAPE, s.mean_length / _LENGTH_SHAPE)), 1, s.max_length))
+    rng = _of_conversation(s, split, index)
+    n = _length(rng, s)
     speakers = _speakers(rng, n, s.max_speakers)
     labels = _labels(rng, speakers, world.shares, s.inertia, s.contagion)
 
@@ -167,6 +167,12 @@ def conversation(simulation: Simulation, split: str, index: int) -> Conversation
         signal_nx = np.concatenate([evidence_nc, echoes[m], signs[m][:, None]], axis=1)
         features[m] = (signal_nx @ world.bases[m] + rng.normal(size=(n, dim))).astype(np.float32)
     return Conversation(f"{split}-{index}", features, speakers, labels)
+
+
+def lengths(simulation: Simulation, split: str) -> np.ndarray:
+    """Draws the lengths of the conversations of a split, int64 [b], and nothing else of them."""
+    rngs = (_of_conversation(simulation, split, index) for index in range(getattr(simulation, split)))
+    return np.array([_length(rng, simulation) for rng in rngs], np.int64)
 
 
 @dataclass(frozen=True)
@@ -203,6 +209,20 @@ def _modalities(s: Simulation) -> dict[str, tuple[int, float]]:
         "a": (s.audio_dim, s.audio_strength),
         "v": (s.visual_dim, s.visual_strength),
     }
+
+
+def dims(simulation: Simulation) -> dict[str, int]:
+    """Returns modality letter -> feature dimension d_m."""
+    return {m: dim for m, (dim, _) in _modalities(simulation).items()}
+
+
+def _of_conversation(s: Simulation, split: str, index: int) -> np.random.Generator:
+    return _generator(s.seed, 1 + SPLITS.index(split), index)
+
+
+def _length(rng: np.random.Generator, s: Simulation) -> int:
+    """Draws the utterances of a conversation, the first draw of it."""
+    return int(np.clip(np.rint(rng.gamma(_LENGTH_SHAPE, s.mean_length / _LENGTH_SHAPE)), 1, s.max_length))
 
 
 def _generator(seed: int, *address: int) -> np.random.Generator:
