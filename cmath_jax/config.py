@@ -105,8 +105,6 @@ class OptimConfig:
             value = getattr(self, name)
             require(0 <= value < inf, f"optim.{name}={value} must be a number of 0 or more")
         require(0 <= self.average < 1, f"optim.average={self.average} is not in [0, 1)")
-        alone = f"optim.policy_decay={self.policy_decay} has no effect with optim.policy_rate=0: set both or none"
-        require(not self.policy_decay or self.policy_rate > 0, alone)
 
 
 @dataclass(frozen=True)

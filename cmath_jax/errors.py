@@ -80,6 +80,15 @@ def is_of_machine(error: BaseException | None) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in OF_MACHINE for cause in causes)
 
 
+def installs(extra: str) -> str:
+    """Returns the command that installs the packages of an extra, to end a message.
+
+    It comes first without any file of the project: who has installed a wheel has none.
+    """
+    listed = f"pip install -r requirements-{extra}.txt -c constraints.txt"
+    return f'pip install "cmath_jax[{extra}]" (or, in the folder of the project, {listed})'
+
+
 def suggestion(name: str, known: Collection[str], prefix: str = "", otherwise: str = "there are") -> str:
     """Returns what may have been meant by an unknown name, or else all names that there are; to end a message.
 

@@ -16,11 +16,18 @@ def _export(arguments: Sequence[str] | None) -> None:
         prog="python -m cmath_jax.export",
         description="A trained model as one program (StableHLO), which runs with JAX alone, on CPU, GPU and TPU.",
     )
-    parser.add_argument("--checkpoint", metavar="DIR", required=True, help="the folder of a finished run")
+    parser.add_argument(
+        *("--checkpoint", "--model"),
+        metavar="DIR",
+        required=True,
+        help="the folder of a finished run, or USER/NAME of a model on the Hugging Face hub",
+    )
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="a new folder")
     options = parser.parse_args(arguments)
     from cmath_jax.prediction.export import export  # only now, so that a slip of the pen is answered at once
+    from cmath_jax.training.compiler import check_platform
 
+    check_platform()
     folder = export(options.checkpoint, options.output)
     tell(f"exported: {folder} (python {folder / 'example.py'} FEATURES.npz runs it)")
 

@@ -72,7 +72,6 @@ def test_overrides_take_values_and_their_spelling() -> None:
         ("optim.schedule", "step", "constant, linear, cosine"),
         ("optim.clip_norm", -1.0, "0 or more"),
         ("optim.average", 1.0, "not in [0, 1)"),
-        ("optim.policy_decay", 5e-4, "no effect with optim.policy_rate=0: set both or none"),
         ("train.epochs", 0, "must be positive"),
         ("train.batch_size", 0, "must be positive"),
         ("train.patience", -1, "not be negative"),
@@ -88,6 +87,13 @@ def test_wrong_options_are_refused_by_name(name: str, value: Any, words: str) ->
     with pytest.raises(InputError) as error:
         override(Config(), {name: value})
     assert words in str(error.value)
+
+
+def test_a_decay_of_policies_alone_is_still_read() -> None:
+    """A finished run of an earlier version may have it, and its model predicts; only training refuses it."""
+    values = to_dict(Config())
+    values["optim"]["policy_decay"] = 5e-4
+    assert from_dict(values, trained=True).optim.policy_decay == 5e-4
 
 
 def test_a_released_recipe_gives_a_rate_with_each_decay_of_policies() -> None:
@@ -181,7 +187,6 @@ ONE_OF_TWO = {
     "parallel.num_processes": 2,
     "parallel.process_id": 0,
 }
-NEEDED = {"optim.policy_decay": {"optim.policy_rate": 1.0}}
 MADE_UP = {name for name in roles() if name.startswith("data.simulation.")}
 LYING = {f"data.{name}" for name in ("features_dir", "dir", "feature_set", "file", "prepared_dir", "stream")}
 DATA = {"dataset", *(f"data.{name}" for name in ("text_layer", "validation", "validation_seed", "check_counts"))}
@@ -191,7 +196,7 @@ NUMBERS_IN_THE_STEP = {name for name in roles() if name.startswith("loss.")} | {
 
 def changed(name: str) -> tuple[Config, Config]:
     """Two configs that differ in one option alone."""
-    beside = ONE_OF_TWO if name in ONE_OF_TWO and name != "parallel.distributed" else NEEDED.get(name, {})
+    beside = ONE_OF_TWO if name in ONE_OF_TWO and name != "parallel.distributed" else {}
     model = next((m for m, kind in MODELS.items() if name.removeprefix("model.") in options_of(kind)), "cmath")
     config = override(Config(), {"model.name": model, **beside})
     value = flat(to_dict(config))[name]

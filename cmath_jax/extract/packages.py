@@ -4,9 +4,9 @@ import importlib
 import sys
 from typing import Any
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, installs
 
-INSTALL = "pip install -r requirements-extract.txt"
+INSTALL = installs("extract")
 
 
 def package(name: str) -> Any:

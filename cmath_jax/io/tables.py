@@ -42,9 +42,10 @@ def html_table(rows: Rows, words: Collection[int] = (0,), caption: str = "", hea
 
 def markdown_table(rows: Rows) -> str:
     """Returns a table in Markdown, whose first row is the head; what Markdown would read in a cell is escaped."""
-    lines = [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join(plain(cell) for cell in row)} |" for row in rows]
     return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
 
 
-def _plain(cell: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>|&#])", r"\\\1", " ".join(cell.split()))
+def plain(text: str) -> str:
+    """Returns a text in one line in which Markdown finds nothing to obey."""
+    return re.sub(r"([\\`*_\[\]<>|&#])", r"\\\1", " ".join(text.split()))

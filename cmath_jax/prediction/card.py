@@ -9,8 +9,10 @@ from typing import Any
 
 from cmath_jax.config import to_dict
 from cmath_jax.data.corpus import MODALITIES
+from cmath_jax.data.sources.card import known_as, language_of
 from cmath_jax.extract.language import MANY, language_by_name, name_of
 from cmath_jax.io.front_matter import front_matter
+from cmath_jax.io.tables import markdown_table, plain
 from cmath_jax.prediction.trained import TrainedModel
 from cmath_jax.results.circumstances import Circumstances, Features, public
 
@@ -21,9 +23,7 @@ LICENSES = {
     "simulated": "none needed: the data are drawn from a random number generator",
 }
 
-# The data sets that the hub has, by their names there, and their language.
-ON_THE_HUB = {"meld": "declare-lab/MELD"}
-SPOKEN = {"meld": "en", "iemocap": "en"}
+ON_THE_HUB = {"meld": "declare-lab/MELD"}  # the data sets that the hub has, by their names there
 TASKS = {"t": "text-classification", "a": "audio-classification", "v": "video-classification"}
 SCORES = {
     "accuracy": ("accuracy", "accuracy, percent", {}),
@@ -42,12 +42,7 @@ LIMITS = """\
 
 def license_of(dataset: str, stated: str) -> str:
     """Returns what the data say of their licence, or what is known of the data set."""
-    return stated or LICENSES.get(_known(dataset), "unknown: ask whoever made the data, before the model is passed on")
-
-
-def _known(dataset: str) -> str:
-    """Returns the name under which a data set is known, of which ours may be a variant with other classes."""
-    return "iemocap" if dataset.startswith("iemocap") else dataset.removesuffix("3")
+    return stated or LICENSES.get(known_as(dataset), "unknown: ask whoever made the data, before the model is passed on")
 
 
 def card(model: TrainedModel) -> str:
@@ -61,14 +56,15 @@ def card(model: TrainedModel) -> str:
         f"- {MODALITIES[m]}: {model.dims[m]} features, {_origin(model.extraction.get(m), stated.features.get(m), m)}"
         for m in model.modalities
     )
-    classes = "\n".join(f"| {name} | {f1:.2f} |" for name, f1 in facts.f1.items())
+    classes = markdown_table([("emotion", "F1"), *((name, f"{f1:.2f}") for name, f1 in facts.f1.items())])
     return f"""\
 {header(model)}
-# {facts.name}
+# {" ".join(facts.name.split())}
 
 A `{model.config.model.name}` model of cmath_jax: the emotion of every utterance of a conversation, seen in {context}.
 
-Emotions: {", ".join(model.classes)}. Parameters: {facts.parameters:,}. Up to {model.speakers} speakers are told apart.
+Emotions: {", ".join(map(plain, model.classes))}. Parameters: {facts.parameters:,}. Up to {model.speakers} \
+speakers are told apart.
 
 ## Use
 
@@ -99,8 +95,6 @@ In percent, of this seed, on the test split of {facts.dataset}, from {stated.see
 | always the most frequent emotion | {facts.scores["majority"]["accuracy"]:.2f} | \
 {facts.scores["majority"]["weighted_f1"]:.2f} |
 
-| emotion | F1 |
-|---|---|
 {classes}
 
 Expected calibration error {facts.calibration["before"]:.2f} before, {facts.calibration["after"]:.2f} after calibration
@@ -114,7 +108,7 @@ with a temperature of {model.temperature:.2f}, fitted on validation. Predictions
 def header(model: TrainedModel) -> str:
     """Returns the facts of the card that the hub reads, in YAML."""
     facts, task = model.facts, TASKS[model.modalities[0]]
-    known = _known(facts.dataset)
+    known = known_as(facts.dataset)
     metrics = [
         {"type": kind, "name": name, "value": round(facts.scores["test"][score], 2)} | ({"args": args} if args else {})
         for score, (kind, name, args) in SCORES.items()
@@ -140,7 +134,7 @@ def header(model: TrainedModel) -> str:
 
 def _languages(model: TrainedModel) -> list[str]:
     """Returns the languages that the model is for: of its data, else the few that its encoder of text knows."""
-    spoken = SPOKEN.get(_known(model.facts.dataset), "")
+    spoken = language_of(model.facts.dataset)
     known = spoken or (_of_encoder(model.extraction.get("t", {})) if "t" in model.modalities else "")
     return [] if known in ("", MANY) else known.split(",")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from cmath_jax.errors import InputError
 from cmath_jax.io.json_files import read_object, read_whole_lines
-from cmath_jax.prediction.answers import ConversationPredictions
+from cmath_jax.prediction.answers import ConversationPredictions, Prediction
 
 RESULT, METRICS = "result.json", "metrics.jsonl"
 
@@ -23,10 +23,10 @@ def predictions_frame(predictions: Iterable[ConversationPredictions], classes: S
       classes: `Corpus.classes` of the conversations, to have their own labels in the column `label`.
 
     Raises:
-      InputError: pandas is not installed.
+      InputError: it is only a part of the predictions of a conversation, or pandas is not installed.
     """
-    several = [predictions] if isinstance(predictions, ConversationPredictions) else predictions
-    return _frame(row for each in several for row in each.rows(classes))
+    several = [predictions] if isinstance(predictions, ConversationPredictions | Prediction) else predictions
+    return _frame(row for each in several for row in _rows(each, classes))
 
 
 def scores_frame(result: Mapping[str, Any] | str | Path) -> Any:
@@ -36,9 +36,9 @@ def scores_frame(result: Mapping[str, Any] | str | Path) -> Any:
       result: what `fit` returns, or the run folder that it wrote.
 
     Raises:
-      InputError: the run is not finished, or pandas is not installed.
+      InputError: the run is not finished, it is a sweep, or pandas is not installed.
     """
-    return _frame(_scores(_result(result) if isinstance(result, str | Path) else result))
+    return _frame(_scores(_result(result)))
 
 
 def metrics_frame(run: str | Path) -> Any:
@@ -53,6 +53,15 @@ def metrics_frame(run: str | Path) -> Any:
     return _frame(map(_flat, read_whole_lines(path)))
 
 
+def _rows(predictions: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
+    if not isinstance(predictions, ConversationPredictions):
+        raise InputError(
+            "predictions_frame takes the predictions of whole conversations, as `predict` returns them; a part of them "
+            "is a part of the frame: predictions_frame(...)[:3]"
+        )
+    return predictions.rows(classes)
+
+
 def _scores(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for split in ("validation", "test"):
         scores = {(name, None): result[split][name] for name in ("accuracy", "weighted_f1")}
@@ -62,11 +71,18 @@ def _scores(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {"split": split, "score": score, "emotion": emotion, "seed": seed, "value": value}
 
 
-def _result(run: str | Path) -> dict[str, Any]:
-    path = Path(run) / RESULT
-    if not path.is_file():
-        raise InputError(f"there is no file {path}: name the folder of a finished run")
-    return read_object(path)
+def _result(given: Mapping[str, Any] | str | Path) -> Mapping[str, Any]:
+    """Returns the result of a single run, which is given or in its folder. Raises InputError."""
+    if isinstance(given, Mapping):
+        result, place = given, "the folder `runs` of the sweep"
+    else:
+        path, place = Path(given) / RESULT, str(Path(given) / "runs")
+        if not path.is_file():
+            raise InputError(f"there is no file {path}: name the folder of a finished run")
+        result = read_object(path)
+    if "seeds" not in result:
+        raise InputError(f"scores are those of a single run, and this is a sweep: name one of the folders in {place}")
+    return result
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

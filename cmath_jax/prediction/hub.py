@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from cmath_jax.errors import InputError
+from cmath_jax.io.hub import SECONDS, asking
 
-SECONDS = 10.0  # that an answer may take
+RUNS = "runs"  # the folder of all runs, by default
 _NAME = re.compile(r"(?:hf://)?(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 def is_name(path: str) -> bool:
     """Whether a path is the name of a model on the hub: `hf://USER/NAME`, or USER/NAME where there is no folder USER.
 
-    So a folder that is misspelled, `runs/tlak`, is not looked for elsewhere.
+    So a folder that is misspelled, `runs/tlak`, is not looked for elsewhere; nor is one of `runs`, where models are
+    trained to, before there is any: whoever had that name on the hub would answer.
     """
     if path.startswith("hf://"):
         return True
-    return _NAME.fullmatch(path) is not None and not Path(path.partition("/")[0]).exists()
+    user = path.partition("/")[0]
+    return _NAME.fullmatch(path) is not None and user != RUNS and not Path(user).exists()
 
 
 def from_hub(path: str, files: Sequence[str]) -> Path:
@@ -43,23 +46,15 @@ def from_hub(path: str, files: Sequence[str]) -> Path:
         hub: Any = importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise InputError(f"{told}; to look for it on the Hugging Face hub: pip install huggingface_hub") from error
+    errors = importlib.import_module("huggingface_hub.errors")
     wanted = {"repo_id": found["name"], "revision": found["revision"], "allow_patterns": [*files]}
     try:
         return Path(hub.snapshot_download(**wanted, local_files_only=True))
-    except hub.errors.HFValidationError as error:
+    except errors.HFValidationError as error:
         raise InputError(f"{told}, and the Hugging Face hub has no such names") from error
-    except (hub.errors.LocalEntryNotFoundError, FileNotFoundError):
+    except (errors.LocalEntryNotFoundError, FileNotFoundError):
         pass  # it was not downloaded before
-    place = hub.constants.ENDPOINT
-    if hub.constants.HF_HUB_OFFLINE:
-        raise InputError(f"{told}; to look for it at {place} is forbidden by HF_HUB_OFFLINE")
-    try:
+    with asking(told) as hub:
         hub.HfApi().model_info(found["name"], revision=found["revision"], timeout=SECONDS, expand=["sha"])
-        return Path(hub.snapshot_download(**wanted, etag_timeout=SECONDS))
-    except hub.errors.GatedRepoError as error:
-        raise InputError(f"{told}; {place} gives it only to those who have agreed to its terms") from error
-    except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
-        raise InputError(f"{told}, and {place} has none of that name, or does not show it") from error
-    except Exception as error:  # of the library underneath, which is another one from version to version
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{told}; {place} was asked for it in vain ({first})") from error
+        folder = hub.snapshot_download(**wanted, etag_timeout=SECONDS)
+    return Path(folder)

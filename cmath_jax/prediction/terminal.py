@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from textwrap import wrap
 from typing import Any
 
@@ -49,9 +50,8 @@ def cut(text: str, width: int) -> str:
     text = shown(text)
     if width_of(text) <= width:
         return text
-    while width_of(text) > width - 1:
-        text = text[:-1]
-    return text.rstrip() + CUT
+    columns = accumulate(map(width_of, text))
+    return text[: sum(column < width for column in columns)].rstrip() + CUT
 
 
 def _line(speaker: str, said: str, label: str, share: str, text: int, emotion: int) -> str:

@@ -20,12 +20,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from cmath_jax.config import Config, from_dict, to_dict
+from cmath_jax.config import Config, flat, from_dict, override, roles, to_dict
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.corpus import MODALITIES
 from cmath_jax.data.standardize import Standardizer
 from cmath_jax.errors import InputError, reason
 from cmath_jax.io.json_files import read_object, to_json
+from cmath_jax.io.roles import PLACE
 from cmath_jax.io.whole import whole_folder
 from cmath_jax.models.registry import make_model
 from cmath_jax.prediction.hub import from_hub, is_name
@@ -124,12 +125,15 @@ class TrainedModel:
         return make_model(self.config.model, self, self.config.data.modalities, self.config.precision)
 
     def save(self, folder: Path, card: str) -> None:
-        """Writes the folder, with this card, whole or not at all, in place of one that is there. Raises OSError."""
+        """Writes the folder, with this card, whole or not at all, in place of one that is there. Raises OSError.
+
+        The places of the data, which concern nobody else, are left out of the config.
+        """
         tree = {"params": self.params, "scaling": {name: dict(x) for name, x in self.standardizer.tree().items()}}
         arrays = {name: np.asarray(x, order="C") for name, x in flatten_dict(tree, sep="/").items()}
         record = {
             "format": FORMAT,
-            "config": to_dict(self.config),
+            "config": to_dict(_without_places(self.config)),
             "classes": list(self.classes),
             "speakers": self.speakers,
             "dims": dict(self.dims),
@@ -198,6 +202,13 @@ class TrainedModel:
             for x_d in (self.standardizer.mean[m], self.standardizer.deviation[m]):
                 if x_d.shape != (self.dims[m],):
                     raise InputError(f"the standardization of {MODALITIES[m]} is not that of {self.dims[m]} features")
+
+
+def _without_places(config: Config) -> Config:
+    """Returns a config that does not say where data lie: of such a data set only the name is left."""
+    defaults = flat(to_dict(Config()))
+    places = {name: defaults[name] for name, role in roles().items() if role == PLACE}
+    return override(config, {**places, "dataset": Path(config.dataset).absolute().name})
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

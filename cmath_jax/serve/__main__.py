@@ -6,10 +6,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmath_jax.errors import InputError, Terminated, doing
+from cmath_jax.errors import InputError, Terminated, doing, installs
 from cmath_jax.io.command import Parser, answer, tell
 from cmath_jax.io.termination import Termination
 from cmath_jax.serve.limits import Limits
@@ -60,7 +59,10 @@ def _named(host: str) -> str:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m cmath_jax.serve", description="A page to try a trained model, and its JSON API.")
     parser.add_argument(
-        "--checkpoint", metavar="DIR", type=Path, required=True, help="a run folder, or the folder model in it"
+        *("--checkpoint", "--model"),
+        metavar="DIR",
+        required=True,
+        help="a run folder, the folder model in it, or USER/NAME of a model on the Hugging Face hub",
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default 127.0.0.1, this machine")
     parser.add_argument("--port", type=int, default=8000, help="default 8000; 0 takes one that is free")
@@ -93,7 +95,7 @@ def _bound(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _ready(checkpoint: Path, limits: Limits) -> "PredictorInterface":
+def _ready(checkpoint: str, limits: Limits) -> "PredictorInterface":
     """Returns a predictor that answers at once.
 
     Raises InputError for a checkpoint that cannot be read, or not be served.
@@ -102,7 +104,7 @@ def _ready(checkpoint: Path, limits: Limits) -> "PredictorInterface":
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise InputError(f"{name} is not installed: pip install -r requirements-serve.txt") from error
+            raise InputError(f"{name} is not installed: {installs('serve')}") from error
     from cmath_jax.prediction.predictor import Predictor
     from cmath_jax.serve.warmup import warm_up
     from cmath_jax.training.compiler import check_platform

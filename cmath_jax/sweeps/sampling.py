@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, installs
 from cmath_jax.models.options.space import Dimension, Space, Value
 
 NUMBER = "number"  # the attribute of a trial with its number here
@@ -46,9 +46,7 @@ def optuna() -> Any:
     try:
         return importlib.import_module("optuna")
     except ImportError as error:
-        raise InputError(
-            f"a search needs the package optuna ({error}): pip install -r requirements-tune.txt -c constraints.txt"
-        ) from error
+        raise InputError(f"a search needs the package optuna ({error}): {installs('tune')}") from error
 
 
 def draw(space: Space, sampler: str, address: str, number: int, done: Sequence[Searched]) -> dict[str, Value]:

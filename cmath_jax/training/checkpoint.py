@@ -23,6 +23,7 @@ from cmath_jax.config import differences
 from cmath_jax.errors import InputError, doing
 
 NOT_BEST = -1.0  # the selection score of a checkpoint that is no better than an earlier one
+OTHER_STRUCTURE = "tree structures do not match"  # as Orbax tells it
 REFUSALS = (*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO), errno.EMFILE)
 
 
@@ -99,11 +100,17 @@ class Checkpoints:
             return dict(self._orbax.metadata(self._orbax.latest).custom_metadata)
 
     def latest(self, like: Any) -> Any:
-        """Returns the arrays of the latest checkpoint, in the structure of `like`."""
+        """Returns the arrays of the latest checkpoint, in the structure of `like`.
+
+        Raises InputError where they have another one.
+        """
         return self._load(self._orbax.latest, like)
 
     def best(self, like: Any) -> Any:
-        """Returns the arrays of the checkpoint with the best validation score, in the structure of `like`."""
+        """Returns the arrays of the checkpoint with the best validation score, in the structure of `like`.
+
+        Raises InputError where they have another one.
+        """
         with _system_errors("writing", self.folder):
             self._orbax.wait()
         # One without metrics is what is left of a checkpoint that was being deleted when the process was killed.
@@ -119,8 +126,16 @@ class Checkpoints:
 
     def _load(self, checkpoint: Any, like: Any) -> Any:
         abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-        with _system_errors("reading", self.folder):
-            return self._orbax.load(checkpoint.step, abstract)
+        try:
+            with _system_errors("reading", self.folder):
+                return self._orbax.load(checkpoint.step, abstract)
+        except (KeyError, ValueError) as error:  # a KeyError is caused by the other
+            if OTHER_STRUCTURE not in f"{error} {error.__cause__}":
+                raise
+            raise InputError(
+                f"{self.folder}: its checkpoints are of an earlier version, whose optimizer was another; use another "
+                "--workdir"
+            ) from error
 
 
 @contextlib.contextmanager

@@ -27,6 +27,12 @@ def check_usable(config: Config, corpus: Corpus) -> None:
         not rate or config.model.policies,
         f"optim.policy_rate={rate} is for a model with policies, and {config.model.name} has none: set it to 0",
     )
+    # A config of an earlier version may have one of these alone, and its model can predict: only training refuses it.
+    decay = config.optim.policy_decay
+    require(
+        not decay or rate > 0,
+        f"optim.policy_decay={decay} has no effect with optim.policy_rate=0: set both or none",
+    )
     decay = getattr(config.model, "temperature_decay", 1.0)
     require(
         decay == 1 or rate > 0,

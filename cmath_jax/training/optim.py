@@ -142,3 +142,9 @@ def newest_share(decay: float, count: jax.Array) -> jax.Array:
     """
     rate = jnp.float32(math.log(decay))
     return jnp.expm1(rate) / jnp.expm1(rate * count.astype(jnp.float32))
+
+
+def averaged(decay: float, average: Any, params: Any, count: jax.Array) -> Any:
+    """Returns the average of parameters after the last of `count` steps; one that counts epochs is taken over."""
+    mean = optax.incremental_update(params, average, newest_share(decay, count))
+    return jax.tree_util.tree_map_with_path(lambda path, x, y: y if _kind(path) == "counts" else x, mean, params)

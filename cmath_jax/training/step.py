@@ -21,7 +21,7 @@ from cmath_jax.data.corpus import UNLABELLED
 from cmath_jax.models.outputs import Evaluation, Outputs
 from cmath_jax.models.precision import products_of
 from cmath_jax.training.losses import LossWeights, Mean, loss_terms, total_loss
-from cmath_jax.training.optim import at_rate, newest_share
+from cmath_jax.training.optim import at_rate, averaged
 
 
 @flax.struct.dataclass
@@ -33,7 +33,7 @@ class TrainState:
       seed: int32; every random draw is a function of it, the name of the draw and the step.
       params: of the model.
       opt_state: of the optimizer.
-      average: of the parameters after each step (`optim.newest_share`), or None where the last ones are evaluated.
+      average: of the parameters after each step (`optim.averaged`), or None where the last ones are evaluated.
     """
 
     step: jax.Array
@@ -79,8 +79,8 @@ def init_state(
 ) -> TrainState:
     """Returns a fresh `TrainState`."""
     params = model.init(rng_key(seed, "params"), batch, train=False)["params"]
-    averaged = jax.tree.map(jnp.copy, params) if average else None
-    return TrainState(jnp.zeros((), jnp.int32), jnp.asarray(seed, jnp.int32), params, tx.init(params), averaged)
+    mean = jax.tree.map(jnp.copy, params) if average else None
+    return TrainState(jnp.zeros((), jnp.int32), jnp.asarray(seed, jnp.int32), params, tx.init(params), mean)
 
 
 def train_step(
@@ -127,12 +127,12 @@ def train_step(
     with jax.named_scope("optimizer"):
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, at_rate(hyper_params.learning_rate, updates))
-    averaged = state.average
-    if averaged is not None:
+    mean = state.average
+    if mean is not None:
         with jax.named_scope("average"):
-            averaged = optax.incremental_update(params, averaged, newest_share(average, state.step + 1))
+            mean = averaged(average, mean, params, state.step + 1)
     metrics = {"loss": loss, **terms, "gradient_norm": optax.tree.norm(grads)}
-    return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=averaged), metrics
+    return replace(state, step=state.step + 1, params=params, opt_state=opt_state, average=mean), metrics
 
 
 def train_steps(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cmath_jax.errors import InputError
+from cmath_jax.export import main as export_command
 from cmath_jax.training import compiler
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,15 @@ def test_whatever_jax_says_of_it(failure: Exception, monkeypatch: pytest.MonkeyP
     ) as error:
         compiler.check_platform()
     assert "\n" not in str(error.value)
+
+
+def test_an_export_asks_for_the_platform_first(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def devices() -> None:
+        raise RuntimeError("Unable to initialize backend 'rocm'")
+
+    monkeypatch.setattr("jax.devices", devices)
+    assert export_command(["--checkpoint", "none", "-o", "out"]) == 2
+    assert capsys.readouterr().err.startswith("error: JAX cannot compute on JAX_PLATFORMS=")
 
 
 def test_the_platform_of_the_tests_has_devices() -> None:

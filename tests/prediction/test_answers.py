@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,22 @@ def test_what_is_not_there_is_told(tmp_path: Path, predictions: ConversationPred
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match="pip install pandas"):
         predictions_frame(predictions)
+
+
+def test_a_part_of_a_conversation_is_a_part_of_the_frame(predictions: ConversationPredictions) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    for part in (predictions[:1], predictions[0]):
+        with pytest.raises(InputError, match=r"whole conversations.*predictions_frame\(\.\.\.\)\[:3\]"):
+            predictions_frame(part)  # type: ignore[arg-type]
+
+
+def test_the_scores_of_a_sweep_are_those_of_its_runs(tmp_path: Path) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    sweep: dict[str, Any] = {"experiment": "meld", "sections": []}
+    (tmp_path / "result.json").write_text(json.dumps(sweep))
+    for given, place in ((tmp_path, str(tmp_path / "runs")), (sweep, "the folder `runs` of the sweep")):
+        with pytest.raises(InputError, match=rf"this is a sweep: name one of the folders in {re.escape(place)}$"):
+            scores_frame(given)
 
 
 def test_the_package_has_them() -> None:

@@ -69,7 +69,7 @@ def test_nothing_unknown_is_stated(run: Path) -> None:
 
 def test_known_data_sets_are_named_as_the_hub_names_them(run: Path) -> None:
     model = TrainedModel.load(run)
-    for dataset in ("meld", "meld3"):
+    for dataset in ("meld", "meld3", "MELD"):
         found = read(of(model, dataset))
         assert (found.datasets, found.language) == (["declare-lab/MELD"], ["en"])
         assert {result.dataset_type for result in found.eval_results} == {"declare-lab/MELD"}
@@ -92,6 +92,15 @@ def test_the_task_is_that_of_the_first_modality(run: Path, modalities: str, task
     found = read(of(TrainedModel.load(run), "mine", modalities))
     assert found.pipeline_tag == f"{task}-classification"
     assert ("multimodal" in found.tags) == (len(modalities) > 1)
+
+
+def test_no_name_breaks_the_page(run: Path) -> None:
+    model, odd = TrainedModel.load(run), "joy|<b>\n# anger"
+    facts = replace(model.facts, name="mine\n# yours", f1={odd: 50.0})
+    lines = card(replace(model, facts=facts, classes=(odd, *model.classes[1:]))).splitlines()
+    assert "# mine # yours" in lines and "# yours" not in lines
+    assert r"| joy\|\<b\> \# anger | 50.00 |" in lines
+    assert any(line.startswith(r"Emotions: joy\|\<b\> \# anger, ") for line in lines)
 
 
 def test_names_of_any_letters_are_kept(run: Path) -> None:

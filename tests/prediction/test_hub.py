@@ -10,6 +10,7 @@ from samples import tiny
 
 from cmath_jax.commands.predict import main
 from cmath_jax.errors import InputError
+from cmath_jax.export import main as export_command
 from cmath_jax.prediction.hub import is_name
 from cmath_jax.prediction.trained import FILES, TrainedModel
 from cmath_jax.training.fit import fit
@@ -56,10 +57,22 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Answers:
 
 def test_what_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "results").mkdir()
     for name in ("user/name", "user/name@v1", "hf://user/name", "hf://runs/talk"):
         assert is_name(name)
-    for path in ("talk", "runs/talk", "runs/", "./user/name", "/user/name", "a/b/c", "user/na me", ""):
+    # There is no folder `runs` here: a fresh clone has none, and the name is not asked for.
+    for path in (
+        "talk",
+        "results/talk",
+        "runs/talk",
+        "runs/talk@v1",
+        "runs/",
+        "./user/name",
+        "/user/name",
+        "a/b/c",
+        "user/na me",
+        "",
+    ):
         assert not is_name(path)
 
 
@@ -81,6 +94,13 @@ def test_predict_takes_a_name(run: Path, answers: Answers, tmp_path: Path, capsy
     for option in ("--checkpoint", "--model"):
         assert main([option, "user/name", "talk.txt"]) == 2
         assert "features of unknown origin" in capsys.readouterr().err  # so far it came
+
+
+@pytest.mark.parametrize("option", ["--checkpoint", "--model"])
+def test_export_takes_a_name(option: str, answers: Answers, tmp_path: Path, capsys: Any) -> None:
+    answers.kept = tmp_path  # where there is no model
+    assert export_command([option, "hf://user/name", "-o", "out"]) == 2
+    assert "the model is not whole" in capsys.readouterr().err
 
 
 def error(kind: str) -> Exception:

@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file
 from samples import tiny
 
+from cmath_jax.config import override
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.data.load import load_corpus
 from cmath_jax.errors import InputError
@@ -136,6 +137,17 @@ def test_a_model_comes_back_as_it_was_saved(run: Path, tmp_path: Path) -> None:
     assert (again.config, again.facts, again.dims) == (model.config, model.facts, model.dims)
     for name in ("model.json", "MODEL_CARD.md"):
         assert (tmp_path / "again" / name).read_text() == (run / "model" / name).read_text()
+
+
+def test_a_model_does_not_say_where_the_data_lie(run: Path, tmp_path: Path) -> None:
+    model, home = TrainedModel.load(run), "/home/ann"
+    places = {name: f"{home}/{name}" for name in ("features_dir", "dir", "file", "prepared_dir")}
+    config = override(model.config, {"dataset": f"{home}/talks", **{f"data.{name}": x for name, x in places.items()}})
+    replace(model, config=config).save(tmp_path / "model", card(model))
+    assert home not in (tmp_path / "model" / "model.json").read_text()
+    again = TrainedModel.load(tmp_path / "model")
+    assert again.config == override(model.config, {"dataset": "talks"})
+    jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
 
 
 @pytest.mark.parametrize(

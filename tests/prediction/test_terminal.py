@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmath_jax.prediction import terminal
 from cmath_jax.prediction.terminal import cut, shown, table_lines, width_of
 
 CLASSES = ("joy", "anger")
@@ -48,6 +49,19 @@ def test_no_line_is_wider_than_the_terminal(text: str, speaker: str, width: int)
 )
 def test_what_is_cut(text: str, expected: str) -> None:
     assert cut(text, 5) == expected and width_of(expected) <= 5
+
+
+def test_a_long_text_is_cut_as_fast_as_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    def counted(text: str) -> int:
+        nonlocal looked_at
+        looked_at += len(text)
+        assert looked_at <= 10**6
+        return width_of(text)
+
+    monkeypatch.setattr(terminal, "width_of", counted)
+    assert cut("a" * 10**5, 40) == "a" * 39 + "…"
 
 
 def test_a_terminal_obeys_nothing() -> None:

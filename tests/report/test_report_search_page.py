@@ -133,7 +133,7 @@ def test_without_optuna_the_rest_is_there(
     monkeypatch.setitem(sys.modules, "optuna", None)
     search_samples.write_tuning(tmp_path, split, {"cmath": 0.6}, trials=4, seeds=1, **QUICK)
     page = write_report([tmp_path])
-    assert "<code>pip install -r requirements-tune.txt</code>" in page.read_text(encoding="utf-8")
+    assert '<code>pip install "cmath_jax[tune]"</code>' in page.read_text(encoding="utf-8")
     assert all(row["share"] == "" and row["chosen"] for row in rows(page, "search-hyperparameters"))
 
 

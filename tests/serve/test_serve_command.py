@@ -15,6 +15,7 @@ import pytest
 import serve_samples as samples
 
 from benchmarks import serving
+from cmath_jax.serve import __main__ as command
 from cmath_jax.serve.__main__ import main
 from cmath_jax.serve.limits import Limits
 
@@ -55,10 +56,19 @@ def test_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert re.fullmatch(r"error: .*model\.json.*\n", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("option", ["--checkpoint", "--model"])
+def test_a_model_of_the_hub_keeps_its_name(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(command, "_ready", lambda checkpoint, limits: asked.append(checkpoint))
+    monkeypatch.setattr(command, "run", lambda *arguments: None)
+    assert main([option, "hf://USER/NAME", "--port", "0"]) == 0
+    assert asked == ["hf://USER/NAME"]
+
+
 def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert main(["--checkpoint", "x", "--port", "0"]) == 2
-    assert "fastapi is not installed: pip install -r requirements-serve.txt" in capsys.readouterr().err
+    assert 'fastapi is not installed: pip install "cmath_jax[serve]" (or' in capsys.readouterr().err
 
 
 def test_help_needs_no_server() -> None:

@@ -41,7 +41,7 @@ def test_without_optuna_it_is_said_what_to_install(tmp_path: Path, monkeypatch: 
         raise ImportError("No module named 'optuna'")
 
     monkeypatch.setattr(sampling.importlib, "import_module", missing)
-    with pytest.raises(InputError, match=r"pip install -r requirements-tune\.txt"):
+    with pytest.raises(InputError, match=r'pip install "cmath_jax\[tune\]" .*-r requirements-tune\.txt'):
         run_sweep(tuned(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

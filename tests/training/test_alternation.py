@@ -1,6 +1,7 @@
 """Training that alternates between weights and policies, against one plain Adam for each."""
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -10,9 +11,10 @@ import optax
 import pytest
 from samples import tiny
 
-from cmath_jax.config import OptimConfig
+from cmath_jax.config import OptimConfig, override
 from cmath_jax.errors import InputError
 from cmath_jax.training.corpora import check_usable, load_configured
+from cmath_jax.training.devices import TRIAL_STEPS
 from cmath_jax.training.optim import at_rate, make_optimizer
 from cmath_jax.training.trainer import Trainer
 
@@ -123,13 +125,37 @@ def test_the_epochs_of_policies_are_counted_at_any_rate(rate: float) -> None:
     assert counts == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
 
 
+def test_the_average_has_the_temperature_of_its_epoch() -> None:
+    """A count is taken over: the mean of counts would be that of an earlier epoch."""
+    config = tiny(
+        model__name="adaign",
+        model__temperature_decay=0.9,
+        optim__policy_rate=1.0,
+        optim__average=0.9,
+        parallel__devices=1,
+    )
+    made = Trainer.of(config, load_configured(config))
+    state = made.fresh_states([0])
+    for epoch in range(2):
+        plan = made.devices.put_trials([made.batches.plan(epoch)], TRIAL_STEPS)
+        steps = made.batches.steps_before(epoch + 1) - made.batches.steps_before(epoch)
+        state, _ = made.advance(state, plan, made.hyper_params([config]), 0, steps)
+    (count,) = (
+        np.asarray(x)
+        for path, x in jax.tree_util.tree_leaves_with_path(state.average)
+        if jax.tree_util.keystr(path).endswith("policy_epochs']")
+    )
+    assert count.tolist() == [1.0]
+
+
 def test_a_model_without_policies_is_refused() -> None:
     config = tiny(optim__policy_rate=20.0)
     with pytest.raises(InputError, match=r"^optim\.policy_rate=20\.0 is for a model with policies, and cmath has none"):
         Trainer.of(config, load_configured(config))
 
 
-def test_a_temperature_that_never_falls_is_refused() -> None:
-    config = tiny(model__name="adaign", model__temperature_decay=0.9)
-    with pytest.raises(InputError, match=r"^model\.temperature_decay=0\.9 has no effect with optim\.policy_rate=0"):
+@pytest.mark.parametrize(("name", "value"), [("model.temperature_decay", 0.9), ("optim.policy_decay", 5e-4)])
+def test_what_needs_a_rate_of_policies_is_refused_without(name: str, value: float) -> None:
+    config = override(tiny(model__name="adaign"), {name: value})
+    with pytest.raises(InputError, match=rf"^{re.escape(name)}={value} has no effect with optim\.policy_rate=0"):
         check_usable(config, load_configured(config))

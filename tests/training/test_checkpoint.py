@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import chex
+import numpy as np
 import pytest
 from samples import final_arrays, rows
 from single import ONE_DEVICE
 from stopping import stop_after
 
 from cmath_jax.config import override
-from cmath_jax.errors import Terminated
+from cmath_jax.errors import InputError, Terminated
 from cmath_jax.training import fit as fitting
 from cmath_jax.training.checkpoint import Checkpoints
 
@@ -55,3 +56,15 @@ def test_what_is_being_saved_does_not_change(tmp_path: Path, monkeypatch: pytest
         assert record == record_now
         assert record["sums"] == {}
         chex.assert_trees_all_equal(arrays, arrays_now)
+
+
+def test_a_checkpoint_of_another_optimizer_is_told(tmp_path: Path) -> None:
+    """An earlier version kept other moments; no option of the config says so."""
+    earlier, now = {"moments": {"rates": np.zeros(2)}}, {"moments": (np.zeros(2), np.zeros(2))}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, earlier, {}, 0.5)
+    with Checkpoints(tmp_path) as checkpoints:
+        for read in (checkpoints.latest, checkpoints.best):
+            with pytest.raises(InputError, match=r"its checkpoints are of an earlier version, .* another --workdir$"):
+                read(now)
+        chex.assert_trees_all_equal(checkpoints.latest(earlier), earlier)

@@ -17,7 +17,19 @@ LICENSES = (
     *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
 )
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
+VARIANTS = {"meld3": "meld", "iemocap4": "iemocap"}  # with other classes
 LANGUAGES = {"meld": "en", "iemocap": "en"}
+
+
+def known_as(name: str) -> str:
+    """Returns the name under which others know a data set, of which ours may be a variant with other classes."""
+    plain = name.strip().lower()
+    return VARIANTS.get(plain, plain)
+
+
+def language_of(name: str) -> str:
+    """Returns the code of the language that is spoken in a known data set; "" for any other one."""
+    return LANGUAGES.get(known_as(name), "")
 
 
 def data_card(stated: Stated, splits: Mapping[str, Sequence[Conversation]]) -> str:
@@ -27,7 +39,7 @@ def data_card(stated: Stated, splits: Mapping[str, Sequence[Conversation]]) -> s
         {
             "pretty_name": name,
             "license": _license(stated.license or ""),
-            "language": LANGUAGES.get(name.lower()),
+            "language": language_of(name),
             "task_categories": ["text-classification"],
             "size_categories": [_size(sum(len(c) for conversations in splits.values() for c in conversations))],
             "tags": ["emotion-recognition-in-conversations"],
