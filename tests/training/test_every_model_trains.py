@@ -58,6 +58,7 @@ def test_what_was_stopped_goes_on_as_if_nothing_had_happened(
     np.testing.assert_allclose(probability[0], together[: len(talk)], atol=1e-4)
 
 
+@pytest.mark.slow
 @each_model
 def test_devices_and_neighbours_change_nothing_but_rounding(name: str, tmp_path: Path) -> None:
     """On one device, on two, by pmap, and two seeds in one program."""

@@ -25,6 +25,7 @@ def assert_close(a: Any, b: Any) -> None:
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -45,6 +46,7 @@ def test_training_comes_to_the_same(tmp_path: Path, options: dict[str, Any]) -> 
     assert fitting.fit(streamed, tmp_path / "a")["test"] == a["test"]
 
 
+@pytest.mark.slow
 def test_an_interruption_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(parallel__devices=1, data__stream=True, data__prepared_dir=str(tmp_path / "prepared"))
     fitting.fit(config, tmp_path / "whole")

@@ -15,6 +15,7 @@ from cmath_jax.training import epoch
 from cmath_jax.training import fit as fitting
 
 
+@pytest.mark.slow
 def test_a_profile_is_a_trace_of_some_steps(
     undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from cmath_jax.training.losses import LossWeights, loss_terms, total_loss
 from cmath_jax.training.trainer import Trainer
 
 
-@pytest.mark.parametrize(("engine", "average"), [("pmap", 0.0), ("jit", 0.9)])
+@pytest.mark.parametrize(("engine", "average"), [("jit", 0.9), pytest.param("pmap", 0.0, marks=pytest.mark.slow)])
 def test_a_step_on_many_devices_is_a_step_on_one(engine: str, average: float) -> None:
     """Same losses and same state after three steps, with dropout and noise, when the batch does not divide."""
     corpus = load_configured(tiny())
