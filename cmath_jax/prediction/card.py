@@ -42,7 +42,9 @@ LIMITS = """\
 
 def license_of(dataset: str, stated: str) -> str:
     """Returns what the data say of their licence, or what is known of the data set."""
-    return stated or LICENSES.get(known_as(dataset), "unknown: ask whoever made the data, before the model is passed on")
+    return stated or LICENSES.get(
+        known_as(dataset), "unknown: ask whoever made the data, before the model is passed on"
+    )
 
 
 def card(model: TrainedModel) -> str:

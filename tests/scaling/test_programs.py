@@ -69,9 +69,7 @@ def test_padding_counts_the_axes_that_vary_fastest() -> None:
 def test_cycles_are_those_of_a_step() -> None:
     assert tiles.estimated_cycles(PROGRAM) == 1000 + 5 * 10
     assert tiles.estimated_cycles(PROGRAM.replace("estimated_cycles", "other")) is None
-    assert (
-        tiles.estimated_cycles(PROGRAM.replace('"1000"', f'"{2**63 - 1}"')) is None
-    )
+    assert tiles.estimated_cycles(PROGRAM.replace('"1000"', f'"{2**63 - 1}"')) is None
 
 
 @pytest.mark.parametrize("kind", SHEETS)
