@@ -111,7 +111,8 @@ def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> i
     logger.propagate = False
     logger.addHandler(logging.StreamHandler())
     compiler.set_flags()
-    if experiment.measuring and experiment.measuring.compile_for:
+    elsewhere = bool(experiment.measuring and experiment.measuring.compile_for)
+    if elsewhere:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # what is compiled for other devices needs none of this machine
         # It complains of the libraries of a GPU, which run programs and compile none.
         logging.getLogger("jax._src.xla_bridge").setLevel(logging.CRITICAL)
@@ -122,7 +123,7 @@ def _train(experiment: experiments.Experiment, folder: Path, is_part: bool) -> i
     from cmath_jax.training import multihost
     from cmath_jax.training.fit import fit
 
-    if not is_part:  # whose parts know nothing of each other
+    if not (is_part or elsewhere):  # parts know nothing of each other, and what is only compiled needs nobody
         multihost.start(experiment.config.parallel)
     compiler.check_platform()
     if experiment.measuring:
