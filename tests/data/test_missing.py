@@ -129,6 +129,7 @@ def poisoned(batch: Batch) -> Batch:
     return batch.replace(features=features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [make_model, make_sdt])
 def test_what_is_missing_has_no_influence(make: Any) -> None:
     """On its own utterance, on any other, on losses and on gradients, whatever stands in its place."""

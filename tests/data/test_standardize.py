@@ -271,6 +271,7 @@ def test_an_export_standardizes_in_any_unit(decades: int, offset: float) -> None
     np.testing.assert_allclose(exported_nd, scaling.features({"t": x_nd})["t"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_model_of_an_earlier_version_predicts_as_it_did(trained: TrainedModel, tmp_path: Path) -> None:
     """With mean and deviation in float32, and a deviation of 1 for what is constant."""
     mean = {m: np.arange(d, dtype=np.float32) for m, d in trained.dims.items()}

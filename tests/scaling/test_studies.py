@@ -129,6 +129,7 @@ def test_its_page_has_no_barriers(folder: Path) -> None:
         assert wrong == []
 
 
+@pytest.mark.slow
 def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measurement, "free_memory", lambda devices: 1000)
     with pytest.raises(InputError, match=r"a step needs \d\.\d MB, and a device has 1\.0 kB left"):

@@ -88,6 +88,7 @@ def test_points_of_one_config_share_a_run(done: tuple[Path, dict[str, Any]]) -> 
     assert f"{score['mean']:.2f} ± {score['std']:.2f} over 2 seeds" in lines[2]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_sweep_is_a_run(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     """Its folder is as `fit` leaves it, and its config runs again."""
     run = done[0] / "runs" / "ablations_wo_cma"

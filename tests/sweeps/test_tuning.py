@@ -55,6 +55,7 @@ def test_every_model_gets_the_same_budget(done: tuple[Path, dict[str, Any]]) -> 
         ]
 
 
+@pytest.mark.slow
 def test_the_better_half_goes_on(done: tuple[Path, dict[str, Any]]) -> None:
     for model in done[1]["tuning"]["models"].values():
         left = model["trials"]
@@ -256,6 +257,7 @@ def test_side_by_side_trials_are_what_they_are_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_models_join_a_search_and_another_budget_is_refused(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder = tmp_path / "more"
     shutil.copytree(done[0], folder)

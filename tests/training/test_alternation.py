@@ -125,6 +125,7 @@ def test_the_epochs_of_policies_are_counted_at_any_rate(rate: float) -> None:
     assert counts == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
 
 
+@pytest.mark.slow
 def test_the_average_has_the_temperature_of_its_epoch() -> None:
     """A count is taken over: the mean of counts would be that of an earlier epoch."""
     config = tiny(

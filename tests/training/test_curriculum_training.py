@@ -91,6 +91,7 @@ def test_devices_change_nothing(options: dict[str, Any], whole: Path, tmp_path: 
         assert ours["train"]["loss"] == pytest.approx(theirs["train"]["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_one_compiled_step_serves_all_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "train_step", chex.assert_max_traces(step.train_step, n=1))
     made: list[Trainer] = []

@@ -18,6 +18,7 @@ from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.trainer import Trainer
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,7 +74,7 @@ def test_a_run_is_repeatable_bit_for_bit(undisturbed: tuple[Path, dict[str, Any]
     assert (tmp_path / "predictions.jsonl").read_bytes() == (undisturbed[0] / "predictions.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("after", [[1], [4, 3], [2, 1, 4, 2]], ids=str)
+@pytest.mark.parametrize("after", [[1], [4, 3], pytest.param([2, 1, 4, 2], marks=pytest.mark.slow)], ids=str)
 def test_sigterm_saves_and_the_rest_is_as_if_nothing_had_happened(
     after: list[int], undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +186,7 @@ def test_a_run_may_move_to_other_devices(
         assert moved["train"]["loss"] == pytest.approx(stayed["train"]["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_each_step_is_compiled_once(devices: int, tmp_path: Path) -> None:
     """Over two epochs, two seeds and the evaluation of the restored best epoch."""
@@ -203,6 +204,7 @@ def test_each_step_is_compiled_once(devices: int, tmp_path: Path) -> None:
     assert len(compiled) == 3, compiled  # the initialization, the two steps, and nothing small around them
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_and_keeps_its_parameters_in_float32(tmp_path: Path) -> None:
     config = tiny(precision="bfloat16", parallel__devices=1)
     fitting.fit(config, tmp_path)

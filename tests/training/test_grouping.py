@@ -80,6 +80,7 @@ def assert_same_runs(ours: Path, theirs: Path, tolerance: float) -> None:
     )  # 6 runs, of which two are the same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 4])
 def test_a_trial_is_the_run_alone(devices: int, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seeds, rates, dropout and losses of every kind in one trainer, on one device and spread over four."""
@@ -117,6 +118,7 @@ def test_what_may_differ_shares_a_program_and_nothing_else_does() -> None:
         assert structure(override(BASE, {name: value})) != structure(BASE), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_interrupted_and_resumed(devices: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of an epoch and at its end: bit for bit as if nothing had happened."""
@@ -137,6 +139,7 @@ def test_interrupted_and_resumed(devices: int, tmp_path: Path, monkeypatch: pyte
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_trials_scattered_by_a_kill_find_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some are saved in the middle of an epoch, the others only at its beginning."""
     config = override(BASE, {"seeds": 3, "parallel.devices": 1})
@@ -174,6 +177,7 @@ def test_trials_scattered_by_a_kill_find_together(tmp_path: Path, monkeypatch: p
         assert (ours["epoch"], ours["step"]) == (theirs["epoch"], theirs["step"])
 
 
+@pytest.mark.slow
 def test_early_stopping_is_each_trials_own(tmp_path: Path) -> None:
     """Trials that stop leave the others to a smaller group; each has the epochs that it would have alone."""
     options = {"seeds": 4, "train.epochs": 8, "train.patience": 2, "optim.schedule": "constant", "parallel.devices": 1}
@@ -188,6 +192,7 @@ def test_early_stopping_is_each_trials_own(tmp_path: Path) -> None:
     assert len(set(epochs["alone"])) > 1  # or it would show nothing
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_leaves_the_others_alone(alone: Path, tmp_path: Path) -> None:
     configs = variants(parallel__devices=1)
     configs["plain"] = override(configs["plain"], {"optim.learning_rate": 1e38})
@@ -201,6 +206,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(alone: Path, tmp_path: Path
         assert sorted(ours) == pytest.approx(sorted(theirs), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_population_that_would_not_fit_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, config = load_configured(BASE), override(BASE, {"parallel.devices": 1})
     sizes = {members: grouping.memory_needed(Trainer.of(config, corpus, members)) for members in (2, 3)}
