@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=8 --dist worksteal --durations=15
+# Each process takes up to 5 GB.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist worksteal --durations=15
 
 .PHONY: demo test test-slow test-all coverage lint bench text-model docs docs-outputs
 
