@@ -9,13 +9,14 @@ from cmath_jax.errors import InputError
 from cmath_jax.io.hub import asking
 
 hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+CONSTANTS: Any = importlib.import_module("huggingface_hub.constants")
 ERRORS: Any = importlib.import_module("huggingface_hub.errors")
 HTTP: Any = importlib.import_module(ERRORS.HfHubHTTPError.__bases__[0].__module__)
 
 
 @pytest.fixture(autouse=True)
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(CONSTANTS, "HF_HUB_OFFLINE", False)
     monkeypatch.delattr(hub, "errors", raising=False)  # it is there only where something has imported it
 
 
@@ -37,7 +38,7 @@ def test_what_goes_wrong_is_one_line(error: Exception, words: str) -> None:
 
 
 def test_it_is_not_asked_where_that_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(CONSTANTS, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"^nothing here; .*HF_HUB_OFFLINE$"), asking("nothing here"):
         pytest.fail("it was asked")
 

@@ -35,7 +35,7 @@ class Answers:
         self.asked: list[dict[str, Any]] = []
         monkeypatch.setattr(hub, "snapshot_download", self.download)
         monkeypatch.setattr(hub.HfApi, "model_info", self.info)
-        monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
     def download(self, repo_id: str, local_files_only: bool = False, **options: Any) -> str:
         self.asked.append({"repo_id": repo_id, "local": local_files_only, **options})
@@ -125,7 +125,7 @@ def test_what_cannot_be_had_is_told(run: Path, answers: Answers, monkeypatch: An
     with pytest.raises(InputError, match=r"model\.json"):
         TrainedModel.load("user/name")
     answers.kept = None
-    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="forbidden by HF_HUB_OFFLINE"):
         TrainedModel.load("user/name")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
