@@ -23,7 +23,6 @@ import numpy as np
 
 from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Table, TrainingBatches
-from cmath_jax.data.curriculum import Curriculum
 from cmath_jax.data.packing import Shape
 from cmath_jax.data.sources import simulate
 from cmath_jax.errors import FailedError, InputError, require
@@ -35,7 +34,7 @@ from cmath_jax.scaling.tiles import estimated_cycles, tile_padding
 from cmath_jax.scaling.topology import Target
 from cmath_jax.training.devices import EVERYWHERE, TRIAL, TRIAL_STEPS, Devices, make_devices
 from cmath_jax.training.step import HyperParams
-from cmath_jax.training.trainer import compiled_steps
+from cmath_jax.training.trainer import batches_of, compiled_steps
 
 REASON = 300  # characters of what a compiler says; it may go on for pages
 
@@ -65,8 +64,7 @@ class Workload:
         trials = max(1, config.parallel.population)
         devices = make_devices(config.parallel, config.train.batch_size, trials, at_hand)
         table = table_of(config)
-        curriculum = Curriculum.of(table.label_n, table.speaker_n, table.length_b, config.train.curriculum)
-        batches = TrainingBatches(table, config.train.batch_size, 0, devices.rows, curriculum)
+        batches = batches_of(config, table, devices)
         shape = Shape(batches.shape.rows, batches.slots(batches.first_whole))
         sizes = sizes_of(config)
         model = make_model(config.model, sizes, config.data.modalities, config.precision)
@@ -144,11 +142,12 @@ def compile_point(config: Config, target: Target) -> dict[str, Any]:
     except jax.errors.JaxRuntimeError as error:
         raise RefusedError(_first_of(str(error))) from error
     seconds = time.monotonic() - began
+    text = executable.as_text()
     return {
         **_facts(config, target, work),
         **_memory(executable, target),
-        **_program(executable, target),
-        **_bounds(config, target, work, executable.as_text()),
+        **_program(executable, text, target),
+        **_bounds(config, target, work, text),
         "compile_seconds": seconds,
     }
 
@@ -181,8 +180,8 @@ def _memory(executable: Any, target: Target) -> dict[str, Any]:
     return {**parts, "memory": memory, "device_memory": target.sheet.memory, "fits": memory <= target.sheet.memory}
 
 
-def _program(executable: Any, target: Target) -> dict[str, Any]:
-    text, counts = executable.as_text(), executable.cost_analysis() or {}
+def _program(executable: Any, text: str, target: Target) -> dict[str, Any]:
+    counts = executable.cost_analysis() or {}
     cycles = estimated_cycles(text) if target.sheet.clock else None
     return {
         "counted_flops": counts.get("flops"),

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cmath_jax.errors import doing
+from cmath_jax.io.tables import text_table
 from cmath_jax.io.whole import write_whole
 from cmath_jax.pages.drawing import Graphic
 from cmath_jax.pages.web import fill
@@ -151,12 +152,9 @@ def readable(result: Mapping[str, Any]) -> str:
 def _readable_compiled(result: Mapping[str, Any]) -> str:
     lines, columns = [note(result)], [column for column in COLUMNS if column.brief]
     for view in views(result):
-        rows = {point: [column.text(n) for column in columns] for point, n in view.measured.items()}
-        rows = {view.title: [column.title for column in columns], **rows}
-        widths = [max(map(len, column)) for column in zip(*rows.values(), strict=True)]
-        for point, cells in rows.items():
-            told = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-            lines.append(f"{'' if point == view.title else '  '}{point:<{34 if point == view.title else 32}}{told}")
+        head = [f"{view.title:<32}", *(column.title for column in columns)]
+        rows = [[f"  {point}", *(column.text(n) for column in columns)] for point, n in view.measured.items()]
+        lines += text_table([head, *rows])
         lines += [f"  {point:<32}{reason}" for point, reason in view.missing.items()]
     return "\n".join(lines)
 

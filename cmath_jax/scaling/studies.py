@@ -131,8 +131,7 @@ def environment() -> dict[str, Any]:
 
 def environment_of(target: Target) -> dict[str, Any]:
     """Returns what decides what is compiled for a target, besides its config."""
-    package = {"tpu": "libtpu", "cuda": "jax-cuda13-plugin"}[target.platform]
-    versions = {name: importlib.metadata.version(name) for name in (*PACKAGES, package)}
+    versions = {name: importlib.metadata.version(name) for name in (*PACKAGES, target.distribution)}
     return {
         "devices": [target.sheet.name] * target.count,
         "compile_for": str(target),

@@ -90,6 +90,11 @@ class Target:
         """Returns how many devices there are."""
         return math.prod(map(int, self.shape.split("x")))
 
+    @property
+    def distribution(self) -> str:
+        """Returns the package that compiles for it, as it is installed."""
+        return PACKAGES[self.platform].replace("_", "-")
+
     def part(self, devices: int) -> "Target":
         """Returns the smallest slice of it, or servers, with so many devices; for 0, and for too many, all of it."""
         if not 0 < devices < self.count:
@@ -102,10 +107,9 @@ class Target:
 
     def check_installed(self) -> None:
         """Raises InputError where the package is missing that compiles for it."""
-        package = PACKAGES[self.platform]
         require(
-            importlib.util.find_spec(package) is not None,
-            f"compile_for={self}: {package.replace('_', '-')} is not installed; pip install -r requirements-aot.txt -c "
+            importlib.util.find_spec(PACKAGES[self.platform]) is not None,
+            f"compile_for={self}: {self.distribution} is not installed; pip install -r requirements-aot.txt -c "
             "constraints.txt",
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from cmath_jax.config import Config
-from cmath_jax.data.batches import TrainingBatches
+from cmath_jax.data.batches import Table, TrainingBatches
 from cmath_jax.data.corpus import Corpus
 from cmath_jax.data.curriculum import Curriculum
 from cmath_jax.data.prepared.streaming import epoch_plans, one_ahead, tables_of
@@ -55,8 +55,7 @@ class Trainer:
         standardizer = Standardizer.of(corpus, config.data.standardize)
         tables = tables_of(corpus, config.data.modalities, standardizer, config.data.stream)
         table = tables["train"]
-        curriculum = Curriculum.of(table.label_n, table.speaker_n, table.length_b, config.train.curriculum)
-        batches = TrainingBatches(table, config.train.batch_size, 0, devices.rows, curriculum)
+        batches = batches_of(config, table, devices)
         model = make_model(config.model, corpus, config.data.modalities, config.precision)
         initialize, steps = compiled_steps(config, model, batches, devices)
         return cls(
@@ -120,6 +119,12 @@ class Trainer:
     def conversations(self, seed: int, epoch: int, step: int) -> list[str]:
         """Returns the ids of the conversations of a training step, for messages."""
         return replace(self.batches, seed=seed).conversations(epoch, step)
+
+
+def batches_of(config: Config, table: Table, devices: Devices) -> TrainingBatches:
+    """Returns the batches of a training split, as the config and the devices want them."""
+    curriculum = Curriculum.of(table.label_n, table.speaker_n, table.length_b, config.train.curriculum)
+    return TrainingBatches(table, config.train.batch_size, 0, devices.rows, curriculum)
 
 
 def compiled_steps(

@@ -5,21 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import tiny
 
 from cmath_jax.config import override
 from cmath_jax.prediction.card import card
 from cmath_jax.prediction.trained import TrainedModel
-from cmath_jax.training.fit import fit
 
 hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("card") / "run"
-    fit(tiny(train__epochs=1), folder)
-    return folder
 
 
 def read(model: TrainedModel) -> Any:

@@ -6,23 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import tiny
 
 from cmath_jax.commands.predict import main
 from cmath_jax.errors import InputError
 from cmath_jax.export import main as export_command
 from cmath_jax.prediction.hub import is_name
 from cmath_jax.prediction.trained import FILES, TrainedModel
-from cmath_jax.training.fit import fit
 
 hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hub") / "run"
-    fit(tiny(train__epochs=1), folder)
-    return folder
 
 
 class Answers:
