@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Each process takes up to 5 GB.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist worksteal --durations=15
 
-.PHONY: demo test test-slow test-all coverage lint bench text-model docs docs-outputs
+.PHONY: demo test test-slow test-all test-pythons coverage lint bench text-model docs docs-outputs
 
 demo: $(VENV)/run
 	test ! -f runs/demo/result.json || rm -r runs/demo
@@ -18,6 +18,20 @@ test-slow: $(VENV)/dev
 	$(PYTEST) -m slow
 
 test-all: test test-slow
+
+# Quick tests of the core on each Python that is there beside PYTHON (PYENV_VERSION: if pyenv has it), each in its own .venv-*.
+test-pythons:
+	@for version in 3.12 3.13; do \
+		$(PYTHON) -c "import sys; sys.exit(sys.version.startswith('$$version.'))" || continue; \
+		export PYENV_VERSION=$$version; \
+		if python$$version -c "import ensurepip" 2>/dev/null; then \
+			$(MAKE) VENV=.venv-$$version PYTHON=python$$version test-core || exit 1; \
+		else echo "no Python $$version here"; fi; \
+		unset PYENV_VERSION; \
+	done
+
+test-core: $(VENV)/dev
+	$(PYTEST) -m "not slow" tests/io tests/models tests/training
 
 # All tests with the share of lines and branches that they run, of each file; htmlcov/index.html shows which are left.
 coverage: $(VENV)/dev

@@ -54,7 +54,7 @@ MELD_CSV = "MELD_CSV"
 SECONDS = 3600  # that one command may take, on a machine with other work
 SERVER = "cmath_jax.serve"
 PORT = 8000
-NOT_COPIED = {".git", ".venv", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__"}
+NOT_COPIED = {".git", ".mypy_cache", ".pytest_cache", ".ruff_cache", "__pycache__"}
 NOT_COPIED_AT_THE_TOP = {"runs", "data", "exported", "encoders"}
 FEATURES = {"text.npz", "audio.npz", "visual.npz", "features.json", ".lock"}
 
@@ -253,7 +253,7 @@ def workspace(meld: Path | None = None) -> Iterator[Workspace]:
 
     def left_out(folder: str, names: list[str]) -> set[str]:
         top = NOT_COPIED_AT_THE_TOP if Path(folder) == ROOT else set()
-        return (NOT_COPIED | FEATURES | top) & set(names)
+        return (NOT_COPIED | FEATURES | top) & {*names} | {name for name in names if name.startswith(".venv")}
 
     with tempfile.TemporaryDirectory(prefix="docs-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch) / "cmath_jax"

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from samples import CLASSES
+from samples import CLASSES, init
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.models.options import MODELS
-from cmath_jax.models.outputs import Outputs
 from cmath_jax.models.registry import make_model
 
 # Small options of each model; a new model needs a line here.
@@ -54,15 +53,6 @@ def small_model(
 
 def random_params(model: nn.Module, batch: Batch) -> Any:
     """Returns parameters of which no bias is 0 and no scale is 1, so that each one matters."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))["params"]
+    shapes = init.eval_shape(model, batch)
     rng = np.random.default_rng(3)
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) / math.sqrt(x.shape[-1]), jnp.float32), shapes)
-
-
-def outputs_of(model: nn.Module, params: Any, batch: Batch, train: bool = False) -> Outputs:
-    """Returns the outputs; in training, with rng keys that are always the same."""
-    rngs = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
-    outputs: Outputs = jax.jit(lambda params, batch: model.apply({"params": params}, batch, train=train, rngs=rngs))(
-        params, batch
-    )
-    return outputs

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from cmath_jax.config import Config, DataConfig, LossConfig, OptimConfig, TrainConfig, override
 from cmath_jax.data.batches import Batch, Table
@@ -23,6 +25,7 @@ from cmath_jax.training.corpora import load_configured
 from cmath_jax.training.losses import LossWeights, loss_terms, total_loss
 from cmath_jax.training.trainer import Trainer
 
+KEYS = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
 DIMS = {"t": 5, "a": 4, "v": 3}
 SPEAKERS, CLASSES, WIDTH, HEADS = 3, 4, 6, 2
 
@@ -63,6 +66,22 @@ def make_model(**options: Any) -> CMATH:
         "dropout": 0.0,
     }
     return CMATH(**(settings | options))
+
+
+@partial(jax.jit, static_argnums=0)
+def init(model: nn.Module, batch: Batch) -> Any:
+    """Returns the first parameters; by one program, where operation by operation would be hundreds."""
+    return model.init(jax.random.key(0), batch, train=False)["params"]
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def outputs_of(model: nn.Module, params: Any, batch: Batch, train: bool = False) -> Outputs:
+    """Returns the outputs; in training, with rng keys that are always the same.
+
+    Equal models share their programs: a test that patches what a model calls has to apply it itself.
+    """
+    outputs: Outputs = model.apply({"params": params}, batch, train=train, rngs=KEYS)
+    return outputs
 
 
 def float32(tree: Mapping[str, Any]) -> Any:

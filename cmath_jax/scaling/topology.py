@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmath_jax.errors import InputError, require
+from cmath_jax.errors import InputError, installs, require
 from cmath_jax.scaling.datasheets import SHEETS, Sheet
 
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
@@ -109,8 +109,7 @@ class Target:
         """Raises InputError where the package is missing that compiles for it."""
         require(
             importlib.util.find_spec(PACKAGES[self.platform]) is not None,
-            f"compile_for={self}: {self.distribution} is not installed; pip install -r requirements-aot.txt -c "
-            "constraints.txt",
+            f"compile_for={self}: {self.distribution} is not installed; {installs('aot')}",
         )
 
     def environment_variables(self) -> dict[str, str]:

@@ -10,7 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from samples import CLASSES, DIMS, HEADS, SPEAKERS, WIDTH, conversations, float32, make_model, pack, rows, tiny, unpack
+from samples import (
+    CLASSES,
+    DIMS,
+    HEADS,
+    SPEAKERS,
+    WIDTH,
+    conversations,
+    float32,
+    init,
+    make_model,
+    outputs_of,
+    pack,
+    rows,
+    tiny,
+    unpack,
+)
 
 from cmath_jax.data.batches import Batch, Table
 from cmath_jax.data.corpus import Conversation, Corpus
@@ -27,7 +42,6 @@ from cmath_jax.training.fit import fit
 from cmath_jax.training.losses import LossWeights, loss_terms
 
 LENGTHS, ROWS = (5, 1, 4, 7), ((0, 2), (3, 1))
-KEYS = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
 
 
 def lacking(talk: Conversation, m: str, utterances: Sequence[int] | slice = slice(None)) -> Conversation:
@@ -74,9 +88,9 @@ def test_a_mask_that_hides_nothing_changes_nothing(make: Any) -> None:
     masked = jax.tree.map(jnp.asarray, Table.of(conversations(LENGTHS), "tav", masked=True).batch(ROWS, Shape(2, 12)))
     assert set(masked.present) == set("tav")
     model = make(dropout=0.3)
-    params = model.init(jax.random.key(0), batch, train=False)
-    for options in ({"train": False}, {"train": True, "rngs": KEYS}):
-        plain, other = (model.apply(params, b, **options) for b in (batch, masked))
+    params = init(model, batch)
+    for train in (False, True):
+        plain, other = (outputs_of(model, params, b, train) for b in (batch, masked))
         chex.assert_trees_all_close(plain, other, rtol=1e-5, atol=1e-6)
         for name, term in loss_terms(plain, batch, loss_weights()).items():
             np.testing.assert_allclose(term.value(), loss_terms(other, masked, loss_weights())[name].value(), rtol=1e-5)
@@ -91,7 +105,7 @@ def test_without_a_modality_the_model_is_that_of_the_others(missing: str, inject
     batch = pack([lacking(talk, missing) for talk in talks], ROWS, 12)
     rest = "tav".replace(missing, "")
     whole, small = make_model(inject=inject), make_model(inject=inject, modalities=rest)
-    params = float32(whole.init(jax.random.key(0), batch, train=False)["params"])
+    params = float32(init(whole, batch))
     # Biases are zero at first, and would hide what goes through them.
     params = jax.tree.map(lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape), params)
     stays = jnp.array(["tav".index(m) for m in rest])
@@ -106,10 +120,8 @@ def test_without_a_modality_the_model_is_that_of_the_others(missing: str, inject
         return jnp.take(x, stays, 2 if {"query", "key", "value"} & {*names} else 1)
 
     own = {name: value for name, value in params.items() if not name.endswith(f"_{missing}")}
-    expected = small.apply(
-        {"params": jax.tree_util.tree_map_with_path(part, own)}, pack(talks, ROWS, 12, rest), train=False
-    )
-    found = whole.apply({"params": params}, batch, train=False)
+    expected = outputs_of(small, jax.tree_util.tree_map_with_path(part, own), pack(talks, ROWS, 12, rest))
+    found = outputs_of(whole, params, batch)
     names = ("logits_rlc", "mean_rld", "deviation_rld")
     for name in names:
         np.testing.assert_allclose(
@@ -135,8 +147,9 @@ def test_what_is_missing_has_no_influence(make: Any) -> None:
     """On its own utterance, on any other, on losses and on gradients, whatever stands in its place."""
     batch = pack(with_gaps(), ROWS, 12)
     model = make()
-    params = float32(model.init(jax.random.key(0), batch, train=False)["params"])
+    params = float32(init(model, batch))
 
+    @jax.jit
     def outcome(batch: Batch) -> Any:
         def loss(params: Any) -> Any:
             outputs = model.apply({"params": params}, batch, train=False)
@@ -153,7 +166,7 @@ def test_what_is_missing_has_no_influence(make: Any) -> None:
 def test_gates_listen_to_nothing_that_is_missing() -> None:
     batch = pack(with_gaps(), ROWS, 12)
     model = make_model()
-    outputs = model.apply(model.init(jax.random.key(0), batch, train=False), batch, train=False)
+    outputs = outputs_of(model, init(model, batch), batch)
     first = slice(0, LENGTHS[0])  # the conversation without video
     for c in "tav":
         np.testing.assert_allclose(sum(outputs.gates[c].values()), 1.0, rtol=1e-6)
@@ -168,10 +181,10 @@ def test_an_utterance_of_which_nothing_is_known_is_told_from_its_neighbours() ->
         talks[0] = lacking(talks[0], m, [2])
     model = make_model()
     batch = pack(talks, ((0, 1),), 8)
-    params = model.init(jax.random.key(0), batch, train=False)
+    params = init(model, batch)
 
     def logits(batch: Batch) -> np.ndarray:
-        return unpack(model.apply(params, batch, train=False).logits_rlc, batch)
+        return unpack(outputs_of(model, params, batch).logits_rlc, batch)
 
     before = logits(batch)
     assert np.isfinite(before).all()
@@ -185,12 +198,12 @@ def test_company_and_padding_change_nothing(make: Any) -> None:
     talks = with_gaps()
     together = pack(talks, ROWS, 12)
     model = make()
-    params = model.init(jax.random.key(0), together, train=False)
-    whole = unpack(model.apply(params, together, train=False).logits_rlc, together)
+    params = init(model, together)
+    whole = unpack(outputs_of(model, params, together).logits_rlc, together)
     start = 0
     for i, talk in enumerate(talks):
         alone = jax.tree.map(jnp.asarray, Table.of([talk], "tav", masked=True).batch([[0]], Shape(1, 9)))
-        logits = unpack(model.apply(params, alone, train=False).logits_rlc, alone)
+        logits = unpack(outputs_of(model, params, alone).logits_rlc, alone)
         np.testing.assert_allclose(logits, whole[start : start + len(talk)], rtol=1e-4, atol=1e-5, err_msg=f"{i}")
         start += len(talk)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from samples import CLASSES, HEADS, SPEAKERS, WIDTH, conversations, make_model, pack, tiny
+from samples import CLASSES, HEADS, SPEAKERS, WIDTH, conversations, init, make_model, outputs_of, pack, tiny
 
 from cmath_jax.data.batches import Batch
 from cmath_jax.data.load import load_corpus
@@ -27,14 +27,16 @@ MODELS = {
 def influence(model: Any, batch: Batch) -> np.ndarray:
     """[q, k]: how much the text, audio and video of slot k of the first row tell on the logits and the reconstructions
     of slot q: the norm of the gradient."""
-    params = model.init(jax.random.key(0), batch, train=False)
+    params = init(model, batch)
 
-    def outputs(features: Any) -> jax.Array:
-        found = model.apply(params, batch.replace(features=features), train=False)
+    @jax.jit
+    @jax.jacrev
+    def slopes_of(features: Any) -> jax.Array:
+        found = model.apply({"params": params}, batch.replace(features=features), train=False)
         told = [found.logits_rlc[0], *(x[0] for x in found.reconstructions.values())]
         return jnp.concatenate([*told, *(x[0] for x in found.modality_logits.values())], axis=-1)
 
-    slopes = jax.jacrev(outputs)(batch.features)
+    slopes = slopes_of(batch.features)
     return sum(np.abs(np.asarray(x[:, :, 0])).sum((1, 3)) for x in slopes.values())
 
 
@@ -61,19 +63,20 @@ def test_what_is_missing_later_has_no_influence() -> None:
     never = replace(talk, features={**talk.features, "v": np.full_like(video, np.nan)})
     model = make_model(causal=True)
     batches = [pack([talk], ((0,),), 6) for talk in (late, never)]
-    params = model.init(jax.random.key(0), batches[0], train=False)
-    logits = [np.asarray(model.apply(params, batch, train=False).logits_rlc[0]) for batch in batches]
+    params = init(model, batches[0])
+    logits = [np.asarray(outputs_of(model, params, batch).logits_rlc[0]) for batch in batches]
     np.testing.assert_allclose(logits[0][:3], logits[1][:3], atol=1e-6)
     assert abs(logits[0][3:] - logits[1][3:]).max() > 1e-4
 
 
 def test_a_long_row_is_causal_in_chunks_too(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = make_model(causal=True), pack(conversations(LENGTHS), ROWS, SLOTS)
-    params = model.init(jax.random.key(0), batch, train=False)
-    at_once = model.apply(params, batch, train=False).logits_rlc
+    params = init(model, batch)
+    at_once = outputs_of(model, params, batch).logits_rlc
     monkeypatch.setattr(attention, "DENSE_SLOTS", 4)
     monkeypatch.setattr(attention, "CHUNK_SCORES", 9 * 2 * HEADS * SLOTS * 3)
-    np.testing.assert_allclose(model.apply(params, batch, train=False).logits_rlc, at_once, rtol=1e-4, atol=1e-5)
+    in_chunks = jax.jit(lambda params: model.apply({"params": params}, batch, train=False).logits_rlc)(params)
+    np.testing.assert_allclose(in_chunks, at_once, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["cmath", "sdt"])

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from every_model import outputs_of, random_params, small_model
-from samples import conversations, pack
+from every_model import random_params, small_model
+from samples import conversations, outputs_of, pack
 from second import attend, check, heard_by, inputs, layers_of, post_norm, present_in, told_by
 
 from cmath_jax.data.corpus import Conversation

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from every_model import Sizes, outputs_of, random_params, small_model
+from every_model import Sizes, random_params, small_model
 from own_vectors import Parameters, write_vectors
 from recurrences import cell_shapes, features_of, lstm, matched, short_conversations
-from samples import CLASSES, conversations, pack, unpack
+from samples import CLASSES, conversations, outputs_of, pack, unpack
 
 from cmath_jax.data.corpus import Conversation
 from cmath_jax.models.baselines.dialogue_gcn import edges

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_model import SMALL, each_model, outputs_of, random_params, small_model
-from samples import CLASSES, conversations, losses_of, pack, unpack
+from every_model import SMALL, each_model, random_params, small_model
+from samples import CLASSES, conversations, losses_of, outputs_of, pack, unpack
 
 from cmath_jax.config import Config, LossConfig, override
 from cmath_jax.data.batches import Batch

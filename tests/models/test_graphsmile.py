@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from every_model import SMALL, Sizes, outputs_of, random_params, small_model
+from every_model import SMALL, Sizes, random_params, small_model
 from own_vectors import Parameters, write_vectors
-from samples import conversations, losses_of, pack, unpack
+from samples import conversations, losses_of, outputs_of, pack, unpack
 
 from cmath_jax.config import LossConfig
 from cmath_jax.data.corpus import CLASSES, Conversation

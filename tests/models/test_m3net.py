@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_model import Sizes, outputs_of, random_params, small_model
+from every_model import Sizes, random_params, small_model
 from own_vectors import Parameters, write_vectors
-from samples import conversations, pack, unpack
+from samples import conversations, outputs_of, pack, unpack
 
 from cmath_jax.data.corpus import CLASSES, Conversation
 from cmath_jax.errors import InputError

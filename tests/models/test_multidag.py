@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_model import Sizes, outputs_of, random_params, small_model
+from every_model import Sizes, random_params, small_model
 from own_vectors import write_vectors
-from samples import CLASSES, DIMS, SPEAKERS, conversations, pack
+from samples import CLASSES, DIMS, SPEAKERS, conversations, outputs_of, pack
 
 from cmath_jax.config import Config, override
 from cmath_jax.data.corpus import Conversation

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_model import outputs_of, random_params, small_model
-from samples import conversations, final_arrays, losses_of, pack, rows, tiny, unpack
+from every_model import random_params, small_model
+from samples import conversations, final_arrays, losses_of, outputs_of, pack, rows, tiny, unpack
 from stopping import stop_after
 
 from cmath_jax.config import Config, LossConfig, ParallelConfig

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from samples import CLASSES, HEADS, SPEAKERS, WIDTH, conversations, float32, pack, tiny, unpack
+from samples import CLASSES, HEADS, KEYS, SPEAKERS, WIDTH, conversations, float32, init, outputs_of, pack, tiny, unpack
 
 from cmath_jax.config import LossConfig
 from cmath_jax.models import attention as attention_module
@@ -33,7 +33,6 @@ SUBSETS = ["t", "a", "v", "ta", "tv", "av", "tav"]
 LENGTHS = (5, 1, 4, 7)
 ROWS = ((0, 2), (3, 1), ())  # several conversations to a row, one of a single utterance, an empty row
 LOSS = LossConfig(gamma1=0.0, gamma2=1.0, stop_teacher=False, temperature=8.0)
-KEYS = {"dropout": jax.random.key(1)}
 Drop = Callable[[str, tuple[int, ...], np.ndarray], np.ndarray]  # a place, whose layer of the stack, and what goes in
 PLACES = ("input", "weights", "attention", "hidden", "project", "classifier")  # where something is dropped, in order
 BASELINES_MD = Path(__file__).parents[2] / "docs" / "baselines.md"
@@ -44,13 +43,9 @@ def make_sdt(**options: Any) -> SDT:
     return SDT(CLASSES, SPEAKERS, **(settings | options))
 
 
-def run(model: SDT, params: Any, batch: Any, train: bool) -> Outputs:
-    return jax.jit(lambda params, batch: model.apply({"params": params}, batch, train=train, rngs=KEYS))(params, batch)
-
-
 def random_params(model: SDT, batch: Any) -> dict[str, Any]:
     """Of the model's shapes; no bias is 0 and no scale 1, so that each one matters."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, train=False))["params"]
+    shapes = init.eval_shape(model, batch)
     rng = np.random.default_rng(3)
     return jax.tree.map(lambda x: rng.normal(size=x.shape) / math.sqrt(x.shape[-1]), shapes)
 
@@ -155,7 +150,7 @@ def test_matches_reference(modalities: str, temperature: float) -> None:
         outputs = model.apply({"params": params}, batch, train=True, rngs=KEYS)
         return total_of(outputs, batch, replace(LOSS, temperature=temperature)), outputs
 
-    (total, outputs), gradient = jax.value_and_grad(loss_of, has_aux=True)(float32(params))
+    (total, outputs), gradient = jax.jit(jax.value_and_grad(loss_of, has_aux=True))(float32(params))
     expected = [forward(params, talk, modalities) for talk in talks]
 
     def compare(ours: Any, theirs: Sequence[np.ndarray]) -> None:
@@ -213,7 +208,7 @@ def test_every_parameter_has_a_gradient(modalities: str) -> None:
     def loss_of(params: Any) -> jax.Array:
         return total_of(model.apply({"params": params}, batch, train=True, rngs=KEYS), batch, LOSS)
 
-    gradients = jax.grad(loss_of)(float32(random_params(model, batch)))
+    gradients = jax.jit(jax.grad(loss_of))(float32(random_params(model, batch)))
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         assert float(jnp.abs(gradient).max()) > 1e-7, f"{jax.tree_util.keystr(path)} is dead"
 
@@ -228,7 +223,7 @@ def test_neighbours_and_padding_change_nothing(train: bool) -> None:
     for rows, slots in layouts:
         batch = pack(talks, rows, slots)
         params = float32(random_params(model, batch))
-        outputs = run(model, params, batch, train)
+        outputs = outputs_of(model, params, batch, train)
         results.append([unpack(x, batch) for x in (outputs.logits_rlc, outputs.sample_rld, outputs.augmented["t"])])
     for other in results[1:]:
         chex.assert_trees_all_close(results[0], other, rtol=1e-5, atol=1e-5)
@@ -241,10 +236,10 @@ def test_renaming_speakers_changes_nothing() -> None:
     names = np.array([2, 0, 1])
     renamed = batch.replace(speaker_rl=jnp.asarray(names)[batch.speaker_rl])
     moved = params | {"speaker": {"embedding": params["speaker"]["embedding"][np.argsort(names)]}}
-    before = run(model, params, batch, False)
-    after = run(model, moved, renamed, False)
+    before = outputs_of(model, params, batch)
+    after = outputs_of(model, moved, renamed)
     np.testing.assert_allclose(unpack(before.logits_rlc, batch), unpack(after.logits_rlc, batch), rtol=1e-6, atol=1e-6)
-    unmoved = run(model, params, renamed, False)
+    unmoved = outputs_of(model, params, renamed)
     assert not np.allclose(before.logits_rlc, unmoved.logits_rlc)
 
 
@@ -256,7 +251,7 @@ def test_a_modality_that_is_left_out_has_no_influence(left_out: str) -> None:
     assert not [name for name in params if left_out in name.split("_")]
     # NaN would spread if the modality were touched at all.
     poisoned = batch.replace(features={**batch.features, left_out: batch.features[left_out] * np.nan})
-    chex.assert_trees_all_equal(run(model, params, batch, False), run(model, params, poisoned, False))
+    chex.assert_trees_all_equal(outputs_of(model, params, batch), outputs_of(model, params, poisoned))
 
 
 def test_a_traced_dropout_is_the_same_dropout() -> None:
@@ -264,7 +259,7 @@ def test_a_traced_dropout_is_the_same_dropout() -> None:
     params = float32(random_params(make_sdt(modalities="ta"), batch))
 
     def logits(rate: float, train: bool) -> np.ndarray:
-        return unpack(run(make_sdt(dropout=rate, modalities="ta"), params, batch, train).logits_rlc, batch)
+        return unpack(outputs_of(make_sdt(dropout=rate, modalities="ta"), params, batch, train).logits_rlc, batch)
 
     @jax.jit
     def traced(rate: jax.Array) -> jax.Array:
@@ -315,12 +310,9 @@ def stack_of(mask: np.ndarray) -> tuple[int, ...]:
 def test_bfloat16_computes_near_and_returns_float32() -> None:
     batch = pack(conversations(LENGTHS), ROWS, 12)
     exact, coarse = (make_sdt(width=60, modalities="ta", dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
-    params, others = (
-        jax.jit(lambda model=model: model.init(jax.random.key(0), batch, train=False))()["params"]
-        for model in (coarse, exact)
-    )
-    chex.assert_trees_all_equal_dtypes(params, others)
-    outputs, expected = (run(model, params, batch, False) for model in (coarse, exact))
+    params = init(coarse, batch)
+    chex.assert_trees_all_equal_dtypes(params, init(exact, batch))
+    outputs, expected = (outputs_of(model, params, batch) for model in (coarse, exact))
     assert outputs.augmented["t"].dtype == jnp.bfloat16
     for x in (outputs.logits_rlc, outputs.mean_rld, outputs.deviation_rld, *outputs.modality_logits.values()):
         assert x.dtype == jnp.float32

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from samples import CLASSES, DIMS, HEADS, SPEAKERS, WIDTH, conversations, make_model, pack, tiny, unpack
+from samples import CLASSES, DIMS, HEADS, KEYS, SPEAKERS, WIDTH, conversations, init, make_model, pack, tiny, unpack
 
 from cmath_jax.config import LossConfig, OptimConfig
 from cmath_jax.data.batches import Batch
@@ -27,7 +27,6 @@ LENGTHS = (5, 1, 4, 7)
 ROWS = ((0, 2), (3, 1))
 LOSS = LossConfig(gamma1=0.7, gamma2=1.3)
 LEARNING_RATE = 1e-3
-KEYS = {"dropout": jax.random.key(1), "noise": jax.random.key(2)}
 close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
 
 
@@ -40,7 +39,7 @@ def talks_of() -> list[Conversation]:
 def ours(modalities: str, kernel: int) -> tuple[Any, Any, Batch]:
     """A model, parameters of which none is 0, and a packed batch of the conversations."""
     model, batch = make_model(modalities=modalities, kernel=kernel), pack(talks_of(), ROWS, 11, modalities)
-    params = model.init(jax.random.key(0), batch, train=False)["params"]
+    params = init(model, batch)
     rng = np.random.default_rng(4)
     return model, jax.tree.map(lambda x: x + jnp.asarray(rng.normal(0, 0.2, x.shape), x.dtype), params), batch
 
