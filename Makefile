@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Each process takes up to 5 GB.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist worksteal --durations=15
 
-.PHONY: demo test test-slow test-all test-pythons coverage lint bench text-model docs docs-outputs
+.PHONY: demo test test-slow test-all test-pythons coverage lint bench bench-accelerator text-model docs docs-outputs
 
 demo: $(VENV)/run
 	test ! -f runs/demo/result.json || rm -r runs/demo
@@ -39,6 +39,11 @@ coverage: $(VENV)/dev
 
 bench: $(VENV)/bench
 	$(BIN)/python -m benchmarks.single_device
+
+# All tables of a TPU or GPU (docs/benchmarks.md), once JAX's packages for it are installed, and those of requirements-aot.txt.
+bench-accelerator: $(VENV)/bench
+	$(BIN)/python -m benchmarks.single_device --population 5
+	$(BIN)/python -m benchmarks.accelerator
 
 # A model of text alone, from the folder MELD with train.csv, dev.csv and test.csv of declare-lab/MELD.
 text-model: $(VENV)/extract

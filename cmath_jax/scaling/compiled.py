@@ -127,7 +127,8 @@ def compile_point(config: Config, target: Target) -> dict[str, Any]:
       the compiler, which counts the body of a loop once, or None; the bytes of `argument`, `output` beyond arguments,
       `temporary` and `code`, and `memory`, their sum; `collectives` by kind, with their number and bytes;
       `tile_padding`, `cycles` and `cycle_seconds`, or None, as in `tiles`. What bounds a step at the quoted rates:
-      seconds of `compute`, `update` and `interconnect`, and `bound`, which is `bound_by` the longest of them.
+      seconds of `compute`, `memory` and `interconnect`, and `bound`: the exchange, or the products and then the update,
+      whichever takes longer, of which `bound_by` is the part that takes most.
 
     Raises:
       InputError: for options that do not go together, and as `make_devices`.
@@ -200,18 +201,16 @@ def _bounds(config: Config, target: Target, work: Workload, text: str) -> dict[s
     sizes = roofline.WorkloadSizes(features, classes, speakers, share)
     each = roofline.training_work(config, sizes) * devices.trials_each
     rates, sheet = target.sheet.rates(config.precision), target.sheet
-    times = {
-        "compute": each.products / rates.flops,
-        "memory": (each.product_bytes + each.update_bytes) / rates.bytes,
-        "interconnect": sheet.exchange_seconds(found.get(SUM, {"bytes": 0})["bytes"], devices.rows),
-    }
+    alone = {"compute": each.products / rates.flops, "memory": (each.product_bytes + each.update_bytes) / rates.bytes}
+    exchange = sheet.exchange_seconds(found.get(SUM, {"bytes": 0})["bytes"], devices.rows)
     return {
         "parameters": roofline.parameter_count(config, sizes),
         "flops": each.products,
         "collectives": found,
-        **{f"{name}_seconds": seconds for name, seconds in times.items()},
-        "bound": max(each.seconds(rates), times["interconnect"]),
-        "bound_by": max(times, key=lambda name: times[name]),
+        **{f"{name}_seconds": seconds for name, seconds in alone.items()},
+        "interconnect_seconds": exchange,
+        "bound": max(each.seconds(rates), exchange),
+        "bound_by": "interconnect" if exchange > each.seconds(rates) else max(alone, key=lambda name: alone[name]),
     }
 
 
