@@ -113,7 +113,7 @@ def released_parameters() -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape) / math.sqrt(shape[-1]) for name, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("window", [1, 2])
+@pytest.mark.parametrize("window", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_it_computes_what_its_equations_say(window: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Log-probabilities and the gradient, which is written by hand here and by differences there."""
     talks, extra, path = conversations((6, 1, 4)), {}, tmp_path / "vectors.npz"

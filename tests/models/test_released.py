@@ -117,6 +117,7 @@ def sdt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own_sdt_vectors(tmp_path_factory.mktemp("sdt"))
 
 
+@pytest.mark.slow
 def test_a_second_computation_agrees(sdt_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["S.D.T", str(sdt_file)]) == 0, capsys.readouterr()
 
