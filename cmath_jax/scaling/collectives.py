@@ -77,12 +77,18 @@ def _collective(match: re.Match[str], times: int) -> Collective:
 
 
 def _groups(line: str) -> frozenset[frozenset[int]]:
-    """Returns the replica groups, which are listed, or are the rows of an array of counted devices."""
+    """Returns the replica groups: listed, the rows of an array of counted devices, or those along axes of a mesh."""
     if listed := re.search(r"replica_groups=\{(\{.*?\})\}", line):
         groups = [map(int, group.split(",")) for group in re.findall(r"\{(.*?)\}", listed[1])]
     elif counted := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line):
         shape, sizes, axes = ([int(x) for x in (part or "").split(",") if x] for part in counted.groups())
         groups = np.arange(math.prod(sizes)).reshape(sizes).transpose(axes or range(len(sizes))).reshape(shape).tolist()
+    elif along := re.search(r"replica_groups=mesh\[([^]]*)\] ?\{([^}]*)\}", line):  # since jax 0.12
+        sizes_of = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", along[1])}
+        within = re.findall(r"'(\w+)'", along[2])
+        order = [list(sizes_of).index(name) for name in (*(x for x in sizes_of if x not in within), *within)]
+        devices = np.arange(math.prod(sizes_of.values())).reshape(tuple(sizes_of.values())).transpose(order)
+        groups = devices.reshape(-1, math.prod(sizes_of[name] for name in within)).tolist()
     else:
         groups = []
     return frozenset(map(frozenset, groups))

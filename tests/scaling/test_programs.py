@@ -49,6 +49,24 @@ def test_a_program_without_a_loop_is_a_step() -> None:
     assert [each.text.split()[0] for each in of_step(program)] == ["%before", "%loop"]
 
 
+@pytest.mark.parametrize(
+    ("written", "groups"),
+    [
+        ("{{0,1},{2,3}}", [{0, 1}, {2, 3}]),
+        ("[2,2]<=[4]", [{0, 1}, {2, 3}]),
+        ("[2,2]<=[2,2]T(1,0)", [{0, 2}, {1, 3}]),
+        ("mesh['trials'=2,'rows'=2] {'rows'}", [{0, 1}, {2, 3}]),
+        ("mesh['trials'=2,'rows'=2] {'trials'}", [{0, 2}, {1, 3}]),
+        ("mesh['trials'=2,'rows'=2] {'trials','rows'}", [{0, 1, 2, 3}]),
+    ],
+)
+def test_who_exchanges_with_whom(written: str, groups: list[set[int]]) -> None:
+    """As jax 0.10 and as jax 0.12 write it."""
+    line = f"  %s = f32[3] all-reduce(%a), replica_groups={written}, to_apply=%add"
+    (found,) = collectives(f"ENTRY %main (p: f32[3]) -> f32[3] {{\n{line}\n}}\n")
+    assert found.groups == {frozenset(group) for group in groups}
+
+
 def test_bytes_of_collectives_by_kind() -> None:
     """A sum gives what it takes; of a gathering what is given stands before what is got."""
     assert by_kind(collectives(PROGRAM)) == {
