@@ -5,6 +5,7 @@ kept in a cache. With JAX_DISABLE_MOST_OPTIMIZATIONS=0 it works as it does for u
 """
 
 import os
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +19,17 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_this_module() -> Iterator[None]:
+    """Drops compiled programs after the last test of a module.
+
+    Each maps memory some ten times, and a process that maps more than 65,530 times (Linux) crashes.
+    """
+    yield
+    jax.clear_caches()
