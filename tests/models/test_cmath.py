@@ -162,6 +162,7 @@ def test_parameters_are_those_of_the_reference_and_all_alive(variant: str, modal
         assert float(jnp.abs(gradient).max()) > 1e-7, f"{jax.tree_util.keystr(path)} is dead"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_neighbours_and_padding_change_nothing(kernel: int, train: bool) -> None:
@@ -285,6 +286,7 @@ def test_reparameterization() -> None:
     assert float(outputs.deviation_rld.min()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left_out", ["t", "a", "v"])
 def test_a_modality_that_is_left_out_has_no_influence(left_out: str) -> None:
     rest = "tav".replace(left_out, "")

@@ -145,7 +145,7 @@ def talks_of(dims: Mapping[str, int], classes: int, lengths: Sequence[int] = LEN
 OWN = {"t": 4, "a": 2, "v": 3}
 
 
-@pytest.mark.parametrize("classes", [6, 7])
+@pytest.mark.parametrize("classes", [6, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_second_computation_agrees(classes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     p = released_parameters(OWN, classes)
     fixed = [name for name in p if "running" in name or "tracked" in name or name.startswith("sen")]
@@ -165,7 +165,7 @@ def converted_outputs(p: Parameters, talks: Sequence[Conversation], classes: int
     return jax.tree.map(np.asarray, outputs), batch
 
 
-@pytest.mark.parametrize("classes", [6, 7])
+@pytest.mark.parametrize("classes", [6, pytest.param(7, marks=pytest.mark.slow)])
 def test_terms_and_missing_modalities(classes: int) -> None:
     """What is missing is no node; what has no label or no sentiment is in no term."""
     p = released_parameters(OWN, classes)

@@ -171,7 +171,7 @@ def talks_of(dims: Mapping[str, int], classes: int, seed: int = 3) -> list[Conve
     ]
 
 
-@pytest.mark.parametrize("classes", [6, 7])
+@pytest.mark.parametrize("classes", [6, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_second_computation_agrees(classes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dims = {"t": 12, "a": 2, "v": 3}
     p = released_parameters(dims, classes)

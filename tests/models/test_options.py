@@ -78,6 +78,7 @@ def test_an_option_without_effect_is_refused_in_a_stored_config() -> None:
     assert differences(values, to_dict(Config(model=THEN[OLD_SDT]))) == []
 
 
+@pytest.mark.slow
 def test_an_old_run_of_a_baseline_goes_on_and_predicts(tmp_path: Path) -> None:
     config = tiny(model__name="sdt", train__epochs=1, parallel__devices=1)
     result = fit(config, tmp_path)

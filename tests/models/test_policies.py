@@ -183,6 +183,7 @@ def test_alternation_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: p
         assert found["train"]["loss"] == pytest.approx(expected["train"]["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_weights_and_policies_are_trained_in_alternation() -> None:
     config = alternating()
     trainer = Trainer.of(config, load_configured(config))

@@ -131,6 +131,7 @@ def test_a_number_that_is_wrong_is_found(name: str, sdt_file: Path, tmp_path: Pa
     assert main(["SDT", str(tmp_path / "wrong.npz")]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -166,6 +167,7 @@ def test_files_that_do_not_fit(
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -180,6 +182,7 @@ def test_bad_input(arguments: list[str], message: str, sdt_file: Path, capsys: p
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_state_dict_becomes_a_model(sdt_file: Path, tmp_path: Path) -> None:
     """As a file of torch.save, in float32, it says what the vectors say."""
     torch = pytest.importorskip("torch")

@@ -200,6 +200,7 @@ def test_number_of_parameters() -> None:
     assert ours + attention_biases + idle_norms + padding_speaker == 79_687_704
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("modalities", SUBSETS)
 def test_every_parameter_has_a_gradient(modalities: str) -> None:
     batch = pack(conversations(LENGTHS), ROWS, 12, modalities)
@@ -213,6 +214,7 @@ def test_every_parameter_has_a_gradient(modalities: str) -> None:
         assert float(jnp.abs(gradient).max()) > 1e-7, f"{jax.tree_util.keystr(path)} is dead"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
 def test_neighbours_and_padding_change_nothing(train: bool) -> None:
     """In any row, at any place, beside any others: even dropout is the same for a conversation."""
@@ -243,6 +245,7 @@ def test_renaming_speakers_changes_nothing() -> None:
     assert not np.allclose(before.logits_rlc, unmoved.logits_rlc)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left_out", ["t", "a", "v"])
 def test_a_modality_that_is_left_out_has_no_influence(left_out: str) -> None:
     model = make_sdt(modalities="tav".replace(left_out, ""))
@@ -254,6 +257,7 @@ def test_a_modality_that_is_left_out_has_no_influence(left_out: str) -> None:
     chex.assert_trees_all_equal(outputs_of(model, params, batch), outputs_of(model, params, poisoned))
 
 
+@pytest.mark.slow
 def test_a_traced_dropout_is_the_same_dropout() -> None:
     batch = pack(conversations(LENGTHS), ROWS, 12)
     params = float32(random_params(make_sdt(modalities="ta"), batch))
@@ -273,6 +277,7 @@ def test_a_traced_dropout_is_the_same_dropout() -> None:
     assert not np.allclose(logits(0.3, True), logits(0.3, False))
 
 
+@pytest.mark.slow
 def test_dropout_acts_where_the_equations_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference with the masks that the model drew: each one is used, and each at its place."""
     talks = conversations((6,))
@@ -307,6 +312,7 @@ def stack_of(mask: np.ndarray) -> tuple[int, ...]:
     return mask.shape[:-3] if mask.ndim < 6 else mask.shape[:-4]
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_and_returns_float32() -> None:
     batch = pack(conversations(LENGTHS), ROWS, 12)
     exact, coarse = (make_sdt(width=60, modalities="ta", dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
@@ -326,6 +332,7 @@ def test_it_is_made_as_the_config_says() -> None:
     assert registry.make_model(config.model, corpus, "tv", "bfloat16") == expected
 
 
+@pytest.mark.slow
 def test_it_trains(tmp_path: Path) -> None:
     """With its own loss, through the same loop as CMATH."""
     options = {f"loss__{name}": value for name, value in vars(LOSS).items()}

@@ -67,6 +67,7 @@ def test_the_better_half_goes_on(done: tuple[Path, dict[str, Any]]) -> None:
         assert model["best"] == max(left, key=lambda trial: max(trial["validation"]))["number"]
 
 
+@pytest.mark.slow
 def test_the_best_is_trained_with_seeds_that_the_search_never_used(done: tuple[Path, dict[str, Any]]) -> None:
     folder, result = done
     for name, model in result["tuning"]["models"].items():
@@ -82,6 +83,7 @@ def test_the_best_is_trained_with_seeds_that_the_search_never_used(done: tuple[P
         assert {row["seed"] for row in rows} == {1000}
 
 
+@pytest.mark.slow
 def test_what_is_drawn_lies_in_the_space(done: tuple[Path, dict[str, Any]]) -> None:
     for model in done[1]["tuning"]["models"].values():
         drawn = [trial["options"] for trial in model["trials"]]
@@ -93,12 +95,14 @@ def test_what_is_drawn_lies_in_the_space(done: tuple[Path, dict[str, Any]]) -> N
                 assert value in values if each["scale"] == "choice" else values[0] <= value <= values[1]
 
 
+@pytest.mark.slow
 def test_of_a_search_no_parameters_are_kept(done: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = done
     assert not [*folder.glob("search/*/*/checkpoints")]
     assert len([*folder.glob("search/*/*/metrics.jsonl")]) == 10
 
 
+@pytest.mark.slow
 def test_optuna_knows_the_trials(done: tuple[Path, dict[str, Any]]) -> None:
     folder, result = done
     optuna = importlib.import_module("optuna")
@@ -320,6 +324,7 @@ def test_the_search_of_other_data_is_not_taken(
         run_sweep(tuned(("cmath", "sdt"), trials=5), folder)
 
 
+@pytest.mark.slow
 def test_another_space_is_refused(done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CMATHOptions, "space", SPACE[:2])
     with pytest.raises(InputError, match=r"cmath\.json holds another search \(other space\)"):
