@@ -316,9 +316,8 @@ def test_a_run_of_an_earlier_version_goes_on_or_is_refused(
     assert program.standardizer.differing(program.standardizer.tree()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
-    "scale", [pytest.param(1e-6, marks=pytest.mark.slow), 1.0, pytest.param(1e3, marks=pytest.mark.slow)]
-)
 def test_uncertainty_does_not_see_the_size_of_logits(trained: TrainedModel, scale: float) -> None:
     """Which label a draw is given depends on their proportions alone."""
     classifier = {name: np.float32(scale) * np.asarray(x) for name, x in trained.params["classifier"].items()}
