@@ -94,6 +94,7 @@ def test_the_kernel_gives_the_numbers_of_attention_at_once(
     chex.assert_trees_all_close(got, expected, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_values_and_gradients_are_off_by_no_more_than_its_rounding() -> None:
     context, rounded = context_of(300, missing=True), factors_of(300, jnp.bfloat16)
     exact, _ = both(context, [x.astype(jnp.float32) for x in rounded], jax.random.key(3))

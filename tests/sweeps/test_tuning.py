@@ -27,6 +27,8 @@ from cmath_jax.sweeps.sweep import run_sweep
 from cmath_jax.training import fit
 from cmath_jax.training.evaluator import Evaluator
 
+pytestmark = pytest.mark.slow  # they search
+
 
 def found(folder: Path, point: str = "cmath") -> list[dict[str, Any]]:
     """The trials of a search, without the times, which no two searches share."""
@@ -40,7 +42,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return folder, run_sweep(tuned(("cmath", "sdt"), trials=5), folder)
 
 
-@pytest.mark.slow
 def test_every_model_gets_the_same_budget(done: tuple[Path, dict[str, Any]]) -> None:
     _, result = done
     tuning = result["tuning"]
@@ -55,7 +56,6 @@ def test_every_model_gets_the_same_budget(done: tuple[Path, dict[str, Any]]) -> 
         ]
 
 
-@pytest.mark.slow
 def test_the_better_half_goes_on(done: tuple[Path, dict[str, Any]]) -> None:
     for model in done[1]["tuning"]["models"].values():
         left = model["trials"]
@@ -67,7 +67,6 @@ def test_the_better_half_goes_on(done: tuple[Path, dict[str, Any]]) -> None:
         assert model["best"] == max(left, key=lambda trial: max(trial["validation"]))["number"]
 
 
-@pytest.mark.slow
 def test_the_best_is_trained_with_seeds_that_the_search_never_used(done: tuple[Path, dict[str, Any]]) -> None:
     folder, result = done
     for name, model in result["tuning"]["models"].items():
@@ -83,7 +82,6 @@ def test_the_best_is_trained_with_seeds_that_the_search_never_used(done: tuple[P
         assert {row["seed"] for row in rows} == {1000}
 
 
-@pytest.mark.slow
 def test_what_is_drawn_lies_in_the_space(done: tuple[Path, dict[str, Any]]) -> None:
     for model in done[1]["tuning"]["models"].values():
         drawn = [trial["options"] for trial in model["trials"]]
@@ -95,14 +93,12 @@ def test_what_is_drawn_lies_in_the_space(done: tuple[Path, dict[str, Any]]) -> N
                 assert value in values if each["scale"] == "choice" else values[0] <= value <= values[1]
 
 
-@pytest.mark.slow
 def test_of_a_search_no_parameters_are_kept(done: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = done
     assert not [*folder.glob("search/*/*/checkpoints")]
     assert len([*folder.glob("search/*/*/metrics.jsonl")]) == 10
 
 
-@pytest.mark.slow
 def test_optuna_knows_the_trials(done: tuple[Path, dict[str, Any]]) -> None:
     folder, result = done
     optuna = importlib.import_module("optuna")
@@ -120,7 +116,6 @@ def test_optuna_knows_the_trials(done: tuple[Path, dict[str, Any]]) -> None:
     ]
 
 
-@pytest.mark.slow
 def test_no_test_score_is_read_before_the_final_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real: Callable[..., Any] = Evaluator._evaluations
     final: list[bool] = []
@@ -162,7 +157,6 @@ def undisturbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return experiment, folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 9, 25])
 def test_a_search_that_is_stopped_finds_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: tuple[Experiment, Path], steps: int
@@ -189,7 +183,6 @@ def test_a_search_that_is_done_is_not_done_again(
     assert again["tuning"] == result["tuning"] and again["sections"] == result["sections"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("population", [1, 4])
 def test_trials_of_one_structure_share_programs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, population: int
@@ -210,7 +203,6 @@ def test_trials_of_one_structure_share_programs(
     assert sum(compiled) == {1: 1, 4: 3}[population]  # of 4, 2 and 1 trials
 
 
-@pytest.mark.slow
 def test_a_trial_that_diverges_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rate = Dimension("optim.learning_rate", (1e-3, 1e30), "choice")
     monkeypatch.setattr(SDTOptions, "space", (rate,))
@@ -221,7 +213,6 @@ def test_a_trial_that_diverges_is_the_last(tmp_path: Path, monkeypatch: pytest.M
     run_sweep(tuned(("sdt",), trials=6), tmp_path)  # goes on with what is done
 
 
-@pytest.mark.slow
 def test_a_model_whose_search_fails_leaves_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said, nothing of it is written, and the same command searches again."""
     real: Callable[..., Any] = search.make_trainer
@@ -249,7 +240,6 @@ def test_where_all_trials_diverge_it_is_said(tmp_path: Path, monkeypatch: pytest
     assert result["missing"] == []
 
 
-@pytest.mark.slow
 def test_side_by_side_trials_are_what_they_are_alone(tmp_path: Path) -> None:
     """But for rounding, which after an epoch shows in the last digits."""
     losses = []
@@ -261,7 +251,6 @@ def test_side_by_side_trials_are_what_they_are_alone(tmp_path: Path) -> None:
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
 
 
-@pytest.mark.slow
 def test_models_join_a_search_and_another_budget_is_refused(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder = tmp_path / "more"
     shutil.copytree(done[0], folder)
@@ -324,14 +313,12 @@ def test_the_search_of_other_data_is_not_taken(
         run_sweep(tuned(("cmath", "sdt"), trials=5), folder)
 
 
-@pytest.mark.slow
 def test_another_space_is_refused(done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CMATHOptions, "space", SPACE[:2])
     with pytest.raises(InputError, match=r"cmath\.json holds another search \(other space\)"):
         run_sweep(tuned(("cmath", "sdt"), trials=5), done[0])
 
 
-@pytest.mark.slow
 def test_the_command_line_searches_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -173,6 +173,7 @@ def test_seeds_differ_extend_and_compile_once(tmp_path: Path, monkeypatch: pytes
     assert sorted(set(predictions)) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_run_may_move_to_other_devices(
     undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
