@@ -74,12 +74,22 @@ def store(folder: Path, point: str, space: Space, done: Sequence[Searched]) -> N
       OSError: for one that cannot be written.
     """
     package, path = optuna(), folder / "optuna.db"
-    with _quiet(package), _storage_errors(path):
-        engine = importlib.import_module("sqlalchemy").engine
-        url = engine.URL.create("sqlite", database=str(path)).render_as_string()
-        study = package.create_study(storage=url, study_name=point, direction="maximize", load_if_exists=True)
+    with _quiet(package), _storage_errors(path), opened(path) as storage:
+        study = package.create_study(storage=storage, study_name=point, direction="maximize", load_if_exists=True)
         known = {trial.user_attrs.get(NUMBER) for trial in study.get_trials(deepcopy=False)}
         study.add_trials([_frozen(package, each, space) for each in done if each.number not in known])
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Gives the storage of Optuna in a file, and closes what it has open there."""
+    sqlalchemy = importlib.import_module("sqlalchemy")
+    url = sqlalchemy.engine.URL.create("sqlite", database=str(path)).render_as_string()
+    storage = optuna().storages.RDBStorage(url, engine_kwargs={"poolclass": sqlalchemy.pool.NullPool})
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
 
 
 def _frozen(package: Any, searched: Searched, space: Space) -> Any:

@@ -21,7 +21,7 @@ from cmath_jax.io.json_files import read_lines
 from cmath_jax.models.options.cmath import CMATHOptions
 from cmath_jax.models.options.sdt import SDTOptions
 from cmath_jax.models.options.space import Dimension
-from cmath_jax.sweeps import search
+from cmath_jax.sweeps import sampling, search
 from cmath_jax.sweeps.experiment import Experiment
 from cmath_jax.sweeps.sweep import run_sweep
 from cmath_jax.training import fit
@@ -102,9 +102,13 @@ def test_of_a_search_no_parameters_are_kept(done: tuple[Path, dict[str, Any]]) -
 def test_optuna_knows_the_trials(done: tuple[Path, dict[str, Any]]) -> None:
     folder, result = done
     optuna = importlib.import_module("optuna")
-    storage = f"sqlite:///{folder / 'optuna.db'}"
-    assert set(optuna.get_all_study_names(storage)) == {"cmath", "sdt"}
-    study = optuna.load_study(study_name="cmath", storage=storage)
+    with sampling.opened(folder / "optuna.db") as storage:
+        assert set(optuna.get_all_study_names(storage)) == {"cmath", "sdt"}
+        study = optuna.load_study(study_name="cmath", storage=storage)
+        check_the_study(study, result)
+
+
+def check_the_study(study: Any, result: dict[str, Any]) -> None:
     model = result["tuning"]["models"]["cmath"]
     assert study.best_trial.user_attrs["number"] == model["best"]
     assert [trial.user_attrs["number"] for trial in study.trials] == list(range(5))
@@ -298,8 +302,8 @@ def test_without_its_storage_a_search_goes_on(
             run_sweep(experiment, folder)
         return
     assert run_sweep(experiment, folder)["tuning"] == done[1]["tuning"]
-    storage = f"sqlite:///{folder / 'optuna.db'}"
-    assert len(importlib.import_module("optuna").load_study(study_name="sdt", storage=storage).trials) == 5
+    with sampling.opened(folder / "optuna.db") as storage:
+        assert len(importlib.import_module("optuna").load_study(study_name="sdt", storage=storage).trials) == 5
 
 
 def test_the_search_of_other_data_is_not_taken(
