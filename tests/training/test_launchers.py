@@ -123,11 +123,12 @@ def test_any_variables_end_in_a_sentence_or_in_what_jax_understands(whole: dict[
         for name, value in variables.items():
             patch.setenv(name, value)
         for launcher, cluster in (("Slurm", SlurmCluster), ("Open MPI", OmpiCluster)):
-            if found.launcher == launcher and cluster.is_env_present():
+            # Open MPI 5 tells no address, and JAX 0.12 asks mpi4py there.
+            told = launcher == "Slurm" or "OMPI_MCA_orte_hnp_uri" in variables
+            if found.launcher == launcher and told and cluster.is_env_present():
                 assert cluster.get_local_process_id() is not None
-                if launcher == "Slurm" or "OMPI_MCA_orte_hnp_uri" in variables:
-                    port = variables.get("JAX_COORDINATOR_PORT") or None
-                    assert ":" in cluster.get_coordinator_address(timeout_secs=1, override_coordinator_port=port)
+                port = variables.get("JAX_COORDINATOR_PORT") or None
+                assert ":" in cluster.get_coordinator_address(timeout_secs=1, override_coordinator_port=port)
 
 
 @pytest.mark.parametrize("address", ["a:1", "10.0.0.1:65535", "[::1]:8482", "iemocap-0.iemocap:1234"])
