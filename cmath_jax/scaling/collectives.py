@@ -79,7 +79,7 @@ def _collective(match: re.Match[str], times: int) -> Collective:
 def _groups(line: str) -> frozenset[frozenset[int]]:
     """Returns the replica groups: listed, the rows of an array of counted devices, or those along axes of a mesh."""
     if listed := re.search(r"replica_groups=\{(\{.*?\})\}", line):
-        groups = [map(int, group.split(",")) for group in re.findall(r"\{(.*?)\}", listed[1])]
+        groups = [[int(x) for x in group.split(",")] for group in re.findall(r"\{(.*?)\}", listed[1])]
     elif counted := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", line):
         shape, sizes, axes = ([int(x) for x in (part or "").split(",") if x] for part in counted.groups())
         groups = np.arange(math.prod(sizes)).reshape(sizes).transpose(axes or range(len(sizes))).reshape(shape).tolist()
