@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Each process takes up to 5 GB.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist worksteal --durations=15
 
-.PHONY: demo test test-slow test-all test-pythons coverage lint bench bench-accelerator text-model docs docs-outputs
+.PHONY: demo test test-slow test-all test-pythons test-core test-optimized coverage lint bench bench-accelerator text-model docs docs-outputs
 
 demo: $(VENV)/run
 	test ! -f runs/demo/result.json || rm -r runs/demo
@@ -29,6 +29,10 @@ test-pythons:
 		else echo "no Python $$version here"; fi; \
 		unset PYENV_VERSION; \
 	done
+
+# The numbers of the model by a compiler with all its optimizations, as users have it.
+test-optimized: $(VENV)/dev
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m "not slow" tests/models/test_cmath.py
 
 test-core: $(VENV)/dev
 	$(PYTEST) -m "not slow" tests/io tests/models tests/training

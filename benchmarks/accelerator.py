@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from cmath_jax.errors import InputError
-from cmath_jax.scaling.datasheets import SHEETS
+from cmath_jax.scaling.datasheets import SHEETS, name_of
 from cmath_jax.scaling.topology import SLICES, Target
 
 ROOT = Path(__file__).parents[1]
@@ -32,8 +32,12 @@ SCALING = str(ROOT / "experiments" / "scaling.py")
 
 
 def studied(folder: Path, *options: str) -> dict[str, Any]:
-    """Runs the scaling studies with the options into a folder, and returns what they wrote."""
-    subprocess.run([*LAUNCH, SCALING, "--workdir", str(folder), *options], check=True)
+    """Runs the scaling studies with the options into a folder, and returns what they wrote; points may have failed.
+
+    Raises InputError where they were refused, which they have said themselves.
+    """
+    if subprocess.run([*LAUNCH, SCALING, "--workdir", str(folder), *options]).returncode not in (0, 1):
+        raise InputError(f"no comparison: the studies of {folder} have not ended")
     result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return result
 
@@ -43,7 +47,7 @@ def target_of(kind: str) -> Target:
 
     Raises InputError where there is no data sheet of it.
     """
-    name = next((name for name, sheet in SHEETS.items() if sheet.describes(kind)), None)
+    name = name_of(kind)
     if name is None:
         known = ", ".join(sheet.name for sheet in SHEETS.values())
         raise InputError(f"there is no data sheet of this device, {kind}, to compile for; there are those of {known}")

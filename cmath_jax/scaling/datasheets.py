@@ -85,3 +85,8 @@ SHEETS: Mapping[str, Sheet] = {
     "h100": _gpu("H100 SXM", "NVIDIA H100 80GB HBM3", 80e9, 3350e9),
     "h200": _gpu("H200 SXM", "NVIDIA H200", 141e9, 4800e9),
 }
+
+
+def name_of(kind: str) -> str | None:
+    """Returns the name in `SHEETS` of the data sheet of this kind of device; None for a kind that there is none of."""
+    return next((name for name, sheet in SHEETS.items() if sheet.describes(kind)), None)

@@ -17,7 +17,7 @@ from cmath_jax.io.whole import write_whole
 from cmath_jax.pages.drawing import Graphic
 from cmath_jax.pages.web import fill
 from cmath_jax.scaling.columns import COLUMNS
-from cmath_jax.scaling.datasheets import SHEETS, Sheet
+from cmath_jax.scaling.datasheets import SHEETS, Sheet, name_of
 from cmath_jax.scaling.figures import compiled_drawing, measured_drawing, si, study_figure
 
 # Kind of a study -> its title, its axis, and what a reader has to know.
@@ -178,8 +178,8 @@ def render(result: Mapping[str, Any], shown: list[StudyView]) -> str:
 
 def quoted(environment: Mapping[str, Any]) -> Sheet | None:
     """Returns the data sheet of the devices; None for a kind that there is none of."""
-    kind = environment["devices"][0]
-    return next((sheet for sheet in SHEETS.values() if sheet.describes(kind)), None)
+    name = name_of(environment["devices"][0])
+    return None if name is None else SHEETS[name]
 
 
 def devices(environment: Mapping[str, Any]) -> str:

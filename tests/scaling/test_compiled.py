@@ -14,7 +14,7 @@ from samples import tiny
 from cmath_jax.commands.train import main
 from cmath_jax.config import Config, override
 from cmath_jax.data.sources import simulate
-from cmath_jax.errors import FailedError, InputError, installs
+from cmath_jax.errors import FailedError, InputError
 from cmath_jax.prediction.export import export
 from cmath_jax.scaling import compiled, report, studies, topology
 from cmath_jax.scaling.compiled import RefusedError, Workload, compile_apart
@@ -119,7 +119,8 @@ def test_a_missing_package_is_named(
     assert main(["--config", scaling, "--workdir", str(tmp_path / "run"), "--config.compile_for=tpu:v5e:4x4"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert f"no-such-package is not installed; {installs('aot')}" in said
+    assert 'no-such-package is not installed; pip install "cmath_jax[aot]"' in said
+    assert "pip install -r requirements-aot.txt -c constraints.txt" in said
     assert not (tmp_path / "run").exists()
 
 

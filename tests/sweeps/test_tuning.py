@@ -105,19 +105,21 @@ def test_optuna_knows_the_trials(done: tuple[Path, dict[str, Any]]) -> None:
     with sampling.opened(folder / "optuna.db") as storage:
         assert set(optuna.get_all_study_names(storage)) == {"cmath", "sdt"}
         study = optuna.load_study(study_name="cmath", storage=storage)
-        check_the_study(study, result)
-
-
-def check_the_study(study: Any, result: dict[str, Any]) -> None:
-    model = result["tuning"]["models"]["cmath"]
-    assert study.best_trial.user_attrs["number"] == model["best"]
-    assert [trial.user_attrs["number"] for trial in study.trials] == list(range(5))
-    assert study.best_value == max(model["trials"][model["best"]]["validation"])
-    assert [trial.params for trial in study.trials] == [trial["options"] for trial in model["trials"]]
-    assert sorted(trial.state.name for trial in study.trials) == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
-    assert [[*trial.intermediate_values.values()] for trial in study.trials] == [
-        trial["validation"] for trial in model["trials"]
-    ]
+        model = result["tuning"]["models"]["cmath"]
+        assert study.best_trial.user_attrs["number"] == model["best"]
+        assert [trial.user_attrs["number"] for trial in study.trials] == list(range(5))
+        assert study.best_value == max(model["trials"][model["best"]]["validation"])
+        assert [trial.params for trial in study.trials] == [trial["options"] for trial in model["trials"]]
+        assert sorted(trial.state.name for trial in study.trials) == [
+            "COMPLETE",
+            "COMPLETE",
+            "PRUNED",
+            "PRUNED",
+            "PRUNED",
+        ]
+        assert [[*trial.intermediate_values.values()] for trial in study.trials] == [
+            trial["validation"] for trial in model["trials"]
+        ]
 
 
 def test_no_test_score_is_read_before_the_final_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
