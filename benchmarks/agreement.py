@@ -83,7 +83,7 @@ def in_processes(name: str, options: argparse.Namespace) -> str:
             command += ["--dataset", options.dataset, "--precision", options.precision]
             # The workers share the memory of the device.
             environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | platform
-            done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode:
                 return f"| {name} | failed: {(done.stderr.strip().splitlines() or ['nothing was said'])[-1]} | | | |"
             with np.load(path) as numbers:
@@ -104,7 +104,8 @@ def main() -> None:
     if options.save:
         np.savez(options.save, **measured(next(config for config in configs.values() if config)))
         return
-    print(f"{options.dataset}, {options.precision}\n\n| model | loss | gradient | of | steps twice |\n|---|---|---|---|---|")
+    print(f"{options.dataset}, {options.precision}\n")
+    print("| model | loss | gradient | of | steps twice |\n|---|---|---|---|---|", flush=True)
     with ThreadPoolExecutor(options.workers) as pool:
         for row in pool.map(lambda name: in_processes(name, options), [name for name in configs if configs[name]]):
             print(row, flush=True)
