@@ -102,7 +102,7 @@ def main() -> None:
     compiler.set_flags()
     configs = {name: config_of(name, options.dataset, options.precision) for name in options.models}
     if options.save:
-        np.savez(options.save, **measured(next(config for config in configs.values() if config)))
+        np.savez(options.save, allow_pickle=False, **measured(next(config for config in configs.values() if config)))
         return
     print(f"{options.dataset}, {options.precision}\n")
     print("| model | loss | gradient | of | steps twice |\n|---|---|---|---|---|", flush=True)
