@@ -46,6 +46,7 @@ bench: $(VENV)/bench
 
 # All tables of a TPU or GPU (docs/benchmarks.md), once JAX's packages for it are installed, and those of requirements-aot.txt.
 bench-accelerator: $(VENV)/bench
+	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.single_device --population 5
 	$(BIN)/python -m benchmarks.accelerator
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import jax
@@ -31,7 +31,7 @@ from cmath_jax.training.trainer import Trainer
 
 STEPS = 5  # of the two runs that should be equal
 SHARE = 1e-4  # of the largest gradient of all, below which one is rounding alone: that of a bias of the keys is 0
-PLATFORM, LOSS, EQUAL = "platform", "loss", "equal"
+DEVICE, LOSS, EQUAL = "device", "loss", "equal"
 
 
 def config_of(name: str, dataset: str, precision: str) -> Config | None:
@@ -43,7 +43,7 @@ def config_of(name: str, dataset: str, precision: str) -> Config | None:
 
 
 def measured(config: Config) -> dict[str, np.ndarray]:
-    """Returns the platform, the loss and the gradients of the first step, and whether steps done twice are equal."""
+    """Returns the device, the loss and the gradients of the first step, and whether steps done twice are equal."""
     trainer = Trainer.of(config, load_configured(config))
     settings = trainer.hyper_params([config])
     _, plan = next(trainer.plans([0], [0], 0))
@@ -58,19 +58,19 @@ def measured(config: Config) -> dict[str, np.ndarray]:
     steps = min(STEPS, trainer.batches.steps)
     ends = [jax.device_get(trainer.advance(trainer.fresh_states([0]), plan, settings, 0, steps)) for _ in range(2)]
     equal = all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, ends), strict=True))
-    about = {PLATFORM: jax.devices()[0].device_kind, LOSS: np.asarray(metrics["loss"]).ravel()[0], EQUAL: equal}
+    about = {DEVICE: jax.devices()[0].device_kind, LOSS: np.asarray(metrics["loss"]).ravel()[0], EQUAL: equal}
     return found | {name: np.asarray(x) for name, x in about.items()}
 
 
 def compared(name: str, ours: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> str:
     """Returns a row of the table."""
     loss = abs(ours[LOSS] / reference[LOSS] - 1)
-    largest = {key: np.abs(x).max() for key, x in reference.items() if key not in (PLATFORM, LOSS, EQUAL)}
+    largest = {key: np.abs(x).max() for key, x in reference.items() if key not in (DEVICE, LOSS, EQUAL)}
     least = SHARE * max(largest.values())
     difference = {key: np.abs(ours[key] - reference[key]).max() / max(largest[key], least) for key in largest}
     worst = max(difference, key=difference.__getitem__)
     repeated = "equal bits" if ours[EQUAL] else "differ"
-    return f"| {name} | {loss:.1e} | {difference[worst]:.1e} | `{worst}` | {repeated} |"
+    return f"| {name} | {ours[DEVICE]} | {loss:.1e} | {difference[worst]:.1e} | `{worst}` | {repeated} |"
 
 
 def in_processes(name: str, options: argparse.Namespace) -> str:
@@ -85,7 +85,7 @@ def in_processes(name: str, options: argparse.Namespace) -> str:
             environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | platform
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode:
-                return f"| {name} | failed: {(done.stderr.strip().splitlines() or ['nothing was said'])[-1]} | | | |"
+                return f"| {name} | failed: {(done.stderr.strip().splitlines() or ['nothing was said'])[-1]} | | | | |"
             with np.load(path) as numbers:
                 both.append(dict(numbers))
     return compared(name, *both)
@@ -105,10 +105,11 @@ def main() -> None:
         np.savez(options.save, allow_pickle=False, **measured(next(config for config in configs.values() if config)))
         return
     print(f"{options.dataset}, {options.precision}\n")
-    print("| model | loss | gradient | of | steps twice |\n|---|---|---|---|---|", flush=True)
+    print("| model | device | loss | gradient | of | steps twice |\n|---|---|---|---|---|---|", flush=True)
     with ThreadPoolExecutor(options.workers) as pool:
-        for row in pool.map(lambda name: in_processes(name, options), [name for name in configs if configs[name]]):
-            print(row, flush=True)
+        rows = [pool.submit(in_processes, name, options) for name in configs if configs[name]]
+        for row in as_completed(rows):
+            print(row.result(), flush=True)
 
 
 if __name__ == "__main__":

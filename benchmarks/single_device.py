@@ -265,23 +265,28 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--population", type=int, default=0, help="so many runs side by side, besides the single one")
+    parser.add_argument("--no-starts", action="store_true", help="no fresh processes, which compile for themselves")
     parser.add_argument("--output", type=Path, default=Path("runs/bench"))
     options = parser.parse_args()
     began = time.monotonic()
     if not PYTORCH:
         print("PyTorch is not installed: without comparison (pip install -r requirements-bench.txt)")
     cases = [(dataset, precision) for dataset in options.datasets for precision in options.precisions]
-    starts = {case: measure_starts(config_of(*case)) for case in cases}
+    starts: dict[tuple[str, str], dict[str, Start]] = {}
+    for case in cases:
+        starts[case] = {} if options.no_starts else measure_starts(config_of(*case))
+        told = [f"{name} {sum(start.cold.values()):.1f} s to the first step" for name, start in starts[case].items()]
+        print(*case, *told, sep=", ", flush=True)
     facts = environment()
     print(facts["device"], facts["date"], *(f"{name} {number}" for name, number in facts["versions"].items()), sep=", ")
     results = []
+    options.output.mkdir(parents=True, exist_ok=True)
     for case in cases:
         results.append(measure(*case, options.population, options.steps, options.rounds, starts[case]))
         print(f"\n{table(results[-1])}", flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    record = facts | {"steps": options.steps, "results": [asdict(result) for result in results]}
-    (options.output / "single_device.json").write_text(json.dumps(record, indent=1))
-    (options.output / "single_device.svg").write_text(plot(results, facts["device"]).svg)
+        record = facts | {"steps": options.steps, "results": [asdict(result) for result in results]}
+        (options.output / "single_device.json").write_text(json.dumps(record, indent=1))
+        (options.output / "single_device.svg").write_text(plot(results, facts["device"]).svg)
     print(f"\n{options.output / 'single_device.json'}, .svg; {time.monotonic() - began:.0f} s in all")
 
 

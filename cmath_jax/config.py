@@ -7,6 +7,7 @@ from the roles.
 """
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -315,8 +316,14 @@ def _foreign(options: Mapping[str, Any]) -> list[str]:
     return [f"model.{name}" for name in models.foreign_options(options.get("model.name"))]
 
 
+@functools.cache  # a sweep asks thousands of times
+def _types_of(kind: Any) -> Mapping[str, Any]:
+    """Returns the type of each field of a dataclass."""
+    return typing.get_type_hints(kind)
+
+
 def _roles(kind: Any, prefix: str, otherwise: Role) -> Iterator[tuple[str, Role]]:
-    kinds = typing.get_type_hints(kind)
+    kinds = _types_of(kind)
     for each in fields(kind):
         name, role = prefix + each.name, role_of(each, otherwise)
         inner = [*models.MODELS.values()] if kinds[each.name] is ModelOptions else [kinds[each.name]]
@@ -332,7 +339,7 @@ def _merge(config: Options, values: Mapping[str, Any], prefix: str) -> Options:
     if isinstance(config, ModelOptions):
         kind = models.model_named(values["name"]) if "name" in values else kind
         values = {name: value for name, value in values.items() if name != "name"}
-    hints = typing.get_type_hints(kind)
+    hints = _types_of(kind)
     kinds = {each.name: hints[each.name] for each in fields(kind)}
     changes = {}
     for name, value in values.items():

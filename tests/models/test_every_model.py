@@ -47,7 +47,8 @@ def test_neighbours_and_padding_change_nothing(name: str, train: bool) -> None:
     results = []
     for batch in batches:
         outputs = outputs_of(model, params, batch, train)
-        results.append([unpack(x, batch) for x in (outputs.logits_rlc, outputs.mean_rld)])
+        told = (outputs.logits_rlc, outputs.mean_rld, outputs.sample_rld, *outputs.modality_logits.values())
+        results.append([unpack(x, batch) for x in told])
     assert np.isfinite(results[0][0]).all()
     for other in results[1:]:
         chex.assert_trees_all_close(results[0], other, rtol=1e-5, atol=1e-5)
@@ -81,7 +82,7 @@ def test_every_parameter_has_a_gradient(name: str, modalities: str) -> None:
 
 
 @each_model
-@pytest.mark.parametrize("left_out", ["t", "v"])
+@pytest.mark.parametrize("left_out", ["t", "a", "v"])
 def test_a_modality_that_is_left_out_has_no_influence(name: str, left_out: str) -> None:
     model = small_model(name, "tav".replace(left_out, ""))
     batch = pack(talks_of(), ROWS, 12)  # holds all three

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -200,37 +199,6 @@ def test_number_of_parameters() -> None:
     assert ours + attention_biases + idle_norms + padding_speaker == 79_687_704
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("modalities", SUBSETS)
-def test_every_parameter_has_a_gradient(modalities: str) -> None:
-    batch = pack(conversations(LENGTHS), ROWS, 12, modalities)
-    model = make_sdt(modalities=modalities)
-
-    def loss_of(params: Any) -> jax.Array:
-        return total_of(model.apply({"params": params}, batch, train=True, rngs=KEYS), batch, LOSS)
-
-    gradients = jax.jit(jax.grad(loss_of))(float32(random_params(model, batch)))
-    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
-        assert float(jnp.abs(gradient).max()) > 1e-7, f"{jax.tree_util.keystr(path)} is dead"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
-def test_neighbours_and_padding_change_nothing(train: bool) -> None:
-    """In any row, at any place, beside any others: even dropout is the same for a conversation."""
-    model = make_sdt(dropout=0.4, modalities="ta")
-    talks = conversations(LENGTHS)
-    layouts = [(((0,), (1,), (2,), (3,)), 7), (((3, 0), (2, 1)), 12), (((), (1, 2, 0, 3)), 40)]
-    results = []
-    for rows, slots in layouts:
-        batch = pack(talks, rows, slots)
-        params = float32(random_params(model, batch))
-        outputs = outputs_of(model, params, batch, train)
-        results.append([unpack(x, batch) for x in (outputs.logits_rlc, outputs.sample_rld, outputs.augmented["t"])])
-    for other in results[1:]:
-        chex.assert_trees_all_close(results[0], other, rtol=1e-5, atol=1e-5)
-
-
 def test_renaming_speakers_changes_nothing() -> None:
     model = make_sdt()
     batch = pack(conversations(LENGTHS), ROWS, 12)
@@ -243,38 +211,6 @@ def test_renaming_speakers_changes_nothing() -> None:
     np.testing.assert_allclose(unpack(before.logits_rlc, batch), unpack(after.logits_rlc, batch), rtol=1e-6, atol=1e-6)
     unmoved = outputs_of(model, params, renamed)
     assert not np.allclose(before.logits_rlc, unmoved.logits_rlc)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("left_out", ["t", "a", "v"])
-def test_a_modality_that_is_left_out_has_no_influence(left_out: str) -> None:
-    model = make_sdt(modalities="tav".replace(left_out, ""))
-    batch = pack(conversations(LENGTHS), ROWS, 12)  # holds all three
-    params = float32(random_params(model, batch))
-    assert not [name for name in params if left_out in name.split("_")]
-    # NaN would spread if the modality were touched at all.
-    poisoned = batch.replace(features={**batch.features, left_out: batch.features[left_out] * np.nan})
-    chex.assert_trees_all_equal(outputs_of(model, params, batch), outputs_of(model, params, poisoned))
-
-
-@pytest.mark.slow
-def test_a_traced_dropout_is_the_same_dropout() -> None:
-    batch = pack(conversations(LENGTHS), ROWS, 12)
-    params = float32(random_params(make_sdt(modalities="ta"), batch))
-
-    def logits(rate: float, train: bool) -> np.ndarray:
-        return unpack(outputs_of(make_sdt(dropout=rate, modalities="ta"), params, batch, train).logits_rlc, batch)
-
-    @jax.jit
-    def traced(rate: jax.Array) -> jax.Array:
-        # The rate of the call counts, and not that of the model.
-        model = make_sdt(dropout=0.9, modalities="ta")
-        return model.apply({"params": params}, batch, train=True, dropout=rate, rngs=KEYS).logits_rlc
-
-    for rate in (0.0, 0.3):
-        np.testing.assert_allclose(unpack(traced(jnp.float32(rate)), batch), logits(rate, True), rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(logits(0.0, True), logits(0.3, False))
-    assert not np.allclose(logits(0.3, True), logits(0.3, False))
 
 
 @pytest.mark.slow
@@ -310,19 +246,6 @@ def test_dropout_acts_where_the_equations_say(monkeypatch: pytest.MonkeyPatch) -
 def stack_of(mask: np.ndarray) -> tuple[int, ...]:
     """The axes before [r, l, d], or before the [r, h, q, k] of attention weights."""
     return mask.shape[:-3] if mask.ndim < 6 else mask.shape[:-4]
-
-
-@pytest.mark.slow
-def test_bfloat16_computes_near_and_returns_float32() -> None:
-    batch = pack(conversations(LENGTHS), ROWS, 12)
-    exact, coarse = (make_sdt(width=60, modalities="ta", dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
-    params = init(coarse, batch)
-    chex.assert_trees_all_equal_dtypes(params, init(exact, batch))
-    outputs, expected = (outputs_of(model, params, batch) for model in (coarse, exact))
-    assert outputs.augmented["t"].dtype == jnp.bfloat16
-    for x in (outputs.logits_rlc, outputs.mean_rld, outputs.deviation_rld, *outputs.modality_logits.values()):
-        assert x.dtype == jnp.float32
-    np.testing.assert_allclose(unpack(outputs.logits_rlc, batch), unpack(expected.logits_rlc, batch), atol=0.1)
 
 
 def test_it_is_made_as_the_config_says() -> None:
