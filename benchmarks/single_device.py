@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -116,8 +117,8 @@ def config_of(dataset: str, precision: str) -> Config:
     return override(Config(), {**SETTINGS[dataset], **simulation, "precision": precision, "parallel.devices": 1})
 
 
-def measure_starts(config: Config) -> dict[str, Start]:
-    """In processes of their own, before this one takes memory of a device."""
+def measure_starts(config: Config, programs: Path) -> dict[str, Start]:
+    """In processes of their own, before this one takes memory of a device; their programs go to `programs`."""
     options = json.dumps(to_dict(config))
 
     def start(framework: str, environment: dict[str, str]) -> dict[str, float]:
@@ -132,6 +133,7 @@ def measure_starts(config: Config) -> dict[str, Start]:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
         cold, warm = start("jax", caching), start("jax", caching)
+        shutil.copytree(cache, programs, dirs_exist_ok=True)
     starts = {"ours": Start(_seconds(cold), _seconds(warm), int(cold["peak_memory"]))}
     if PYTORCH:
         cold = start("torch", {})
@@ -272,21 +274,26 @@ def main() -> None:
     if not PYTORCH:
         print("PyTorch is not installed: without comparison (pip install -r requirements-bench.txt)")
     cases = [(dataset, precision) for dataset in options.datasets for precision in options.precisions]
-    starts: dict[tuple[str, str], dict[str, Start]] = {}
-    for case in cases:
-        starts[case] = {} if options.no_starts else measure_starts(config_of(*case))
-        told = [f"{name} {sum(start.cold.values()):.1f} s to the first step" for name, start in starts[case].items()]
-        print(*case, *told, sep=", ", flush=True)
-    facts = environment()
-    print(facts["device"], facts["date"], *(f"{name} {number}" for name, number in facts["versions"].items()), sep=", ")
-    results = []
-    options.output.mkdir(parents=True, exist_ok=True)
-    for case in cases:
-        results.append(measure(*case, options.population, options.steps, options.rounds, starts[case]))
-        print(f"\n{table(results[-1])}", flush=True)
-        record = facts | {"steps": options.steps, "results": [asdict(result) for result in results]}
-        (options.output / "single_device.json").write_text(json.dumps(record, indent=1))
-        (options.output / "single_device.svg").write_text(plot(results, facts["device"]).svg)
+    with tempfile.TemporaryDirectory() as programs:
+        jax.config.update("jax_compilation_cache_dir", programs)  # on a GPU a program takes a minute to compile
+        starts: dict[tuple[str, str], dict[str, Start]] = {}
+        for case in cases:
+            starts[case] = {} if options.no_starts else measure_starts(config_of(*case), Path(programs))
+            told = [
+                f"{name} {sum(start.cold.values()):.1f} s to the first step" for name, start in starts[case].items()
+            ]
+            print(*case, *told, sep=", ", flush=True)
+        facts = environment()
+        versions = [f"{name} {number}" for name, number in facts["versions"].items()]
+        print(facts["device"], facts["date"], *versions, sep=", ", flush=True)
+        results = []
+        options.output.mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            results.append(measure(*case, options.population, options.steps, options.rounds, starts[case]))
+            print(f"\n{table(results[-1])}", flush=True)
+            record = facts | {"steps": options.steps, "results": [asdict(result) for result in results]}
+            (options.output / "single_device.json").write_text(json.dumps(record, indent=1))
+            (options.output / "single_device.svg").write_text(plot(results, facts["device"]).svg)
     print(f"\n{options.output / 'single_device.json'}, .svg; {time.monotonic() - began:.0f} s in all")
 
 

@@ -156,7 +156,7 @@ def state_bytes(config: Config, sizes: WorkloadSizes) -> int:
 
 @dataclass(frozen=True)
 class Counted:
-    """The work that the compiler counts in a program.
+    """The work that the compiler counts in a program; 0 where a compiler counts nothing, as that of a TPU or GPU may.
 
     Attributes:
       flops: of matrix products and of elementwise work.
@@ -169,8 +169,8 @@ class Counted:
     @classmethod
     def of(cls, compiled: Any) -> "Counted":
         """Returns the counts of a compiled function. The body of a loop is counted once, however often it runs."""
-        counts = compiled.cost_analysis()
-        return cls(counts["flops"], counts["bytes accessed"])
+        counts = compiled.cost_analysis() or {}
+        return cls(counts.get("flops", 0.0), counts.get("bytes accessed", 0.0))
 
 
 def measure_rates(dtype: Any, working_set: int) -> Rates:

@@ -99,6 +99,15 @@ def test_the_compiler_counts_what_the_formula_says() -> None:
     assert counted.bytes > roofline.training_work(config, SIZES).update_bytes
 
 
+@pytest.mark.parametrize("told", [None, {}, {"utilization": 1.0}])
+def test_a_compiler_may_count_nothing(told: dict[str, float] | None) -> None:
+    class Program:
+        def cost_analysis(self) -> dict[str, float] | None:
+            return told
+
+    assert roofline.Counted.of(Program()) == roofline.Counted(0.0, 0.0)
+
+
 def test_phases_of_the_bound_add_up() -> None:
     rates = Rates(flops=100.0, bytes=10.0)
     assert Work(products=400.0, product_bytes=10.0, update_bytes=30.0).seconds(rates) == 4 + 3
