@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cmath_jax.errors import InputError
+from cmath_jax.errors import InputError, last_line
 from cmath_jax.scaling.datasheets import SHEETS, name_of
 from cmath_jax.scaling.topology import SLICES, Target
 
@@ -99,8 +99,8 @@ def share_the_device(folder: Path, count: int = 2) -> list[str]:
     ends = []
     for i, process in enumerate(processes):
         _, said = process.communicate()
-        last = (said.strip().splitlines() or ["nothing was said"])[-1]
-        ends.append(f"process {i}: " + ("trained to the end" if process.returncode == 0 else f"refused: {last}"))
+        end = f"refused: {last_line(said)}" if process.returncode else "trained to the end"
+        ends.append(f"process {i}: {end}")
     return ends
 
 

@@ -24,6 +24,7 @@ import optax
 
 from benchmarks import baselines, single_device
 from cmath_jax.config import PRECISIONS, Config, override
+from cmath_jax.errors import last_line
 from cmath_jax.models.options import MODELS
 from cmath_jax.training import compiler
 from cmath_jax.training.corpora import load_configured
@@ -85,7 +86,7 @@ def in_processes(name: str, options: argparse.Namespace) -> str:
             environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | platform
             done = subprocess.run(command, env=environment, capture_output=True, text=True)
             if done.returncode:
-                return f"| {name} | failed: {(done.stderr.strip().splitlines() or ['nothing was said'])[-1]} | | | | |"
+                return f"| {name} | failed: {last_line(done.stderr)} | | | | |"
             with np.load(path) as numbers:
                 both.append(dict(numbers))
     return compared(name, *both)

@@ -274,8 +274,10 @@ def main() -> None:
     if not PYTORCH:
         print("PyTorch is not installed: without comparison (pip install -r requirements-bench.txt)")
     cases = [(dataset, precision) for dataset in options.datasets for precision in options.precisions]
-    with tempfile.TemporaryDirectory() as programs:
-        jax.config.update("jax_compilation_cache_dir", programs)  # on a GPU a program takes a minute to compile
+    with tempfile.TemporaryDirectory() as own:
+        # On a GPU a program takes a minute to compile: what the first processes compiled is not compiled again.
+        programs = os.environ.get("JAX_COMPILATION_CACHE_DIR") or own
+        jax.config.update("jax_compilation_cache_dir", programs)
         starts: dict[tuple[str, str], dict[str, Start]] = {}
         for case in cases:
             starts[case] = {} if options.no_starts else measure_starts(config_of(*case), Path(programs))

@@ -80,6 +80,11 @@ def is_of_machine(error: BaseException | None) -> bool:
     return any(isinstance(cause, OSError) and cause.errno in OF_MACHINE for cause in causes)
 
 
+def last_line(said: str) -> str:
+    """Returns the last line that a process has said, which is where its error stands."""
+    return (said.strip().splitlines() or ["it said nothing"])[-1]
+
+
 def installs(extra: str) -> str:
     """Returns the command that installs the packages of an extra, to end a message.
 

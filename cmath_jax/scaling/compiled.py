@@ -25,7 +25,7 @@ from cmath_jax.config import Config, from_dict, to_dict
 from cmath_jax.data.batches import Table, TrainingBatches
 from cmath_jax.data.packing import Shape
 from cmath_jax.data.sources import simulate
-from cmath_jax.errors import FailedError, InputError, require
+from cmath_jax.errors import FailedError, InputError, last_line, require
 from cmath_jax.models.registry import make_model
 from cmath_jax.scaling import roofline
 from cmath_jax.scaling.collectives import SUM, by_kind, collectives
@@ -236,8 +236,7 @@ def compile_apart(config: Config, target: Target) -> dict[str, Any]:
     )
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise FailedError(f"the compiler ended with code {done.returncode}: {_first_of(last)}")
+        raise FailedError(f"the compiler ended with code {done.returncode}: {_first_of(last_line(done.stderr))}")
     answer: Mapping[str, Any] = json.loads(lines[-1])
     if "refused" in answer:
         raise RefusedError(answer["refused"])

@@ -18,7 +18,7 @@ from cmath_jax.models.options import MODELS
 
 LENGTHS = (5, 1, 4, 7)
 ROWS = ((0, 2), (3, 1), ())  # several conversations to a row, one of a single utterance, an empty row
-SUBSETS = ["t", "v", "ta", "av", "tav"]  # of one, two and three, with text and without
+SUBSETS = ["t", "v", "ta", "av", "tav", *(pytest.param(subset, marks=pytest.mark.slow) for subset in ("a", "tv"))]
 SPEAKERS = 9
 LOSS = LossConfig(gamma1=1.0, gamma2=1.0)
 
@@ -47,7 +47,8 @@ def test_neighbours_and_padding_change_nothing(name: str, train: bool) -> None:
     results = []
     for batch in batches:
         outputs = outputs_of(model, params, batch, train)
-        told = (outputs.logits_rlc, outputs.mean_rld, outputs.sample_rld, *outputs.modality_logits.values())
+        told = (outputs.logits_rlc, outputs.mean_rld, outputs.sample_rld)
+        told += (*outputs.modality_logits.values(), *outputs.augmented.values())
         results.append([unpack(x, batch) for x in told])
     assert np.isfinite(results[0][0]).all()
     for other in results[1:]:
@@ -78,7 +79,7 @@ def test_every_parameter_has_a_gradient(name: str, modalities: str) -> None:
         return losses_of(model.apply({"params": params}, batch, train=True, rngs=rngs), batch, LOSS)["total"]
 
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradient_of(random_params(model, batch))):
-        assert float(jnp.abs(gradient).max()) > 1e-9, f"{jax.tree_util.keystr(path)} is dead"
+        assert float(jnp.abs(gradient).max()) > 1e-7, f"{jax.tree_util.keystr(path)} is dead"
 
 
 @each_model
@@ -87,6 +88,7 @@ def test_a_modality_that_is_left_out_has_no_influence(name: str, left_out: str) 
     model = small_model(name, "tav".replace(left_out, ""))
     batch = pack(talks_of(), ROWS, 12)  # holds all three
     params = random_params(model, batch)
+    assert not [name for name in params if left_out in name.split("_")]
     # NaN would spread if the modality were touched at all.
     poisoned = batch.replace(features={**batch.features, left_out: batch.features[left_out] * np.nan})
     chex.assert_trees_all_equal(outputs_of(model, params, batch), outputs_of(model, params, poisoned))
@@ -150,6 +152,14 @@ def test_a_traced_dropout_is_the_same_dropout(name: str) -> None:
     np.testing.assert_allclose(unpack(traced(jnp.float32(0.0)), batch), none, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(unpack(traced(jnp.float32(0.3)), batch), some, rtol=1e-4, atol=1e-5)
     assert not np.allclose(none, some)
+    if name == "adaign":
+        return  # its policies draw in training
+    # The mean, before noise, is in training without dropout what it is in evaluation at any rate.
+    means = [
+        outputs_of(small_model(name, dropout=rate), params, batch, train).mean_rld
+        for rate, train in ((0.0, True), (0.3, False))
+    ]
+    np.testing.assert_array_equal(*(unpack(mean_rld, batch) for mean_rld in means))
 
 
 @each_model
@@ -163,6 +173,8 @@ def test_bfloat16_computes_near_and_returns_float32(name: str) -> None:
     expected, outputs = outputs_of(exact, params, batch), outputs_of(coarse, params, batch)
     for x in (outputs.logits_rlc, outputs.mean_rld, outputs.deviation_rld, *outputs.modality_logits.values()):
         assert x.dtype == jnp.float32
+    for x in outputs.augmented.values():
+        assert x.dtype == jnp.bfloat16
     assert outputs.logits_rlc.shape == (*batch.label_rl.shape, CLASSES)
     np.testing.assert_allclose(unpack(outputs.logits_rlc, batch), unpack(expected.logits_rlc, batch), atol=0.1)
 
